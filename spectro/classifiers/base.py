@@ -1,0 +1,159 @@
+"""The contract that every family and the cascade keep, and the folder form of a fitted model."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from spectro.data.decode import PictureSpec
+from spectro.data.pictures import Pictures
+from spectro.errors import ModelError
+
+# Raise it when the files of a saved model change their meaning.
+FORMAT = 1
+
+
+class PictureClassifier(ClassifierMixin, BaseEstimator):
+    """Base of all classifiers of pictures: scikit-learn's contract, with val beside train.
+
+    A subclass stores its keyword arguments in ``__init__``, sets ``family`` to the name of its module and fills in
+    ``specs``, ``_fit``, ``_predict_proba``, ``_save`` and ``_load``. Where the training labels hold one class only, the
+    base predicts it with certainty and the subclass is not asked.
+
+    Attributes:
+        classes_: Labels as text, sorted; the order of the columns of `predict_proba`.
+    """
+
+    family: ClassVar[str]
+    # The cascade asks its stages even then: they are what it is saved and loaded by.
+    _constant_if_one_class: ClassVar[bool] = True
+    classes_: np.ndarray
+
+    @property
+    def specs(self) -> list[PictureSpec]:
+        """The geometries in which pictures will be asked for."""
+        raise TypeError(f"{type(self).__name__} does not say which pictures it wants")
+
+    def fit(
+        self,
+        X: Pictures | np.ndarray,
+        y: np.ndarray,
+        X_val: Pictures | np.ndarray | None = None,
+        y_val: np.ndarray | None = None,
+    ) -> Self:
+        """Fits to training records.
+
+        Args:
+            X: Training records: `Pictures`, or uint8 ``(n, height, width)`` or ``(n, height, width, 3)``.
+            y: Their labels, ``(n,)``.
+            X_val: Val records, for what is chosen on val; None: nothing is.
+            y_val: Their labels. Records of classes that are not in ``y`` are passed over.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError: No records, or not one label for each.
+        """
+        y = np.asarray(y, dtype=object)
+        if len(X) == 0 or len(X) != len(y):
+            raise ValueError(f"X and y: found {len(X)} pictures and {len(y)} labels; allowed: as many, at least one")
+        self.classes_ = np.array(sorted(set(y)), dtype=object)
+        if X_val is None or y_val is None:
+            X_val, y_val = X[:0], y[:0]
+        known = np.isin(np.asarray(y_val, dtype=object), self.classes_)
+        if not self._is_constant:
+            self._fit(X, y, X_val[known], np.asarray(y_val, dtype=object)[known])
+        return self
+
+    def predict_proba(self, X: Pictures | np.ndarray) -> np.ndarray:
+        """Probabilities ``(n, k)``: rows sum to 1, columns in the order of ``classes_``."""
+        if len(X) == 0 or self._is_constant:
+            return np.ones((len(X), len(self.classes_))) / len(self.classes_)
+        return self._predict_proba(X)
+
+    def predict(self, X: Pictures | np.ndarray) -> np.ndarray:
+        """The label of the largest probability, ``(n,)``."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def save(self, folder: Path) -> None:
+        """Writes the fitted model into ``folder``: JSON, and what the family adds. No file holds code."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": list(self.classes_)}
+        if not self._is_constant:
+            state["fitted"] = self._save(folder)
+        (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @property
+    def _is_constant(self) -> bool:
+        return self._constant_if_one_class and len(self.classes_) == 1
+
+    def _params(self) -> dict[str, Any]:
+        return self.get_params(deep=False)
+
+    @classmethod
+    def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
+        return cls(**params)
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        raise TypeError(f"{type(self).__name__} does not say how it is fitted")
+
+    def _predict_proba(self, X: Any) -> np.ndarray:
+        raise TypeError(f"{type(self).__name__} does not say how it predicts")
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        """Writes fitted parts as files and returns the rest as JSON values."""
+        raise TypeError(f"{type(self).__name__} does not say how it is saved")
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        raise TypeError(f"{type(self).__name__} does not say how it is loaded")
+
+
+def family(name: str) -> Any:
+    """The module of a model family: it holds ``Knobs`` (what a user can set) and ``CLASSIFIER``.
+
+    Raises:
+        ModelError: There is no such family.
+    """
+    allowed = families()
+    if name not in allowed:
+        raise ModelError(f"model.family: found {name!r}; allowed: {', '.join(allowed)}")
+    return importlib.import_module(f"spectro.classifiers.{name}")
+
+
+def families() -> list[str]:
+    """The modules beside this one that declare a classifier."""
+    here = Path(__file__).parent
+    return sorted(p.stem for p in here.glob("*.py") if re.search(r"^CLASSIFIER = ", p.read_text("utf-8"), re.MULTILINE))
+
+
+def load(folder: Path) -> PictureClassifier:
+    """Loads what `PictureClassifier.save` wrote, without running any code from the files.
+
+    Args:
+        folder: The model's folder, ``model/`` of a run.
+
+    Returns:
+        The fitted classifier.
+
+    Raises:
+        ModelError: Not a saved model, of another format, of an unknown family, or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if state["format"] != FORMAT:
+            raise ModelError(f"{path}: found format {state['format']}; allowed: {FORMAT}")
+        classifier = family(state["family"]).CLASSIFIER._from_params(state["params"], folder)
+        classifier.classes_ = np.array(state["classes"], dtype=object)
+        if "fitted" in state:
+            classifier._load(folder, state["fitted"])
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged or not a model ({type(error).__name__}: {error})") from error
+    return classifier

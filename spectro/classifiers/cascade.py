@@ -1,0 +1,129 @@
+"""Two stages: the easy one sees look-alike classes as one, a hard one for each group tells them apart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import clone
+
+from spectro.classifiers.base import PictureClassifier, load
+from spectro.data.decode import PictureSpec
+from spectro.data.pictures import Pictures
+
+GATES = ("soft", "hard")
+
+
+class CascadeClassifier(PictureClassifier):
+    """An easy classifier over all records, and for each look-alike group a hard one over the group's records.
+
+    Args:
+        easy: Classifier of the easy stage, of any family; it is cloned, not fitted itself.
+        hard: Classifier of the hard stage, of any family; cloned for each group.
+        look_alikes: Merged label -> the classes that look alike.
+        gate: ``soft``: p(class) = p_easy(merged) * p_hard(class). ``hard``: the easy stage's choice is final; the
+            classes that it did not choose get no probability, the hard model shares out a merged one.
+
+    Attributes:
+        easy_: The fitted easy classifier; its labels are the merged ones.
+        hard_: Merged label -> fitted hard classifier.
+    """
+
+    family: ClassVar[str] = "cascade"
+    _constant_if_one_class: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        easy: PictureClassifier,
+        hard: PictureClassifier,
+        look_alikes: Mapping[str, Sequence[str]],
+        gate: str = "soft",
+    ):
+        self.easy = easy
+        self.hard = hard
+        self.look_alikes = look_alikes
+        self.gate = gate
+
+    @property
+    def specs(self) -> list[PictureSpec]:
+        """What both stages want."""
+        return list(dict.fromkeys(self.easy.specs + self.hard.specs))
+
+    def merged(self, y: np.ndarray) -> np.ndarray:
+        """Labels as the easy stage sees them."""
+        return merge(y, self.look_alikes)
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        if self.gate not in GATES:
+            raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
+        present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
+        self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
+        self.hard_ = {}
+        for group, labels in present.items():
+            own, own_val = np.isin(y, list(labels)), np.isin(y_val, list(labels))
+            self.hard_[group] = clone(self.hard).fit(X[own], y[own], X_val[own_val], y_val[own_val])
+
+    def _predict_proba(self, X: Any) -> np.ndarray:
+        return self.compose(*self.stage_probabilities(X))
+
+    def stage_probabilities(self, X: Pictures | np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """What each stage says of every record: the two arguments of `compose`."""
+        hard = {group: classifier.predict_proba(X) for group, classifier in self.hard_.items()}
+        return self.easy_.predict_proba(X), hard
+
+    def compose(self, easy: np.ndarray, hard: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Probabilities of the stages -> probabilities of the classes.
+
+        Args:
+            easy: ``(n, k_easy)``, columns as ``easy_.classes_``.
+            hard: Merged label -> ``(n, k_hard)``, columns as ``hard_[group].classes_``.
+
+        Returns:
+            ``(n, k)``, columns as ``classes_``, rows sum to 1.
+        """
+        if self.gate == "hard":
+            chosen = np.zeros_like(easy)
+            chosen[np.arange(len(easy)), easy.argmax(axis=1)] = 1.0
+            easy = chosen
+        out = np.zeros((len(easy), len(self.classes_)))
+        for column, label in zip(easy.T, self.easy_.classes_, strict=True):
+            if label in self.hard_:
+                where = np.searchsorted(self.classes_, self.hard_[label].classes_)
+                out[:, where] += column[:, None] * hard[label]
+            else:
+                out[:, np.searchsorted(self.classes_, label)] += column
+        return out
+
+    def _params(self) -> dict[str, Any]:
+        return {"look_alikes": {group: list(labels) for group, labels in self.look_alikes.items()}, "gate": self.gate}
+
+    def save(self, folder: Path) -> None:
+        """Writes the cascade and, in sub-folders, its stages."""
+        super().save(folder)
+        self.easy_.save(folder / "easy")
+        for number, classifier in enumerate(self.hard_.values()):
+            classifier.save(folder / f"hard_{number}")
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        # Group labels may hold anything: they stand in the JSON, and folders have numbers.
+        return {"groups": list(self.hard_)}
+
+    @classmethod
+    def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
+        # What a loaded cascade would be cloned from are its fitted stages.
+        easy = load(folder / "easy")
+        hard = load(folder / "hard_0") if (folder / "hard_0").exists() else easy
+        return cls(easy=easy, hard=hard, **params)
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.easy_ = self.easy
+        self.hard_ = {group: load(folder / f"hard_{number}") for number, group in enumerate(fitted["groups"])}
+
+
+def merge(y: np.ndarray, look_alikes: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """Labels with look-alikes merged, ``(n,)``."""
+    group_of = {label: group for group, labels in look_alikes.items() for label in labels}
+    return np.array([group_of.get(label, label) for label in y], dtype=object)
+
+
+CLASSIFIER = CascadeClassifier

@@ -1,0 +1,230 @@
+"""HOG + scaler + PCA + support vector machine."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import SVC
+
+from spectro.classifiers import sklearn_file
+from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.hog import Hog
+from spectro.classifiers.temperature import fit_temperature, probabilities
+from spectro.data.decode import PictureSpec
+from spectro.data.pictures import Pictures
+from spectro.knobs import Section
+
+_SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
+# Records whose HOG vectors are held at once while predicting.
+_BATCH = 1024
+
+
+class DegenerateModelWarning(UserWarning):
+    """A fitted model that calls everything one class."""
+
+
+class HogSvmClassifier(PictureClassifier):
+    """Support vector machine on principal components of standardised HOG vectors.
+
+    Args:
+        size_px: Height and width of the grey picture.
+        orientations: HOG bins over 180 degrees.
+        cell_px: Height and width of a HOG cell.
+        block_cells: Height and width of a HOG block, in cells.
+        block_norm: ``L1``, ``L1-sqrt``, ``L2`` or ``L2-Hys``.
+        scaler: ``standard``, ``minmax`` or ``robust``.
+        pca_variance: Share of the variance that the kept components explain.
+        pca_components: A fixed number of components instead; at most what the training records allow.
+        kernel: ``rbf`` or ``linear``.
+        C: Inverse regularisation strength of the SVM.
+        gamma: Width of the RBF kernel: ``"2.5x"`` is 2.5 times scikit-learn's ``scale``, 1 / (n_features * variance);
+            a number is absolute.
+        class_weight: ``balanced`` or None.
+        tol: Tolerance of the SVM's stopping criterion.
+        max_iter: Limit of iterations, -1 for none.
+
+    Attributes:
+        pipeline_: The fitted scaler, PCA and SVM.
+        temperature_: Of the softmax over decision values; the largest decision value keeps the largest probability.
+        temperature_fitted_: Whether val had enough records to fit it; it is 1 if not.
+    """
+
+    family: ClassVar[str] = "hog_svm"
+
+    def __init__(
+        self,
+        *,
+        size_px: int = 128,
+        orientations: int = 9,
+        cell_px: int = 8,
+        block_cells: int = 2,
+        block_norm: str = "L2-Hys",
+        scaler: str = "standard",
+        pca_variance: float = 0.95,
+        pca_components: int | None = None,
+        kernel: str = "rbf",
+        C: float = 1.0,
+        gamma: float | str = "1.0x",
+        class_weight: str | None = "balanced",
+        tol: float = 1e-3,
+        max_iter: int = -1,
+    ):
+        self.size_px = size_px
+        self.orientations = orientations
+        self.cell_px = cell_px
+        self.block_cells = block_cells
+        self.block_norm = block_norm
+        self.scaler = scaler
+        self.pca_variance = pca_variance
+        self.pca_components = pca_components
+        self.kernel = kernel
+        self.C = C
+        self.gamma = gamma
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+
+    @property
+    def hog(self) -> Hog:
+        """The descriptor."""
+        return Hog(self.size_px, self.orientations, self.cell_px, self.block_cells, self.block_norm)
+
+    @property
+    def specs(self) -> list[PictureSpec]:
+        """Grey squares."""
+        return [self.hog.spec]
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        features = self.hog.features(X).astype(np.float64)
+        labels = np.searchsorted(self.classes_, y)
+        scaler = _SCALERS[self.scaler]()
+        components: float | int = self.pca_variance
+        if self.pca_components is not None:
+            components = min(self.pca_components, *features.shape)
+        elif components == 1.0:
+            components = min(features.shape)
+        pca = PCA(components, svd_solver="full")
+        reduced = pca.fit_transform(scaler.fit_transform(features))
+        svc = SVC(
+            kernel=self.kernel,
+            C=self.C,
+            gamma=absolute_gamma(self.gamma, reduced),
+            class_weight=self.class_weight,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            # One decision value a class, and their argmax is the machine's own prediction.
+            decision_function_shape="ovr",
+            break_ties=len(self.classes_) > 2,
+        ).fit(reduced, labels)
+        self.pipeline_: Pipeline = make_pipeline(scaler, pca, svc)
+        predicted = set(svc.predict(reduced))
+        if len(predicted) == 1:
+            warnings.warn(
+                f"the fitted SVM calls all {len(labels)} training pictures {self.classes_[predicted.pop()]!r}: "
+                f"svm.gamma={self.gamma} with svm.C={self.C} does not suit these features",
+                DegenerateModelWarning,
+                stacklevel=2,
+            )
+        fitted = fit_temperature(self._scores(X_val), np.searchsorted(self.classes_, y_val)) if len(X_val) else None
+        self.temperature_fitted_ = fitted is not None
+        self.temperature_ = 1.0 if fitted is None else fitted
+
+    def _scores(self, X: Pictures | np.ndarray) -> np.ndarray:
+        """Decision values ``(n, k)``."""
+        parts = [
+            self.pipeline_.decision_function(self.hog.features(X[i : i + _BATCH]).astype(np.float64))
+            for i in range(0, len(X), _BATCH)
+        ]
+        scores = np.concatenate(parts)
+        return np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
+
+    def _predict_proba(self, X: Any) -> np.ndarray:
+        return probabilities(self._scores(X), self.temperature_)
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
+        return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+        self.temperature_ = float(fitted["temperature"])
+        self.temperature_fitted_ = bool(fitted["temperature_fitted"])
+
+
+def absolute_gamma(gamma: float | str, features: np.ndarray) -> float:
+    """The kernel width for these features ``(n, d)``.
+
+    ``"2.5x"`` is 2.5 times scikit-learn's ``scale``, 1 / (d * variance of all values).
+    """
+    if not isinstance(gamma, str):
+        return float(gamma)
+    variance = float(features.var())
+    return float(gamma.removesuffix("x")) / (features.shape[1] * variance) if variance > 0 else 1.0
+
+
+class HogKnobs(Section):
+    """The descriptor."""
+
+    size_px: Annotated[int, Field(ge=16, le=1024)]
+    orientations: Annotated[int, Field(ge=2, le=36)]
+    cell_px: Annotated[int, Field(ge=2, le=256)]
+    block_cells: Annotated[int, Field(ge=1, le=8)]
+    block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HogKnobs":
+        if self.cell_px * self.block_cells > self.size_px:
+            raise ValueError(f"cell_px * block_cells at most size_px={self.size_px}")
+        return self
+
+
+class PcaKnobs(Section):
+    """How many components are kept."""
+
+    variance: Annotated[float, Field(gt=0, le=1)]
+    components: Annotated[int, Field(ge=1)] | None
+
+
+class SvmKnobs(Section):
+    """The machine."""
+
+    kernel: Literal["rbf", "linear"]
+    C: Annotated[float, Field(gt=0)]
+    gamma: float | str
+    class_weight: Literal["balanced"] | None
+    tol: Annotated[float, Field(gt=0)]
+    max_iter: Annotated[int, Field(ge=-1)]
+
+    @field_validator("gamma")
+    @classmethod
+    def _positive(cls, gamma: float | str) -> float | str:
+        try:
+            positive = float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) > 0
+        except ValueError:
+            positive = False
+        if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):
+            raise ValueError("a positive number, or a multiple of scikit-learn's 'scale' such as 1.0x")
+        return gamma
+
+
+class Knobs(Section):
+    """What a user can set under ``model=hog_svm``."""
+
+    hog: HogKnobs
+    scaler: Literal["standard", "minmax", "robust"]
+    pca: PcaKnobs
+    svm: SvmKnobs
+
+    def build(self, seed: int) -> HogSvmClassifier:
+        """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
+        del seed
+        pca = {"pca_variance": self.pca.variance, "pca_components": self.pca.components}
+        return HogSvmClassifier(**self.hog.model_dump(), scaler=self.scaler, **pca, **self.svm.model_dump())
+
+
+CLASSIFIER = HogSvmClassifier

@@ -1,0 +1,52 @@
+"""Fitted scikit-learn parts on disk: skops files whose bytes depend on the content alone."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from spectro.errors import ModelError
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def save(estimator: Any, path: Path) -> None:
+    """Writes a fitted scikit-learn estimator.
+
+    skops names everything after addresses in memory and stamps the time; both are replaced, so that the same model
+    gives the same file.
+    """
+    import skops.io
+
+    archive = zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator)))
+    schema = archive.read("schema.json").decode()
+    number: dict[str, str] = {}
+    schema = re.sub(
+        r'("__id__": |"file": ")(\d+)',
+        lambda found: found[1] + number.setdefault(found[2], str(len(number) + 1)),
+        schema,
+    )
+    with zipfile.ZipFile(path, "w") as out:
+        for name in sorted(archive.namelist(), key=lambda n: int(number.get(n.split(".")[0], 0))):
+            stem, _, ending = name.partition(".")
+            content = schema.encode() if name == "schema.json" else archive.read(name)
+            out.writestr(zipfile.ZipInfo(f"{number.get(stem, stem)}.{ending}", _DATE), content)
+
+
+def load(path: Path) -> Any:
+    """Reads what `save` wrote; only types that skops itself trusts are made, so that no code comes from the file.
+
+    Raises:
+        ModelError: Damaged, or holds a type that is not trusted.
+    """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(path.read_bytes(), trusted=[])
+    except UntrustedTypesFoundException as error:
+        raise ModelError(f"{path}: holds types that are not trusted ({error})") from error
+    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: damaged or not a skops file ({type(error).__name__}: {error})") from error

@@ -1,0 +1,306 @@
+"""What a valid configuration is: every key, its type and its range, checked before any work starts."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import Field, TypeAdapter, ValidationError
+
+from spectro import data
+from spectro.classifiers import family
+from spectro.errors import ConfigError, ModelError
+from spectro.knobs import Section
+from spectro.paths import CONF
+
+STAGES = ("easy", "hard")
+_OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
+
+Pixels = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Variant = Literal["original", "mirrored", "double_l", "double_r"]
+
+
+class CropKnobs(Section):
+    """Plot margins, in pixels."""
+
+    left: Pixels
+    top: Pixels
+    right: Pixels
+    bottom: Pixels
+
+
+class SplitKnobs(Section):
+    """How a data set without splits is split."""
+
+    val: Share
+    test: Share
+    seed: Annotated[int, Field(ge=0)]
+
+
+class _Data(Section):
+    root: Annotated[str, Field(min_length=1)]
+    crop: CropKnobs
+    on_bad_file: Literal["error", "skip"]
+    source_key: Literal["name", "class_name", "path"]
+    max_megapixels: Annotated[float, Field(gt=0)]
+    cache_dir: str | None
+    cache_limit_gb: Annotated[float, Field(gt=0)]
+
+
+class DemoKnobs(_Data):
+    """The demo data."""
+
+    kind: Literal["demo"]
+    label_set: Literal["field", "lake"]
+    seed: Annotated[int, Field(ge=0)]
+    scale: Annotated[float, Field(gt=0)]
+
+
+class FolderKnobs(_Data):
+    """A user's own pictures."""
+
+    kind: Literal["folder"]
+    split: SplitKnobs
+
+
+class MappingKnobs(Section):
+    """Folders -> classes."""
+
+    name: Annotated[str, Field(min_length=1)]
+    classes: dict[str, list[str]] | None
+    left_out: list[str] | None
+    look_alikes: dict[str, list[str]] | None
+
+    @property
+    def mapping(self) -> data.Mapping:
+        """As the data layer takes it."""
+        return data.Mapping(self.classes or {}, self.left_out or (), self.look_alikes or {})
+
+
+class AugmentationKnobs(Section):
+    """Variants of training records."""
+
+    name: Literal["none", "mirror", "mirror_halves"]
+    exclude: dict[str, list[Variant]] | None = None
+
+
+class ModelKnobs(Section):
+    """The model family."""
+
+    name: str
+    family: str
+
+
+class StageKnobs(Section):
+    """What is fitted."""
+
+    name: Literal["full", "easy", "hard", "flat"]
+
+
+class CascadeKnobs(Section):
+    """How the stages are put together."""
+
+    gate: Literal["soft", "hard"] | None = None
+    group: str | None = None
+
+
+class TrackingKnobs(Section):
+    """MLflow."""
+
+    uri: str | None
+
+
+class Common(Section):
+    """Every key that does not belong to a model family."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    outputs: Annotated[str, Field(min_length=1)]
+    objective: str | None
+    tracking: TrackingKnobs
+    data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
+    mapping: MappingKnobs
+    augmentation: AugmentationKnobs
+    model: ModelKnobs
+    cascade_stage: StageKnobs
+    cascade: CascadeKnobs = CascadeKnobs()
+    stages: dict[Literal["easy", "hard"], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that was found valid.
+
+    Attributes:
+        common: Every key that does not belong to a model family.
+        knobs: The family's own keys for each stage that is fitted: ``easy``, ``hard``, ``flat``.
+        raw: The whole configuration as plain values, as it is written to files and MLflow.
+    """
+
+    common: Common
+    knobs: dict[str, Any]
+    raw: dict[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """``full``, ``easy``, ``hard`` or ``flat``."""
+        return self.common.cascade_stage.name
+
+    @property
+    def group(self) -> str:
+        """The look-alike group of ``cascade_stage=hard``."""
+        return self.common.cascade.group or next(iter(self.common.mapping.look_alikes or {}))
+
+    def estimator(self) -> Any:
+        """The unfitted classifier of the configured stage."""
+        built = {stage: knobs.build(self.common.seed) for stage, knobs in self.knobs.items()}
+        if self.stage != "full":
+            return built[self.stage]
+        from spectro.classifiers import CascadeClassifier
+
+        look_alikes = self.common.mapping.mapping.look_alikes
+        return CascadeClassifier(built["easy"], built["hard"], look_alikes, self.common.cascade.gate or "soft")
+
+
+def check(cfg: DictConfig) -> Config:
+    """Checks a composed configuration.
+
+    Args:
+        cfg: What Hydra composed.
+
+    Returns:
+        The valid configuration.
+
+    Raises:
+        ConfigError: Names each dotted key that is wrong, the value found and what is allowed.
+    """
+    try:
+        raw = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = str(error.full_key or error).rsplit(" ", 1)[-1]
+        raise ConfigError(f"{key}: found nothing; it must be given, e.g. {key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(raw, dict)
+    own = {key: value for key, value in raw.items() if key in Common.model_fields}
+    common = _validate(Common, own, "")
+    rest = {key: value for key, value in raw.items() if key not in own}
+    stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
+    knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
+    wrong = _contradictions(common, stages)
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Config(common, knobs, {str(key): value for key, value in raw.items()})
+
+
+def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
+    """The family's settings for one stage: the shared ones, or another model's defaults, with the stage's on top."""
+    override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
+    name, family_name = common.model.name, common.model.family
+    model = override.pop("model", name)
+    if model != name:
+        other = _model_defaults(model, f"stages.{stage}.model")
+        name, family_name = model, other.pop("model")["family"]
+        shared = other
+    try:
+        schema = family(family_name).Knobs
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    _validate(schema, shared, "", f" under model={name}")
+    if not override:
+        return _validate(schema, shared, "")
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(shared), OmegaConf.create(override)))
+    return _validate(schema, merged, f"stages.{stage}.", f" under model={name}")
+
+
+def model_names() -> list[str]:
+    """The options of ``model``."""
+    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+def _model_defaults(name: str, key: str) -> dict[str, Any]:
+    if name not in model_names():
+        raise ConfigError(f"{key}: found {name!r}; allowed: {', '.join(model_names())}")
+    loaded = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
+    return {str(k): v for k, v in loaded.items()}  # type: ignore[union-attr]
+
+
+def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
+    """What is wrong between keys that are each right."""
+    stage = common.cascade_stage.name
+    wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.mapping.contradictions()]
+    groups = list(common.mapping.look_alikes or {})
+    if stage != "flat" and not groups:
+        wrong.append(
+            f"mapping.look_alikes: found none; allowed with cascade_stage={stage}: one group or more, e.g. "
+            "'mapping.look_alikes={merged: [a, b]}' (cascade_stage=flat needs none)"
+        )
+    if common.cascade.group is not None and common.cascade.group not in groups:
+        wrong.append(f"cascade.group: found {common.cascade.group!r}; allowed: {', '.join(groups) or 'none'}")
+    if stage == "hard" and len(groups) > 1 and common.cascade.group is None:
+        wrong.append(f"cascade.group: found null; allowed with cascade_stage=hard: {', '.join(groups)}")
+    for name, override in common.stages.items():
+        if override and name not in stages:
+            wrong.append(f"stages.{name}: found {', '.join(override)}; cascade_stage={stage} does not fit that stage")
+    scored = ["", *(["easy/", *hard_names(groups)] if stage == "full" else [])]
+    allowed = [f"{prefix}val/{metric}" for prefix in scored for metric in _OBJECTIVES]
+    if common.objective is not None and common.objective not in allowed:
+        wrong.append(f"objective: found {common.objective!r}; allowed: {', '.join(allowed)}, null")
+    variants = data.VARIANTS[common.augmentation.name]
+    for source, excluded in (common.augmentation.exclude or {}).items():
+        for variant in sorted(set(excluded) - set(variants)):
+            wrong.append(f"augmentation.exclude.{source}: found {variant!r}; allowed: {', '.join(variants)}")
+    if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
+        split = common.data.split
+        wrong.append(f"data.split: found val {split.val} and test {split.test}; allowed: a sum below 1")
+    return wrong
+
+
+def hard_names(groups: list[str]) -> list[str]:
+    """Metric prefixes of the hard stages: ``hard/``, or one with the group's name where there are several."""
+    return ["hard/"] if len(groups) == 1 else [f"hard/{group}/" for group in groups]
+
+
+def _validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
+    """Values as a pydantic model; every error as one line with its dotted key."""
+    try:
+        return TypeAdapter(schema).validate_python(values)
+    except ValidationError as error:
+        lines = [_line(e, schema, values, prefix, context) for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> str:
+    # Names of union members stand in the location beside keys; only keys lead on into the values.
+    path: list[str] = []
+    here = values
+    for part in error["loc"]:
+        if isinstance(here, dict) and (part in here or part == error["loc"][-1]):
+            path.append(str(part))
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int):
+            path.append(str(part))
+            here = here[part]
+    key = prefix + ".".join(path)
+    found = error["input"]
+    if error["type"] == "extra_forbidden":
+        siblings = _siblings(schema, values, path[:-1])
+        close = difflib.get_close_matches(path[-1], siblings, n=1)
+        hint = f"; did you mean {'.'.join([*path[:-1], close[0]])}?" if close else ""
+        return f"{key}: unknown key{context} (found {found!r}); allowed: {', '.join(siblings) or 'none'}{hint}"
+    if error["type"] == "missing":
+        return f"{key}: found nothing; it must be given"
+    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{key}: found {found!r}; allowed: {allowed.removeprefix('a valid ')}"
+
+
+def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
+    """The keys that are allowed beside a wrong one."""
+    for part in path:
+        field = schema.model_fields[part]
+        schema, values = field.annotation, values[part]
+        if field.discriminator:
+            tag = field.discriminator
+            schema = next(m for m in schema.__args__ if values[tag] in m.model_fields[tag].annotation.__args__)
+    return sorted(schema.model_fields) if hasattr(schema, "model_fields") else []

@@ -1,0 +1,29 @@
+"""Folder tree -> manifest -> decoded pictures; mapping; splits; augmentation; demo data."""
+
+from spectro.data.augmentation import VARIANTS, expand, vary
+from spectro.data.cache import RowCache, row_cache
+from spectro.data.dataset import Dataset, Split, labels_of, load_folder
+from spectro.data.decode import Crop, PictureSpec
+from spectro.data.manifest import SPLITS, Record
+from spectro.data.mapping import Mapping
+from spectro.data.pictures import Pictures, PictureStore, pixels_of
+
+__all__ = [
+    "SPLITS",
+    "VARIANTS",
+    "Crop",
+    "Dataset",
+    "Mapping",
+    "PictureSpec",
+    "PictureStore",
+    "Pictures",
+    "Record",
+    "RowCache",
+    "Split",
+    "expand",
+    "labels_of",
+    "load_folder",
+    "pixels_of",
+    "row_cache",
+    "vary",
+]

@@ -1,0 +1,287 @@
+"""Rows of one fixed shape (pictures, feature vectors) kept on disk under what they were made from.
+
+A *pack* is one immutable file of rows and one JSON file that says which rows they are. Every process that has something
+new writes packs of its own, under a temporary name, and renames them when they are whole: several writers at once and a
+kill half-way harm nobody, at worst a row is kept twice. Packs are memory-mapped when read, so that a data set may be
+far larger than memory.
+"""
+
+import hashlib
+import json
+import logging
+import mmap
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spectro.errors import SpectroError
+
+log = logging.getLogger("spectro")
+
+# Reading maps file pages into the process; past this many bytes they are handed back to the system's page cache.
+_RELEASE_BYTES = 128 << 20
+# A temporary file of this age was left by a process that died.
+_LEFTOVER_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """What rows are, apart from what they were made from.
+
+    Attributes:
+        name: Folder name: ``pixels``, ``hog``.
+        settings: Everything that changes a row's values besides its key, code version included; JSON values.
+        shape: Shape of one row.
+        dtype: Its type.
+    """
+
+    name: str
+    settings: dict
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def folder(self) -> str:
+        """A name that two kinds share only if they are the same."""
+        text = json.dumps([self.settings, self.shape, self.dtype], sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass
+class _Pack:
+    """Rows that lie together: in memory, or mapped from a file."""
+
+    rows: np.ndarray
+    mapped: mmap.mmap | None = None
+    path: Path | None = None
+    bytes_read: int = 0
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        taken = self.rows[index]
+        if self.mapped is not None:
+            self.bytes_read += taken.nbytes
+            if self.bytes_read > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+                self.mapped.madvise(mmap.MADV_DONTNEED)
+                self.bytes_read = 0
+        return taken
+
+
+def _map(kind: RowKind, path: Path, n: int) -> _Pack:
+    """The pack in a file of ``n`` rows."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if len(mapped) != n * kind.row_bytes:
+        raise ValueError(f"{len(mapped)} bytes for {n} rows of {kind.row_bytes} bytes")
+    return _Pack(np.frombuffer(mapped, dtype=kind.dtype).reshape(n, *kind.shape), mapped, path)
+
+
+class Rows:
+    """Rows by position: ``rows[index]`` for an integer array gives ``(len(index), *shape)``, copied from packs."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, packs: list[_Pack], where: np.ndarray):
+        """``where`` is ``(n, 2)``: for each row its pack and its position there."""
+        self.shape, self.dtype = (len(where), *shape), dtype
+        self._packs, self._where = packs, where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        where = self._where[index]
+        out = np.empty((len(where), *self.shape[1:]), self.dtype)
+        for p in np.unique(where[:, 0]):
+            of_pack = where[:, 0] == p
+            out[of_pack] = self._packs[p].take(where[of_pack, 1])
+        return out
+
+
+# Missing keys -> chunks of (the keys that gave a row, their rows).
+Compute = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], np.ndarray]]]
+
+
+class RowCache:
+    """All rows of a process, kept in memory and, with a folder, on disk between processes.
+
+    The disk holds at most ``limit_bytes``: past that the packs that were used longest ago are deleted, never those that
+    this process uses.
+    """
+
+    def __init__(self, folder: Path | None, limit_bytes: float = float("inf")):
+        """``folder`` is made when the first row is written; None keeps rows in memory only."""
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self._packs: dict[str, list[_Pack]] = {}
+        self._where: dict[str, dict[str, tuple[int, int]]] = {}
+        self._read: set[Path] = set()
+
+    def missing(self, kind: RowKind, keys: Iterable[str]) -> list[str]:
+        """The keys without a row, each once, in order."""
+        known = self._known(kind)
+        return [key for key in dict.fromkeys(keys) if key not in known]
+
+    def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> Rows:
+        """Rows for ``keys``, computed where they are not kept yet.
+
+        Args:
+            kind: What rows.
+            keys: One key for each row wanted; keys may repeat.
+            compute: Called with the missing keys; yields chunks of (keys, rows). May be None if nothing is missing.
+
+        Returns:
+            The rows, in the order of ``keys``.
+
+        Raises:
+            KeyError: A key has no row even after ``compute``.
+        """
+        missing = self.missing(kind, keys)
+        if missing and compute is not None:
+            with self.writer(kind) as write:
+                for done, rows in compute(missing):
+                    write(done, rows)
+        known = self._known(kind)
+        where = np.array([known[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        return Rows(kind.shape, np.dtype(kind.dtype), self._packs[kind.folder], where)
+
+    def writer(self, kind: RowKind) -> "_Writer":
+        """A context in which rows are written: ``write(keys, rows)``; they are kept when it ends without an error."""
+        return _Writer(self, kind)
+
+    def _known(self, kind: RowKind) -> dict[str, tuple[int, int]]:
+        """Key -> (pack, position), after looking for packs that were not there before."""
+        for index in self._indexes(kind):
+            if index not in self._read:
+                self._read.add(index)
+                self._read_pack(kind, index)
+        self._packs.setdefault(kind.folder, [])
+        return self._where.setdefault(kind.folder, {})
+
+    def _indexes(self, kind: RowKind) -> Iterator[Path]:
+        if self.folder is None:
+            return iter(())
+        return iter(sorted((self.folder / kind.folder).glob("*.json")))
+
+    def _read_pack(self, kind: RowKind, index: Path) -> None:
+        """Maps a pack on disk; one that is gone or damaged is passed over, its rows are made again."""
+        path = index.with_suffix(".rows")
+        try:
+            keys = json.loads(index.read_text())
+            pack = _map(kind, path, len(keys))
+            os.utime(path)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
+            self._delete(path)
+            return
+        self._keep(kind, keys, pack)
+
+    def _keep(self, kind: RowKind, keys: Sequence[str], pack: _Pack) -> None:
+        packs = self._packs.setdefault(kind.folder, [])
+        known = self._where.setdefault(kind.folder, {})
+        packs.append(pack)
+        for position, key in enumerate(keys):
+            known.setdefault(key, (len(packs) - 1, position))
+
+    @staticmethod
+    def _delete(path: Path) -> None:
+        # The index goes first: a pack without one is invisible.
+        for part in (path.with_suffix(".json"), path):
+            with suppress(OSError):
+                part.unlink()
+
+    def _shrink(self) -> None:
+        """Deletes what was used longest ago until the folder is within its limit."""
+        if self.folder is None or self.limit_bytes == float("inf"):
+            return
+        for leftover in self.folder.glob("*/*.tmp"):
+            with suppress(OSError):
+                if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
+                    leftover.unlink()
+        used = {pack.path for packs in self._packs.values() for pack in packs}
+        found = []
+        for path in self.folder.glob("*/*.rows"):
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_mtime, stat.st_size, path))
+        excess = sum(size for _, size, _ in found) - self.limit_bytes
+        for _, size, path in sorted(found):
+            if excess > 0 and path not in used:
+                self._delete(path)
+                excess -= size
+        if excess > 0:
+            log.warning("cache: %s needs %.1f GB more than data.cache_limit_gb allows", self.folder, excess / 1e9)
+
+
+class _Writer:
+    """One pack in the making: streamed to a temporary file, or gathered in memory where there is no disk."""
+
+    def __init__(self, cache: RowCache, kind: RowKind):
+        self._cache, self._kind = cache, kind
+        self._keys: list[str] = []
+        self._parts: list[np.ndarray] = []
+        self._path: Path | None = None
+        self._file = None
+
+    def __enter__(self) -> Callable[[Sequence[str], np.ndarray], None]:
+        if self._cache.folder is not None:
+            folder = self._cache.folder / self._kind.folder
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._path = folder / f"{uuid.uuid4().hex}.rows"
+                self._file = self._path.with_suffix(".tmp").open("wb")
+            except OSError as error:
+                log.warning("cache: cannot write to %s (%s); rows are kept in memory only", folder, error)
+        return self._write
+
+    def _write(self, keys: Sequence[str], rows: np.ndarray) -> None:
+        rows = np.ascontiguousarray(rows, dtype=self._kind.dtype)
+        self._keys += keys
+        if self._file is None:
+            self._parts.append(rows.copy())
+        else:
+            try:
+                self._file.write(rows)
+            except OSError as error:
+                raise SpectroError(f"data.cache_dir: cannot write to {self._path}: {error}") from error
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        temporary = self._path.with_suffix(".tmp") if self._path else None
+        if self._file is not None:
+            self._file.close()
+        if failed or not self._keys:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            return
+        if self._path is None or temporary is None:
+            self._cache._keep(self._kind, self._keys, _Pack(np.concatenate(self._parts)))
+            return
+        # Mapped before others can see it: another process's clean-up cannot take the rows away any more.
+        pack = _map(self._kind, temporary, len(self._keys))
+        pack.path = self._path
+        self._cache._keep(self._kind, self._keys, pack)
+        temporary.rename(self._path)
+        index = self._path.with_suffix(".json")
+        draft = index.with_suffix(".tmp")
+        draft.write_text(json.dumps(self._keys))
+        self._cache._read.add(index)
+        draft.rename(index)
+        self._cache._shrink()
+
+
+_caches: dict[tuple[Path | None, float], RowCache] = {}
+
+
+def row_cache(folder: Path | None, limit_bytes: float = float("inf")) -> RowCache:
+    """The process's one cache for ``folder``, so that jobs of one process share what they have read."""
+    key = (folder.resolve() if folder else None, limit_bytes)
+    return _caches.setdefault(key, RowCache(key[0], limit_bytes))

@@ -1,0 +1,224 @@
+"""A folder of pictures -> a checked, mapped, split data set, or one report of everything that is wrong with it."""
+
+from collections import Counter
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from spectro.data.decode import PictureSpec
+from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, leaks, scan, without_copies
+from spectro.data.mapping import Mapping
+from spectro.data.pictures import Pictures, PictureStore, file_digest
+from spectro.data.splits import split_records
+from spectro.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of sources for a data set that comes without splits; the rest is train."""
+
+    val: float = 0.2
+    test: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Checked records with their pictures.
+
+    Attributes:
+        root: The folder.
+        records: Every record used, with its class and split.
+        store: Their pictures.
+        split_here: Whether the splits were drawn here and not found on disk.
+        ignored: How many hidden, non-picture or too deep entries were passed over.
+        copies: How many mirrored or doubled copies on disk were left out because their original is there.
+        left_out: Bad files that were left out on request: path -> reason.
+        warnings: Things that are no error but that a person should know.
+        fingerprint: Names exactly these pictures, labels and splits.
+    """
+
+    root: Path
+    records: Sequence[Record]
+    store: PictureStore
+    split_here: bool
+    ignored: int
+    copies: int
+    left_out: MappingType[str, str]
+    warnings: Sequence[str]
+    fingerprint: str
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, sorted."""
+        return sorted({record.label for record in self.records})
+
+    def of(self, split: str) -> list[Record]:
+        """The records of one split, ordered by path."""
+        return [record for record in self.records if record.split == split]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Split -> class -> number of records, every class in every split."""
+        found = Counter((record.split, record.label) for record in self.records)
+        return {split: {label: found[split, label] for label in self.classes} for split in SPLITS}
+
+    def name_of(self, record: Record) -> str:
+        """A record's path below the root, with forward slashes."""
+        return record.path.relative_to(self.root).as_posix()
+
+    def pictures(self, records: Sequence[Record], variants: Sequence[str] | None = None) -> Pictures:
+        """The pictures of some records, as the ``X`` of an estimator."""
+        return Pictures(self.store, [record.digest for record in records], variants)
+
+
+def labels_of(records: Sequence[Record]) -> np.ndarray:
+    """The ``y`` of an estimator: the class of each record, as text."""
+    return np.array([record.label for record in records], dtype=object)
+
+
+def load_folder(
+    root: Path,
+    mapping: Mapping,
+    *,
+    store: PictureStore,
+    specs: Sequence[PictureSpec] = (),
+    show: PictureSpec | None = None,
+    split: Split | None = None,
+    source_key: SourceKey = "name",
+    skip_bad_files: bool = False,
+) -> Dataset:
+    """Reads and checks ``root/{train,val,test}/<class>/*`` or ``root/<class>/*``.
+
+    Args:
+        root: The data set's folder.
+        mapping: Folders -> classes.
+        store: Where the pictures go.
+        specs: The geometries in which pictures will be asked for; all are made from one decoding.
+        show: A geometry that is wanted of val and test records only, to show them to a person.
+        split: How to split a data set that has no splits.
+        source_key: What makes two files one recording, see `spectro.data.manifest.source_of`.
+        skip_bad_files: Leave out files that give no picture and list them, instead of refusing the data set.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Lists every problem: no such folder, missing splits, folders that the mapping does not know, classes
+            without pictures, files that give no picture, one picture or one source in two splits.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root: found {str(root)!r}; allowed: a folder that exists")
+    found = scan(root, source_key)
+    if not found.records:
+        raise DataError(
+            f"data.root={root}: no pictures found ({found.ignored} other entries); allowed: "
+            "DIR/{train,val,test}/<class>/* or DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
+        )
+    problems = [f"split folder missing: {root / name}" for name in found.missing_splits]
+    label_of, unmapped = mapping.label_of({record.folder for record in found.records})
+    problems += unmapped
+    problems += [f"folder without pictures: {folder}" for folder in _hopeless(found.empty_folders, found.records)]
+
+    records, bad = _read_digests(found.records)
+    records, copies = without_copies(records)
+    if found.is_split:
+        problems += leaks(records)
+    else:
+        split = split or Split()
+        records = split_records(records, val=split.val, test=split.test, seed=split.seed)
+    # Splitting comes before leaving folders out: the same data are split the same way under every mapping.
+    records = [replace(r, label=label_of[r.folder]) for r in records if r.folder in label_of]
+    bad += _decode(records, store, specs, show)
+    bad_paths = {path for path, _ in bad}
+    left_out = {path.relative_to(root).as_posix(): reason for path, reason in bad}
+    if not skip_bad_files:
+        problems += [f"bad file: {name}: {reason}" for name, reason in left_out.items()]
+    records = [record for record in records if record.path not in bad_paths]
+    problems += _untrainable(records, set(label_of.values()), mapping)
+    if problems:
+        raise DataError(_report(root, problems, bad_files=0 if skip_bad_files else len(bad)))
+    return Dataset(
+        root=root,
+        records=records,
+        store=store,
+        split_here=not found.is_split,
+        ignored=found.ignored,
+        copies=copies,
+        left_out=left_out,
+        warnings=_oddities(records, found.ignored, copies, left_out),
+        fingerprint=fingerprint(records),
+    )
+
+
+def _hopeless(empty_folders: Sequence[str], records: Sequence[Record]) -> list[str]:
+    """Empty folders whose class has no picture in any split: one that is only absent from val or test is normal."""
+    filled = {record.folder for record in records}
+    return [folder for folder in empty_folders if folder.rsplit("/", 1)[-1] not in filled]
+
+
+def _read_digests(records: Sequence[Record]) -> tuple[list[Record], list[tuple[Path, str]]]:
+    kept, bad = [], []
+    for record in records:
+        try:
+            kept.append(replace(record, digest=file_digest(record.path)))
+        except OSError as error:
+            bad.append((record.path, f"cannot be opened ({error.strerror or error})"))
+    return kept, bad
+
+
+def _decode(
+    records: Sequence[Record], store: PictureStore, specs: Sequence[PictureSpec], show: PictureSpec | None
+) -> list[tuple[Path, str]]:
+    """Decodes every picture up front; returns the bad ones."""
+    shown = [r for r in records if r.split != "train"] if show is not None and show not in specs else []
+    plain = [r for r in records if r not in set(shown)] if shown else list(records)
+    bad: dict[Path, str] = {}
+    for group, wanted in ((plain, list(specs)), (shown, [*specs, show])):
+        geometries = [spec for spec in wanted if spec is not None]
+        bad.update(store.add([r.path for r in group], [r.digest for r in group], geometries))
+    return sorted(bad.items())
+
+
+def _untrainable(records: Sequence[Record], labels: set[str], mapping: Mapping) -> list[str]:
+    """Classes that nothing can be learned of."""
+    places = {label: {r.split for r in records if r.label == label} for label in labels}
+    missing = sorted(label for label, splits in places.items() if "train" not in splits)
+    return [
+        f"class {label!r} has no training pictures (found in: {', '.join(sorted(places[label])) or 'no split'}); "
+        "name its folder in mapping.left_out to leave it out"
+        for label in missing
+    ]
+
+
+def _oddities(records: Sequence[Record], ignored: int, copies: int, left_out: MappingType[str, str]) -> list[str]:
+    lines = []
+    if ignored:
+        lines.append(f"{ignored} hidden, non-picture or misplaced entries were ignored")
+    if copies:
+        lines.append(f"{copies} mirrored or doubled copies were left out: their originals are there")
+    if left_out:
+        lines.append(f"{len(left_out)} bad files were left out (listed in run.json)")
+    by_digest: dict[str, list[Record]] = {}
+    for record in records:
+        by_digest.setdefault(record.digest, []).append(record)
+    twins = [group for group in by_digest.values() if len(group) > 1]
+    if twins:
+        lines.append(f"{len(twins)} pictures lie in one split more than once, e.g. {twins[0][0].path.name}")
+    conflicts = [group for group in twins if len({record.label for record in group}) > 1]
+    if conflicts:
+        labels = " and ".join(sorted({record.label for record in conflicts[0]}))
+        lines.append(f"{len(conflicts)} pictures carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
+    return lines
+
+
+def _report(root: Path, problems: Sequence[str], bad_files: int) -> str:
+    lines = [f"data.root={root}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
+    lines += [f"  - {problem}" for problem in problems]
+    if bad_files:
+        lines.append(f"data.on_bad_file=skip leaves the {bad_files} bad file{'s' if bad_files > 1 else ''} out.")
+    if any(problem.startswith("one source") for problem in problems):
+        lines.append("If names are unique in a class or folder only, set data.source_key=class_name or path.")
+    return "\n".join(lines)

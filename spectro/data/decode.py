@@ -1,0 +1,154 @@
+"""One picture file -> pixels."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Part of every cache key: raise it when the same bytes give other pixels.
+CODE_VERSION = 1
+MARGIN_NAMES = ("left", "top", "right", "bottom")
+
+_PILLOW_MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Plot margins to cut off, in pixels of the file."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True)
+class PictureSpec:
+    """The geometry in which a family wants its pictures.
+
+    Attributes:
+        size_px: Height and width; the picture is squashed to it.
+        mode: ``L`` for grey ``(size, size)``, ``RGB`` for colour ``(size, size, 3)``.
+    """
+
+    size_px: int
+    mode: Literal["L", "RGB"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one picture."""
+        return (self.size_px, self.size_px) if self.mode == "L" else (self.size_px, self.size_px, 3)
+
+
+class BadPictureError(ValueError):
+    """A file that gives no usable picture; the message says why."""
+
+
+def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> Image.Image:
+    """Decodes a picture file wholly and cuts its margins off.
+
+    Transparent parts are laid on white paper; 16-bit grey keeps its full range (0..65535 becomes 0..255); a camera's
+    orientation tag is obeyed; of several frames the first counts.
+
+    Args:
+        data: The bytes of a PNG, JPEG, TIFF, BMP or WebP file.
+        crop: Margins, in pixels.
+        max_megapixels: The largest picture that is opened at all.
+
+    Returns:
+        A picture of mode ``L`` or ``RGB``.
+
+    Raises:
+        BadPictureError: Empty, unreadable, truncated, too large, of an unknown pixel type, or nothing left of it.
+    """
+    if not data:
+        raise BadPictureError("zero bytes")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures and of odd metadata; the size is checked here before a pixel is decoded.
+            warnings.simplefilter("ignore")
+            picture = _open(data, max_megapixels)
+    except BadPictureError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError, TypeError, KeyError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        raise BadPictureError(f"unreadable or truncated ({error})") from error
+    width, height = picture.size
+    box = (crop.left, crop.top, width - crop.right, height - crop.bottom)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        margins = ", ".join(f"{name} {getattr(crop, name)}" for name in MARGIN_NAMES)
+        raise BadPictureError(f"data.crop ({margins}) leaves nothing of a picture of {width}x{height} pixels")
+    return picture.crop(box) if box != (0, 0, width, height) else picture
+
+
+def _open(data: bytes, max_megapixels: float) -> Image.Image:
+    # Pillow's own limit is one for the whole process: it is only ever raised, to where it does not forestall ours.
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
+    try:
+        picture: Image.Image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise BadPictureError(f"absurdly large ({error}); data.max_megapixels is {max_megapixels:g}") from error
+    except Image.UnidentifiedImageError:
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return _open_tiff(data, max_megapixels)
+        raise BadPictureError("not a picture that can be read") from None
+    _check_size(picture.size, max_megapixels)
+    picture.load()
+    if picture.mode in _PILLOW_MODES_16_BIT or picture.mode == "I":
+        return Image.fromarray(_eight_bits(np.asarray(picture)))
+    if picture.mode == "F":
+        raise BadPictureError("floating-point pixels; allowed: 8 or 16 bits a channel")
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(paper, picture).convert("RGB")
+    return picture if picture.mode in ("L", "RGB") else picture.convert("L" if picture.mode in ("1", "LA") else "RGB")
+
+
+def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
+    """TIFF files that Pillow does not know, 16-bit colour above all."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages[0]
+        _check_size((page.imagewidth, page.imagelength), max_megapixels)  # type: ignore[union-attr]
+        pixels = page.asarray()
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)
+    if pixels.dtype == np.uint16:
+        pixels = _eight_bits(pixels)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise BadPictureError(f"TIFF of {pixels.dtype} {pixels.shape}; allowed: 8- or 16-bit grey, RGB or RGBA")
+    picture = Image.fromarray(pixels)
+    if picture.mode == "RGBA":
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture
+
+
+def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
+    if size[0] * size[1] > max_megapixels * 1e6:
+        raise BadPictureError(
+            f"absurdly large ({size[0]}x{size[1]} pixels, {size[0] * size[1] / 1e6:.0f} megapixels); "
+            f"allowed: data.max_megapixels={max_megapixels:g}"
+        )
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """16 bits -> 8 bits over the full range."""
+    if pixels.size and pixels.max() > 65535:
+        raise BadPictureError(f"pixel values up to {pixels.max()}; allowed: 8 or 16 bits a channel")
+    return ((np.clip(pixels.astype(np.int64), 0, 65535) + 128) // 257).astype(np.uint8)
+
+
+def fit(picture: Image.Image, spec: PictureSpec) -> np.ndarray:
+    """A decoded picture in the geometry of a family: uint8 of ``spec.shape``."""
+    if picture.mode != spec.mode:
+        picture = picture.convert(spec.mode)
+    if picture.size != (spec.size_px, spec.size_px):
+        picture = picture.resize((spec.size_px, spec.size_px), Image.Resampling.BILINEAR)
+    return np.asarray(picture)

@@ -1,0 +1,87 @@
+"""Which folders make up which class, and which classes look alike."""
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Folders -> classes -> stages.
+
+    Attributes:
+        classes: Class -> the folders that make it. Empty: every folder is a class of its own name.
+        left_out: Folders that are not used.
+        look_alikes: Merged label -> the classes that the easy stage sees as one.
+    """
+
+    classes: MappingType[str, Sequence[str]] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
+    look_alikes: MappingType[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def group_of(self) -> dict[str, str]:
+        """Class -> merged label, for the look-alike classes."""
+        return {label: group for group, labels in self.look_alikes.items() for label in labels}
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """What is wrong with the mapping by itself, as (key below ``mapping``, message)."""
+        wrong = []
+        owner: dict[str, str] = {}
+        for label, folders in self.classes.items():
+            if not folders:
+                wrong.append((f"classes.{label}", "names no folder; a class needs at least one"))
+            for folder in folders:
+                if folder in owner:
+                    wrong.append((f"classes.{label}", f"folder {folder!r} already makes class {owner[folder]!r}"))
+                elif folder in self.left_out:
+                    wrong.append((f"classes.{label}", f"folder {folder!r} is also in mapping.left_out"))
+                owner.setdefault(folder, label)
+        member: dict[str, str] = {}
+        for group, labels in self.look_alikes.items():
+            if len(set(labels)) < 2:
+                wrong.append((f"look_alikes.{group}", f"found {list(labels)}; a group needs two or more classes"))
+            for label in labels:
+                if label in member:
+                    wrong.append((f"look_alikes.{group}", f"{label!r} is already in {member[label]!r}"))
+                member.setdefault(label, group)
+        if self.classes:
+            wrong += self._wrong_look_alikes(self.classes)
+        return wrong
+
+    def _wrong_look_alikes(self, classes: Iterable[str]) -> list[tuple[str, str]]:
+        """Look-alikes that are no class, and merged labels that hide one."""
+        known = sorted(classes)
+        wrong = []
+        for group, labels in self.look_alikes.items():
+            for label in labels:
+                if label not in known:
+                    wrong.append((f"look_alikes.{group}", f"found {label!r}; allowed: {', '.join(known)}"))
+            if group in known and group not in labels:
+                wrong.append((f"look_alikes.{group}", f"{group!r} is also the name of a class outside the group"))
+        return wrong
+
+    def label_of(self, folders: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+        """Folder -> class for the folders of a data set.
+
+        Args:
+            folders: The folders that the data set has.
+
+        Returns:
+            The class of each folder that is used, and one line for each thing that does not fit.
+        """
+        folders = sorted(set(folders) - set(self.left_out))
+        if not self.classes:
+            wrong = [f"mapping.{key}: {text}" for key, text in self._wrong_look_alikes(folders)]
+            return {folder: folder for folder in folders}, wrong
+        owner = {folder: label for label, made_of in self.classes.items() for folder in made_of}
+        problems = [
+            f"folder {folder!r} is neither in mapping.classes nor in mapping.left_out; mapped folders: "
+            f"{', '.join(sorted(owner))} (mapping=identity takes every folder as a class)"
+            for folder in folders
+            if folder not in owner
+        ]
+        for label, made_of in self.classes.items():
+            if not set(made_of) & set(folders):
+                problems.append(f"class {label!r} has no pictures: none of its folders is there ({', '.join(made_of)})")
+        return {folder: owner[folder] for folder in folders if folder in owner}, problems

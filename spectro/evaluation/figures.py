@@ -1,0 +1,289 @@
+"""Figures of a run, drawn without pyplot: no global state, and the same input gives the same bytes.
+
+Axes fill the figure and labels stand outside it; saving cuts the page around everything that was drawn, so a long
+label makes the page larger but is never cut off.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Report = Mapping[str, Any]
+Caption = tuple[str, str, float, str]
+
+DPI = 120
+MAX_PICTURES = 24
+LABEL_IN = 2.4
+INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
+SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
+# Used where installed, for scripts that matplotlib's own font lacks.
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
+
+
+def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
+    """Draw a confusion matrix: count and share of the true class in each cell.
+
+    Args:
+        report: What `spectro.evaluation.score` returns; rows of its confusion matrix are the truth.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.asarray(report["confusion_matrix"])
+    k = len(counts)
+    support = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(support, 1)
+    side_in = k * (1.0 if k <= 4 else 0.72 if k <= 20 else 0.5)
+    fig, ax = _page(side_in, side_in)
+    # The scale ends at a middle blue on which dark text still has contrast.
+    blues = LinearSegmentedColormap.from_list("light_blues", ["#ffffff", "#d6e6f4", "#7fb2dc"])
+    ax.imshow(share, cmap=blues, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+    for row, column in np.ndindex(k, k):
+        at = {"x": column, "ha": "center", "in_layout": False, **_plain()}
+        if not support[row, 0]:
+            ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
+            ax.text(y=row, s="–", va="center", color=MUTED, fontsize=10, **at)
+            continue
+        colour = INK if counts[row, column] else FAINT
+        weight = "bold" if row == column else "normal"
+        ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", color=colour, fontsize=10, weight=weight, **at)
+        ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", color=colour, fontsize=7, **at)
+    labels = [_fit(fig, name, LABEL_IN, 9) for name in report["classes"]]
+    rows = [f"{label}  (n={n})" for label, n in zip(labels, support[:, 0], strict=True)]
+    ax.set_yticks(range(k), rows, fontsize=9, color=INK, **_plain())
+    ax.set_xticks(range(k), labels, fontsize=9, color=INK, rotation=40, ha="right", rotation_mode="anchor", **_plain())
+    ax.set_xlabel("predicted", fontsize=10, color=MUTED, **_plain())
+    ax.set_ylabel("true", fontsize=10, color=MUTED, **_plain())
+    ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="#e4e7eb", linewidth=0.8)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_color(FAINT)
+    return _save(fig, path, title, _summary(report))
+
+
+def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
+    """Draw the recall of each class with its 95 % Wilson interval and support, the splits below one another.
+
+    Args:
+        reports: For each split what `spectro.evaluation.score` returns. Classes stand in the order of their first
+            appearance; a class without records in a split is marked so.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is no report.
+    """
+    if not reports:
+        raise ValueError("expected the report of at least one split; found none")
+    classes = list(dict.fromkeys(name for report in reports.values() for name in report["classes"]))
+    step = 1 / (len(reports) + 0.7)
+    fig, ax = _page(4.6, 0.24 / step * len(classes))
+    beside = ax.get_yaxis_transform()
+    for i, (split, report) in enumerate(reports.items()):
+        colour = SPLIT_COLOURS[i % len(SPLIT_COLOURS)]
+        for j, name in enumerate(classes):
+            y = j + (i - (len(reports) - 1) / 2) * step
+            found = report["per_class"].get(name, {"support": 0})
+            said = "–"
+            if found["support"]:
+                recall, low, high = found["recall"], found["recall_ci_low"], found["recall_ci_high"]
+                ax.barh(y, recall, height=0.8 * step, color=colour, alpha=0.3, linewidth=0)
+                ax.errorbar(
+                    recall, y, xerr=[[recall - low], [high - recall]], fmt="o", color=colour, markersize=4, capsize=2.5
+                )
+                said = f"{recall:.2f} [{low:.2f}, {high:.2f}]"
+            for x, text in ((1.03, _fit(fig, split, 0.6, 8)), (1.18, f"n={found['support']}"), (1.29, said)):
+                ax.text(x, y, text, transform=beside, va="center", size=8, color=colour, **_plain())
+    for edge in np.arange(1, len(classes)) - 0.5:
+        ax.axhline(edge, color="#e4e7eb", linewidth=0.8)
+    labels = [_fit(fig, name, LABEL_IN, 9) for name in classes]
+    ax.set_yticks(range(len(classes)), labels, fontsize=9, color=INK, **_plain())
+    ax.set_xticks(np.linspace(0, 1, 6), [f"{x:.1f}" for x in np.linspace(0, 1, 6)], fontsize=8, color=MUTED, **_plain())
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5))
+    ax.set_xlabel("recall, with 95 % Wilson interval", fontsize=9, color=MUTED, **_plain())
+    ax.tick_params(length=0)
+    ax.grid(axis="x", color="#e4e7eb", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[:].set_visible(False)
+    return _save(fig, path, title)
+
+
+def wrong_figure(
+    pictures: Sequence[NDArray[np.uint8]],
+    captions: Sequence[Caption],
+    path: str | Path,
+    title: str,
+    total: int,
+    *,
+    aspect: float | None = None,
+) -> Path:
+    """Draw the wrongly classified records with their true and predicted label.
+
+    Args:
+        pictures: Pictures of wrong ones, each (H, W, 3) uint8; sizes may differ. The first 24 are shown.
+        captions: For each picture the true label, the predicted label, the probability of the predicted label and the
+            name of the record.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text; how many of the wrong ones are shown is added.
+        total: Number of wrong ones, at least the number of pictures.
+        aspect: Width over height that every picture is drawn with; by default each keeps its own.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Lengths differ, ``total`` is too small, or a picture is not (H, W, 3) uint8.
+    """
+    from matplotlib.patches import Rectangle
+
+    if len(pictures) != len(captions) or total < len(pictures):
+        raise ValueError(
+            "expected one caption for each picture and a total that is not smaller; "
+            f"found {len(pictures)} pictures, {len(captions)} captions, total {total}"
+        )
+    for picture in pictures:
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+            raise ValueError(f"expected pictures (H, W, 3) of uint8; found {picture.shape} of {picture.dtype}")
+    shown = min(len(pictures), MAX_PICTURES)
+    if not shown:
+        fig, ax = _page(3.0, 0.05)
+        ax.set_axis_off()
+        return _save(fig, path, title, "no wrong ones" if not total else f"0 of {total} wrong ones shown")
+    columns = min(shown, 6)
+    ratios = [picture.shape[1] / picture.shape[0] for picture in pictures[:shown]]
+    wide_in, text_in, gap_in = 2.0, 0.6, 0.2
+    high_in = wide_in / (aspect or float(np.clip(np.median(ratios), 0.4, 3.0)))
+    rows = -(-shown // columns)
+    page_in = (columns * (wide_in + gap_in) - gap_in, rows * (high_in + text_in + gap_in) - gap_in)
+    # All pictures share one axes whose coordinates are inches: two dozen axes would take three times as long.
+    fig, ax = _page(*page_in)
+    for i, (picture, ratio) in enumerate(zip(pictures[:shown], ratios, strict=True)):
+        left_in = (i % columns) * (wide_in + gap_in)
+        bottom_in = page_in[1] - (i // columns) * (high_in + text_in + gap_in) - high_in
+        half_w = wide_in / 2 if aspect else min(wide_in, high_in * ratio) / 2
+        half_h = high_in / 2 if aspect else min(high_in, wide_in / ratio) / 2
+        x, y = left_in + wide_in / 2, bottom_in + high_in / 2
+        ax.imshow(picture, extent=(x - half_w, x + half_w, y - half_h, y + half_h), aspect="auto")
+        corner = (x - half_w, y - half_h)
+        ax.add_patch(Rectangle(corner, 2 * half_w, 2 * half_h, fill=False, edgecolor=FAINT, clip_on=False))
+        true, predicted, probability, name = captions[i]
+        lines = (f"true  {true}", f"pred  {predicted}", f"p = {probability:.2f}  {name}")
+        for j, (line, colour) in enumerate(zip(lines, ("#2f855a", "#c53030", MUTED), strict=True)):
+            line = _fit(fig, line, wide_in, 8)
+            ax.text(left_in, bottom_in - 0.16 - 0.18 * j, line, size=8, color=colour, in_layout=False, **_plain())
+    ax.set(xlim=(0, page_in[0]), ylim=(0, page_in[1]))
+    ax.set_axis_off()
+    said = f"{shown} of {total} wrong ones" if shown < total else f"{total} wrong one{'s' * (total > 1)}"
+    said += "; p is the probability of the predicted label"
+    return _save(fig, path, title, said)
+
+
+def _page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
+    """A figure that its one axes fill."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(wide_in, high_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(fig)
+    return fig, fig.add_axes((0, 0, 1, 1))
+
+
+@cache
+def _plain() -> dict[str, Any]:
+    """Text properties under which "$" starts no formula, whatever matplotlib is configured to do."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    family = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+    return {"parse_math": False, "usetex": False, "family": family}
+
+
+def _printable(text: str) -> str:
+    """The text on one line; what cannot be drawn, such as undecodable bytes of a file name, becomes U+FFFD."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def _fit(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
+    """The text with its middle left out if it is too wide, as names often differ at their ends."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=_plain()["family"], size=size_pt)
+    renderer: Any = fig.canvas.get_renderer()  # type: ignore[attr-defined]
+
+    def fits(candidate: str) -> bool:
+        width_px, _, _ = renderer.get_text_width_height_descent(candidate, font, ismath=False)
+        return bool(width_px <= wide_in * DPI)
+
+    text = _printable(text)
+    if fits(text):
+        return text
+    kept, too_many = 0, len(text)
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        kept, too_many = (middle, too_many) if fits(_without_middle(text, middle)) else (kept, middle)
+    return _without_middle(text, kept)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    """The text cut to its first and last letters, ``kept`` of them in all."""
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def _summary(report: Report) -> str:
+    """The averages of a report, with interval and support."""
+    if not report["n_records"]:
+        return "no records"
+    parts = []
+    for key, name in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
+        low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
+        parts.append(f"{name} {report[key]:.2f} [{low:.2f}, {high:.2f}]")
+    have, of = len(report["macro_f1_classes"]), len(report["classes"])
+    parts[0] += f" over {have} of {of} classes" if have < of else ""
+    return "   ".join([*parts, f"n={report['n_records']}"])
+
+
+def _save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
+    """Put title and a smaller second text above all that is drawn, and write a PNG cut to what is drawn.
+
+    It holds neither date nor version, so equal figures are equal files.
+    """
+    from matplotlib.transforms import Bbox
+
+    box = fig.get_tightbbox()
+    boxes = [box]
+    wide_in, y_in = max(box.width, 5.0), box.y1 + 0.15
+    for text, size, weight, colour in ((below, 9, "normal", MUTED), (title, 12, "bold", INK)):
+        # A letter is about 0.6 of the font size wide, 0.7 if bold.
+        lines = textwrap.wrap(_printable(text), int(wide_in * 72 / size / (0.7 if weight == "bold" else 0.6)))
+        if not lines:
+            continue
+        at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
+        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour, **_plain())
+        boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
+        y_in = boxes[-1].y1 + 0.06
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page = Bbox.union(boxes).padded(0.15)
+    # Packing harder than 3 makes a gallery a few per cent smaller and takes most of the time.
+    compress = {"compress_level": 3}
+    fig.savefig(path, format="png", dpi=DPI, bbox_inches=page, metadata={"Software": None}, pil_kwargs=compress)
+    return path

@@ -1,0 +1,135 @@
+"""One run, top to bottom: data, fit, evaluation, files, MLflow."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spectro import results, task, tracking
+from spectro.config import Config, DemoKnobs
+from spectro.data import Dataset
+from spectro.errors import DataError
+from spectro.run_dir import Card, git_commit, write_json
+from spectro.terminal import show_result
+
+
+def run(config: Config, run_dir: Path) -> float | None:
+    """Fits and judges one configuration, and writes its run directory.
+
+    Args:
+        config: A valid configuration.
+        run_dir: The run's own folder.
+
+    Returns:
+        The objective, a val metric; None if none is asked for.
+
+    Raises:
+        SpectroError: The data do not fit the configuration; nothing was started.
+    """
+    card = Card(run_dir, _identity(config))
+    with card.phase("data"):
+        dataset = task.load_data(config)
+        train, rows, variants = task.training_rows(config, dataset)
+        _check_objective(config, dataset)
+    card.content["data"] |= _data_entry(dataset)
+    card.content["tags"]["data_fingerprint"] = dataset.fingerprint
+    card.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
+    results.write_records(run_dir / "records.csv", dataset)
+    card.write()
+    with card.phase("mlflow_open"):
+        tracking.open_run(run_dir)
+    card.reload_mlflow()
+    try:
+        with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            classifier = task.fit(config, dataset, train, rows, variants)
+        card.content["warnings"] += _texts(caught)
+        with card.phase("evaluate"):
+            tasks = task.judge(config, dataset, classifier)
+            metrics = results.metrics_of(config, tasks)
+        with card.phase("write"):
+            classifier.save(run_dir / "model")
+            results.write_model_card(config, dataset, classifier, run_dir / "model")
+            write_json(run_dir / "metrics.json", metrics)
+            results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+        with card.phase("figures"):
+            results.draw(run_dir / "figures", metrics, tasks[""], dataset)
+    except KeyboardInterrupt:
+        card.end("KILLED", "interrupted")
+        tracking.send(run_dir)
+        raise
+    except BaseException as error:
+        card.end("FAILED", f"{type(error).__name__}: {error}")
+        tracking.send(run_dir)
+        raise
+    card.end("FINISHED")
+    with card.phase("mlflow_send"):
+        tracking.send(run_dir)
+    card.reload_mlflow()
+    card.write()
+    show_result(run_dir, card.content, metrics)
+    return metrics["objective"]
+
+
+def _check_objective(config: Config, dataset: Dataset) -> None:
+    """A run whose val has nothing to say must not start, or a sweep would end with nothing."""
+    if config.common.objective is not None and not task.in_task(config, dataset.of("val")):
+        raise DataError(f"objective: found {config.common.objective!r}, but val has no records; allowed: null")
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """What is known of a run before it has seen its data."""
+    common = config.common
+    commit = git_commit(Path(__file__).parent)
+    return {
+        "run_name": f"{common.model.name} {config.stage} seed {common.seed}",
+        "experiment": common.mapping.name,
+        "tags": {
+            "model": common.model.name,
+            "stage": config.stage,
+            "mapping": common.mapping.name,
+            "augmentation": common.augmentation.name,
+            "seed": str(common.seed),
+            "git_commit": commit or "unknown",
+        },
+        "config": config.raw,
+        "seed": common.seed,
+        "git_commit": commit,
+        "data": {"name": common.data.label_set if isinstance(common.data, DemoKnobs) else Path(common.data.root).name},
+        "mlflow": _mlflow_entry(common.tracking.uri, Path(common.outputs).absolute()),
+    }
+
+
+def _mlflow_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
+    """Where the run goes in MLflow: for a local database absolute addresses, a server keeps its own artifacts."""
+    local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
+    return {
+        "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
+        "artifact_location": None if local is None else (outputs / "mlartifacts").as_uri(),
+        "run_id": None,
+        "sent": False,
+    }
+
+
+def _data_entry(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "root": str(dataset.root),
+        "fingerprint": dataset.fingerprint,
+        "records": dataset.counts(),
+        "split_here": dataset.split_here,
+        "ignored": dataset.ignored,
+        "copies": dataset.copies,
+        "left_out": dict(dataset.left_out),
+    }
+
+
+def _unknown_exclusions(config: Config, dataset: Dataset) -> list[str]:
+    known = {record.source for record in dataset.records}
+    unknown = sorted(set(config.common.augmentation.exclude or {}) - known)
+    return [f"augmentation.exclude names sources that are not there: {', '.join(unknown)}"] if unknown else []
+
+
+def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
+    """What a person should know of the warnings of a fit, each once."""
+    about_code = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
+    return list(dict.fromkeys(str(w.message) for w in caught if not issubclass(w.category, about_code)))

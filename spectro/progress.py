@@ -1,0 +1,36 @@
+"""Progress bars on the terminal: silent until an entry point switches them on, and off where nobody looks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+_console: Console | None = None
+
+
+def enable(console: Console) -> None:
+    """Shows bars on ``console`` from now on, if it is a terminal."""
+    global _console
+    _console = console if console.is_terminal else None
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for a job of ``total`` steps.
+
+    Args:
+        description: What is being done, a few words.
+        total: How many steps there are.
+
+    Yields:
+        A function that is told how many more steps are done.
+    """
+    if _console is None or total == 0:
+        yield lambda steps: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -1,0 +1,81 @@
+"""What was judged, as metrics, tables and figures in the run directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro.classifiers import PictureClassifier
+from spectro.config import Config
+from spectro.data import Dataset
+from spectro.run_dir import write_csv, write_json
+from spectro.task import JUDGED, SHOW, Judged
+
+
+def metrics_of(config: Config, tasks: Mapping[str, Mapping[str, Judged]]) -> dict[str, Any]:
+    """The content of ``metrics.json``: the whole task's splits, the stages', and the objective."""
+    seed = config.common.seed
+    scored = {name: {split: j.report(seed) for split, j in splits.items()} for name, splits in tasks.items()}
+    metrics: dict[str, Any] = {**scored.pop(""), "stages": scored, "objective": None}
+    if config.common.objective is not None:
+        *stage, split, metric = config.common.objective.split("/")
+        metrics["objective"] = (metrics["stages"]["/".join(stage)] if stage else metrics)[split][metric]
+    return metrics
+
+
+def write_records(path: Path, dataset: Dataset) -> None:
+    """Every record used, with the split it is in: what a split drawn here was."""
+    rows = ((r.split, dataset.name_of(r), r.source, r.folder, r.label, r.digest) for r in dataset.records)
+    write_csv(path, ("split", "path", "source", "folder", "label", "sha256"), rows)
+
+
+def write_predictions(path: Path, dataset: Dataset, splits: Mapping[str, Judged]) -> None:
+    """One row for each record of val and test: label, prediction, probability of every class."""
+    classes = next(iter(splits.values())).classes
+    write_csv(
+        path,
+        ("split", "path", "source", "label", "predicted", *(f"p_{label}" for label in classes)),
+        (
+            (split, dataset.name_of(record), record.source, truth, predicted, *row)
+            for split, j in splits.items()
+            for record, truth, predicted, row in zip(j.records, j.truth, j.predicted, j.probabilities, strict=True)
+        ),
+    )
+
+
+def write_model_card(config: Config, dataset: Dataset, classifier: PictureClassifier, folder: Path) -> None:
+    """What the model needs besides itself to be used on new pictures."""
+    write_json(
+        folder / "use.json",
+        {
+            "crop": config.common.data.crop.model_dump(),
+            "max_megapixels": config.common.data.max_megapixels,
+            "classes": list(classifier.classes_),
+            "data_fingerprint": dataset.fingerprint,
+        },
+    )
+
+
+def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset) -> None:
+    """Confusion matrices and recall of the whole task and its stages, and a gallery of the wrong ones."""
+    from spectro.evaluation.figures import confusion_figure, recall_figure, wrong_figure
+
+    tasks = {"": {split: metrics[split] for split in JUDGED}, **metrics["stages"]}
+    for number, (name, reports) in enumerate(tasks.items()):
+        # A group's label may hold anything; file names have the stage and a number.
+        stem = name.split("/")[0] + (f"_{number - 1}" if "/" in name else "")
+        title = f"{name} stage" if name else "whole task"
+        for split, report in reports.items():
+            confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
+        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"Recall by class, {title}")
+    for split, judged in splits.items():
+        wrong = np.flatnonzero(judged.predicted != judged.truth)
+        order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")]
+        shown = [judged.records[i] for i in order[:24]]
+        pictures = dataset.pictures(shown).pixels(SHOW) if shown else []
+        captions = [
+            (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
+            for i in order[:24]
+        ]
+        wrong_figure(list(pictures), captions, folder / f"wrong_{split}.png", f"Wrong on {split}", len(wrong))

@@ -1,0 +1,112 @@
+"""The files of a run directory that are not a model or a figure. Each is written whole or not at all."""
+
+import csv
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_VERSIONS_OF = ("spectro", "numpy", "scikit-learn", "scikit-image", "pillow", "torch", "timm", "mlflow", "hydra-core")
+
+
+class Card:
+    """``run.json``: what a run is, how it went, and where it stands in MLflow.
+
+    Attributes:
+        path: The file.
+        content: What it holds; call `write` after changing it.
+    """
+
+    def __init__(self, run_dir: Path, content: dict[str, Any]):
+        self.path = run_dir / "run.json"
+        self.content = {
+            "status": "RUNNING",
+            "reason": None,
+            "started_at": time.time(),
+            "ended_at": None,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            **content,
+            "versions": {"python": platform.python_version(), **_versions()},
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "wall_s": {},
+            "peak_memory_mb": None,
+            "warnings": [],
+        }
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the seconds of a part of the run as ``wall_s[name]``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.content["wall_s"][name] = round(time.perf_counter() - start, 3)
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Closes the run and writes the file."""
+        self.content |= {"status": status, "reason": reason, "ended_at": time.time()}
+        self.content["peak_memory_mb"] = peak_memory_mb()
+        self.write()
+
+    def write(self) -> None:
+        """Writes the file."""
+        write_json(self.path, self.content)
+
+    def reload_mlflow(self) -> None:
+        """Takes over the MLflow entry that tracking wrote into the file."""
+        self.content["mlflow"] = json.loads(self.path.read_text(encoding="utf-8"))["mlflow"]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON under a temporary name and renames it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table under a temporary name and renames it; numbers with all their digits."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
+    draft.replace(path)
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that ``folder`` stands at, ``-dirty`` behind it where tracked files differ; None outside git."""
+    try:
+        ask = ["git", "-C", str(folder)]
+        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run(
+            [*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has had resident, in megabytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _VERSIONS_OF}

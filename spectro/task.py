@@ -1,0 +1,147 @@
+"""What a configuration asks of a data set: which records, under which labels, fitted and judged how."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro import data
+from spectro.classifiers import CascadeClassifier, PictureClassifier
+from spectro.classifiers.cascade import merge
+from spectro.config import Config, DemoKnobs
+from spectro.data import Dataset, PictureSpec, Record
+from spectro.errors import ConfigError
+from spectro.evaluation import score
+from spectro.progress import progress
+
+# Val is for choosing, test is for the last word; train is never scored.
+JUDGED = ("val", "test")
+# How pictures are shown to a person.
+SHOW = PictureSpec(224, "RGB")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a fitted task says of the records of one split.
+
+    Attributes:
+        records: The records, ``n``.
+        truth: Their labels in this task, ``(n,)``.
+        classes: The task's classes, ``k``.
+        probabilities: ``(n, k)``.
+    """
+
+    records: Sequence[Record]
+    truth: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Labels of the largest probabilities, ``(n,)``."""
+        return self.classes[self.probabilities.argmax(axis=1)]
+
+    def report(self, seed: int) -> dict[str, Any]:
+        """Every metric with its interval."""
+        sources = [record.source for record in self.records]
+        return score(self.truth, self.predicted, list(self.classes), sources=sources, seed=seed)
+
+
+def load_data(config: Config) -> Dataset:
+    """Makes the demo data if they are asked for, and reads and checks the data set."""
+    knobs = config.common.data
+    root = Path(knobs.root).expanduser().absolute()
+    if isinstance(knobs, DemoKnobs):
+        make_demo_data(root, knobs)
+    cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
+    store = data.PictureStore(
+        data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9),
+        data.Crop(**knobs.crop.model_dump()),
+        knobs.max_megapixels,
+    )
+    return data.load_folder(
+        root,
+        config.common.mapping.mapping,
+        store=store,
+        specs=config.estimator().specs,
+        show=SHOW,
+        split=None if isinstance(knobs, DemoKnobs) else data.Split(**knobs.split.model_dump()),
+        source_key=knobs.source_key,
+        skip_bad_files=knobs.on_bad_file == "skip",
+    )
+
+
+def make_demo_data(root: Path, knobs: DemoKnobs) -> None:
+    """Makes the demo data at ``root``, with a progress bar, unless they are there."""
+    from spectro.data.demo import make_demo
+
+    with ExitStack() as stack:
+        bar: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress("making demo data", total)))
+            bar[0](1)
+
+        make_demo(root, knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress)
+
+
+def in_task(config: Config, records: Sequence[Record]) -> list[Record]:
+    """The records that the configured stage is about: all, or the look-alikes of one group."""
+    if config.stage != "hard":
+        return list(records)
+    members = config.common.mapping.mapping.look_alikes[config.group]
+    return [record for record in records if record.label in members]
+
+
+def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
+    """Their labels as the configured stage sees them."""
+    labels = data.labels_of(records)
+    return merge(labels, config.common.mapping.mapping.look_alikes) if config.stage == "easy" else labels
+
+
+def training_rows(config: Config, dataset: Dataset) -> tuple[list[Record], np.ndarray, np.ndarray]:
+    """Training records, and for each row of the augmented training set its record and its variant."""
+    train = in_task(config, dataset.of("train"))
+    knobs = config.common.augmentation
+    rows, variants = data.expand([r.source for r in train], data.VARIANTS[knobs.name], knobs.exclude)
+    if len(set(task_labels(config, train)[rows])) < len(set(task_labels(config, train))):
+        raise ConfigError("augmentation.exclude: leaves a class without any training row; allowed: one or more a class")
+    return train, rows, variants
+
+
+def fit(
+    config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
+) -> PictureClassifier:
+    """The configured classifier, fitted to the augmented training records; val as it is."""
+    val = in_task(config, dataset.of("val"))
+    X = dataset.pictures([train[i] for i in rows], list(variants))
+    return config.estimator().fit(X, task_labels(config, train)[rows], dataset.pictures(val), task_labels(config, val))
+
+
+def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> dict[str, dict[str, Judged]]:
+    """What the classifier says of val and test: task -> split -> judgement; the whole task's name is empty.
+
+    Each stage is asked once; the whole cascade is composed from what the stages said.
+    """
+    tasks: dict[str, dict[str, Judged]] = {"": {}}
+    for split in JUDGED:
+        records = in_task(config, dataset.of(split))
+        truth = task_labels(config, records)
+        X = dataset.pictures(records)
+        if not isinstance(classifier, CascadeClassifier):
+            tasks[""][split] = Judged(records, truth, classifier.classes_, classifier.predict_proba(X))
+            continue
+        easy, hard = classifier.stage_probabilities(X)
+        tasks[""][split] = Judged(records, truth, classifier.classes_, classifier.compose(easy, hard))
+        easy_truth = classifier.merged(truth)
+        tasks.setdefault("easy", {})[split] = Judged(records, easy_truth, classifier.easy_.classes_, easy)
+        for group, model in classifier.hard_.items():
+            own = np.isin(truth, list(classifier.look_alikes[group]))
+            name = "hard" if len(classifier.hard_) == 1 else f"hard/{group}"
+            kept = [record for record, is_own in zip(records, own, strict=True) if is_own]
+            tasks.setdefault(name, {})[split] = Judged(kept, truth[own], model.classes_, hard[group][own])
+    return tasks

@@ -1,0 +1,98 @@
+"""What a person sees on the terminal at the end of a run."""
+
+import logging
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def set_up() -> None:
+    """Progress bars and warnings of the package go to stderr from now on."""
+    from spectro import progress
+
+    console = Console(stderr=True)
+    progress.enable(console)
+    log = logging.getLogger("spectro")
+    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
+        log.addHandler(_ConsoleHandler(console))
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console):
+        super().__init__(logging.WARNING)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}", highlight=False, soft_wrap=True)
+
+
+def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """One table of val and test, where the run is, and how to open MLflow.
+
+    Args:
+        run_dir: The run directory.
+        card: The content of ``run.json``.
+        metrics: The content of ``metrics.json``.
+    """
+    console = Console(highlight=False)
+    table = Table(
+        title=f"{card['run_name']}, mapping {card['experiment']}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("class", overflow="fold", min_width=14)
+    for split in ("val", "test"):
+        table.add_column(f"{split}\nrecall", justify="right")
+        table.add_column("\nF1", justify="right")
+        table.add_column("\n95 %", justify="center", no_wrap=True)
+        table.add_column("\nn", justify="right")
+    for label in metrics["test"]["classes"]:
+        scores = [metrics[split]["per_class"][label] for split in ("val", "test")]
+        cells = [(_number(s["recall"]), _number(s["f1"]), _interval(s, "recall"), str(s["support"])) for s in scores]
+        table.add_row(escape(label), *cells[0], *cells[1])
+    table.add_section()
+    for name, reports in {"macro-F1": metrics, **metrics["stages"]}.items():
+        scores = [reports[split] for split in ("val", "test")]
+        cells = [("", _number(s["macro_f1"]), _interval(s, "macro_f1"), str(s["n_records"])) for s in scores]
+        table.add_row(escape(name if name == "macro-F1" else f" {name} stage"), *cells[0], *cells[1])
+    console.print(table)
+    for split in ("val", "test"):
+        absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
+        if absent:
+            console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
+    console.print("[dim]95 %: interval of recall (Wilson); below the line of macro-F1 (bootstrap)[/dim]")
+    for warning in card["warnings"]:
+        console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
+    console.print(f"run:    {escape(shlex.quote(_short(run_dir)))}", soft_wrap=True)
+    uri = card["mlflow"]["tracking_uri"]
+    if uri is None:
+        return
+    if card["mlflow"]["sent"]:
+        # A relative address of a local file is what one can type.
+        local = uri.removeprefix("sqlite:///")
+        shown = f"sqlite:///{_short(Path(local))}" if local != uri else uri
+        command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else uri
+        console.print(f"mlflow: {escape(command)}", soft_wrap=True)
+
+
+def _interval(scores: Mapping[str, Any], name: str) -> str:
+    low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
+    return "–" if low is None else f"{low:.2f}–{high:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _short(path: Path) -> str:
+    """Relative to where one stands, if it lies below."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
