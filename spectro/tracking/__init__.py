@@ -1,0 +1,233 @@
+"""Copies run directories into MLflow; the only part of spectro that imports mlflow.
+
+The run directory is the truth and is complete before anything is sent. A live run and a later resend take the same
+path, so a store that is away costs one warning and no result. Nothing stays open here: no active run, no thread.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spectro.tracking import _store
+from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
+
+__all__ = ["flatten_metrics", "flatten_params", "open_run", "resend", "safe_name", "safe_names", "send"]
+
+_log = logging.getLogger("spectro")
+_warned: set[Path] = set()
+
+
+def open_run(run_dir: Path) -> bool:
+    """Creates the MLflow run of a run directory, with status RUNNING, tags and parameters.
+
+    The id is stored in run.json, which must exist; a run that has one already is left as it is.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        False if the store could not be used; a warning on the logger `spectro` says why.
+
+    Raises:
+        OSError, ValueError, KeyError: run.json is missing or not what it should be.
+    """
+    run = _read_run(run_dir)
+    return _attempt(run_dir, run, lambda: _open(run_dir, run))
+
+
+def send(run_dir: Path) -> bool:
+    """Sends everything that a run directory holds and ends its MLflow run; sending again duplicates nothing.
+
+    A run that is still marked RUNNING ends as KILLED if its process is gone, and is not sent if it lives.
+
+    Args:
+        run_dir: The run directory; its run.json holds the final status.
+
+    Returns:
+        False if something could not be sent. At most one warning per process and run says why.
+
+    Raises:
+        OSError, ValueError, KeyError: run.json is missing or not what it should be.
+    """
+    run = _read_run(run_dir)
+    return _attempt(run_dir, run, lambda: _send(run_dir, run))
+
+
+def resend(run_dirs: Sequence[Path], *, outputs: Path) -> int:
+    """Sends run directories whose copy in MLflow is missing or incomplete, and prints a line for each.
+
+    Args:
+        run_dirs: The directories to send; empty for all unsent ones under `outputs`, but for those that may be alive.
+        outputs: The folder that holds `runs/` and `sweeps/`.
+
+    Returns:
+        The exit code: 0 all sent, 1 some not, 2 a path is not a run directory (then nothing is sent).
+    """
+    strangers = [path for path in run_dirs if not (path / "run.json").is_file()]
+    for path in strangers:
+        print(f"{path}: not a run directory: expected a folder that holds run.json")
+    if strangers:
+        return 2
+    found = sorted(path.parent for pattern in ("runs/*", "sweeps/*/*") for path in outputs.glob(f"{pattern}/run.json"))
+    failures = 0
+    for run_dir in run_dirs or found:
+        try:
+            run = _read_run(run_dir)
+            if not run_dirs:
+                if run["mlflow"].get("sent") or run["mlflow"]["tracking_uri"] is None:
+                    continue
+                if run["status"] == "RUNNING" and _is_alive(run) is not False:
+                    print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
+                    continue
+            _send(run_dir, run)
+            print(f"{run_dir}: sent to {_redact(run['mlflow']['tracking_uri'])}")
+        except Exception as error:
+            print(f"{run_dir}: not sent: {_reason(error)}")
+            failures += 1
+    return 1 if failures else 0
+
+
+def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], object]) -> bool:
+    if run["mlflow"]["tracking_uri"] is None:
+        return True
+    try:
+        action()
+    except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
+        if run_dir.resolve() not in _warned:
+            _warned.add(run_dir.resolve())
+            _log.warning(
+                "MLflow at %s did not take the run (%s). Nothing is lost; send it later: python scripts/resend.py %s",
+                _redact(run["mlflow"]["tracking_uri"]),
+                _reason(error),
+                shlex.quote(str(run_dir)),
+            )
+        return False
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the first line of the error at the root: the outer ones are long and say that a request failed."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    lines = str(error).strip().splitlines() or [""]
+    return _redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
+
+
+def _redact(uri: str) -> str:
+    return re.sub(r"://[^/\s]*@", "://***@", uri)
+
+
+def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Finds or creates the MLflow run; returns the client and the run."""
+    with _store.settings(_store.PROBE):
+        entry, key = run["mlflow"], _key(run_dir, run)
+        client = _store.connect(entry["tracking_uri"])
+        found = _store.find_run(client, entry["run_id"]) if entry.get("run_id") else None
+        if found is None or found.info.lifecycle_stage == "deleted":
+            experiment = _store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
+            # The run may be there without its id here: the answer was lost, or run.json was written over.
+            found = _store.search_run(client, experiment, f"tags.run_key = '{key}'")
+            if found is None:
+                tags, started_ms = {**tags_of(run), "run_key": key}, int(run["started_at"] * 1000)
+                found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
+            if found.info.lifecycle_stage == "deleted":
+                client.restore_run(found.info.run_id)
+        if found.info.run_id != entry.get("run_id"):
+            _note(run_dir, run_id=found.info.run_id)
+    with _store.settings(_store.PATIENT):
+        from mlflow.entities import Param
+
+        # MLflow refuses to change a parameter: those that are there are left alone.
+        params = flatten_params(run.get("config") or {})
+        new = [Param(name, value) for name, value in params.items() if name not in found.data.params]
+        client.log_batch(found.info.run_id, params=new)
+    return client, found
+
+
+def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
+    status, reason, ended_at = _ending(run_dir, run)
+    client, found = _open(run_dir, run)
+    run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
+    with _store.settings(_store.PATIENT):
+        from mlflow.entities import Metric, RunTag
+
+        values = flatten_metrics(_read_if_there(run_dir / "metrics.json"), run)
+        # The time is the run's, not now: equal points sent again are then the same points to MLflow.
+        metrics = [Metric(name, value, ended_ms, 0) for name, value in values.items()]
+        metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
+        tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
+        client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+        if reason is None and "reason" in found.data.tags:
+            client.delete_tag(run_id, "reason")
+        if run.get("data"):
+            _store.log_dataset(client, run_id, run["data"])
+        client.log_artifacts(run_id, str(run_dir))
+        client.set_terminated(run_id, status=status, end_time=ended_ms)
+        _note(run_dir, sent=True)
+        try:
+            client.log_artifact(run_id, str(run_dir / "run.json"))  # the copy too says that all was sent
+        except BaseException:
+            _note(run_dir, sent=False)
+            raise
+
+
+def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
+    """Returns the mark by which a run is found again without its id."""
+    return hashlib.sha256(f"{run_dir.resolve().name}|{run['run_name']}|{run['started_at']}".encode()).hexdigest()[:16]
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _read_run(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "run.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    if missing := {"status", "run_name", "experiment", "started_at", "mlflow"} - set(run):
+        raise KeyError(f"{path} lacks {', '.join(sorted(missing))}")
+    return run
+
+
+def _note(run_dir: Path, **entries: Any) -> None:
+    """Updates the "mlflow" entry of run.json; a reader sees the old file or the new one, never half of one."""
+    run = _read_run(run_dir)
+    run["mlflow"].update(entries)
+    temporary = run_dir / f"run.json.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, run_dir / "run.json")
+
+
+def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
+    """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
+    status, reason = run["status"], run.get("reason")
+    if status == "RUNNING":
+        if _is_alive(run):
+            raise RuntimeError(f"the run is still going in process {run['pid']}")
+        status, reason = "KILLED", reason or "the process ended without reporting a result"
+    files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
+    return status, reason, run.get("ended_at") or max(files, default=run["started_at"])
+
+
+def _is_alive(run: Mapping[str, Any]) -> bool | None:
+    """Says whether the process of a run still exists; None where that cannot be known from here."""
+    pid = run.get("pid")
+    if not isinstance(pid, int) or run.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":
+        return None
+    try:
+        os.kill(pid, 0)
+        # The number may have been given to another process since: that one started after the run.
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
+    except ProcessLookupError:
+        return False
+    except (OSError, AttributeError, IndexError, ValueError):
+        return True  # it exists, and nothing more can be learnt here

@@ -1,0 +1,135 @@
+"""Reaching an MLflow store and making what is not there yet, quickly also where there is no store."""
+
+import json
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+# MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
+# to a store that has answered get more time (seconds). Values that the user has set win over both.
+PROBE = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+# What these loggers say below their level also arrives as an exception, which becomes our one warning.
+_LEVELS = {"mlflow": logging.CRITICAL, "alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR}
+_LOCK_TIMEOUT_S = 120
+
+
+@contextmanager
+def settings(defaults: Mapping[str, str]) -> Iterator[None]:
+    """Holds environment defaults (never over what the user has set) and log levels while MLflow works."""
+    missing = {key: value for key, value in defaults.items() if key not in os.environ}
+    os.environ.update(missing)
+    levels: dict[str, int] = {}
+    try:
+        import mlflow  # noqa: F401  importing it sets the levels of its loggers
+
+        for name, level in _LEVELS.items():
+            levels[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(level)
+        yield
+    finally:
+        for key in missing:
+            os.environ.pop(key, None)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def connect(uri: str) -> Any:
+    """Returns an MlflowClient for `uri`; creates the database of a sqlite URI if it is not there.
+
+    Raises:
+        Exception: Of any type, where the store cannot be used.
+    """
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    if match and match[1] != ":memory:":
+        _ensure_database(Path(match[1]).absolute())
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _ensure_database(path: Path) -> None:
+    """Creates an MLflow sqlite database, or finds out at once that the one there is unusable.
+
+    MLflow's migrations take seconds, collide between processes and leave a broken file when interrupted; so one
+    process at a time makes the file aside and moves it into place whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_database(path):
+        from filelock import FileLock
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
+            if not _is_database(path):
+                aside = path.with_name(f"{path.name}.new")
+                for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
+                    leftover.unlink(missing_ok=True)
+                SqlAlchemyStore(f"sqlite:///{aside}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
+                os.replace(aside, path)
+
+
+def _is_database(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    # MLflow would ask a file that cannot be read ten times, over more than a minute; this raises at once.
+    with closing(sqlite3.connect(path, timeout=20)) as connection:
+        connection.execute("PRAGMA schema_version")
+    return True
+
+
+def experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
+    """Returns the id of the experiment `name`: made if there is none, restored if it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            experiment = client.get_experiment_by_name(name)  # another process was faster
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def find_run(client: Any, run_id: str) -> Any:
+    """Returns the run, or None if the store does not know it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def search_run(client: Any, experiment: str, query: str) -> Any:
+    """Returns the run of an experiment that fits the query, deleted ones included, or None."""
+    from mlflow.entities import ViewType
+
+    return next(iter(client.search_runs([experiment], query, run_view_type=ViewType.ALL)), None)
+
+
+def log_dataset(client: Any, run_id: str, data: Mapping[str, Any]) -> None:
+    """Logs the data set of a run (the entry "data" of run.json) as an input of its MLflow run."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+
+    source = json.dumps({"uri": data.get("root") or data["name"]}, ensure_ascii=False)
+    profile = json.dumps(data.get("records") or {}, ensure_ascii=False)
+    dataset = Dataset(data["name"], data["fingerprint"], "local", source, profile=profile)
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+    try:
+        client.log_inputs(run_id, datasets=inputs)
+    except MlflowException:
+        # An experiment keeps one row per data set, and two runs that both add it collide: now it is there.
+        client.log_inputs(run_id, datasets=inputs)

@@ -1,0 +1,422 @@
+"""What reaches MLflow is what the run directory holds, once, whatever happens to the store on the way."""
+
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectro import tracking
+from spectro.tracking import _store, safe_name, safe_names
+
+CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated database for all tests: migrations take seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with _store.settings(_store.PROBE):
+        _store.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database(template: Path, tmp_path: Path) -> Path:
+    """A fresh store at outputs/mlflow.db."""
+    path = tmp_path / "outputs" / "mlflow.db"
+    path.parent.mkdir()
+    return Path(shutil.copy(template, path))
+
+
+def make_run(outputs: Path, *, uri: str = "", name: str = "one", **changes: Any) -> Path:
+    """Writes a run directory as experiment.py leaves it before `open_run`."""
+    run_dir = outputs / "runs" / name
+    run_dir.mkdir(parents=True)
+    run = {
+        "status": "RUNNING",
+        "reason": None,
+        "run_name": f"hog_svm full {name}",
+        "experiment": "field",
+        "started_at": 1700000000.25,
+        "ended_at": None,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "tags": {"model": "hog_svm", "git_commit": "0123abc", "seed": "0"},
+        "config": {
+            "svm": {"C": 1.5, "gamma": None},
+            "text": "x" * 7000,
+            "mapping": {"classes": {"a[1].b": ["x", "y"]}},
+        },
+        "data": {
+            "name": "demo",
+            "root": "/records",
+            "fingerprint": "0123456789abcdef",
+            "records": {"train": {label: 3 for label in CLASSES}},
+        },
+        "wall_s": {"fit": 1.5},
+        "peak_memory_mb": 512.25,
+        "mlflow": {
+            "tracking_uri": uri or f"sqlite:///{outputs / 'mlflow.db'}",
+            "artifact_location": (outputs / "mlartifacts" / "field").as_uri(),
+            "run_id": None,
+            "sent": False,
+        },
+        **changes,
+    }
+    (run_dir / "run.json").write_text(json.dumps(run))
+    return run_dir
+
+
+def finish(run_dir: Path, status: str = "FINISHED", reason: str | None = None) -> None:
+    """Adds the results and the final status, as experiment.py does before `send`."""
+    per_class = {
+        label: {"precision": 0.1 * i, "recall": 0.2 * i, "f1": None, "support": i} for i, label in enumerate(CLASSES)
+    }
+    table = {"macro_f1": 0.5, "accuracy": None, "n_records": 15, "classes": CLASSES, "per_class": per_class}
+    stages = {"easy": {"val": table}, "hard": {"test": table}, "hard/a + b": {"test": table}}
+    (run_dir / "metrics.json").write_text(json.dumps({"val": table, "test": table, "stages": stages, "objective": 0.5}))
+    (run_dir / "history.csv").write_text("stage,epoch,train_loss\neasy,0,0.9\neasy,1,0.4\nhard,0,\n")
+    for part in (".hydra/config.yaml", "figures/confusion_test.png", "model/model.safetensors"):
+        (run_dir / part).parent.mkdir(exist_ok=True)
+        (run_dir / part).write_bytes(part.encode())
+    run = read(run_dir)
+    run.update(status=status, reason=reason, ended_at=1700000009.5)
+    (run_dir / "run.json").write_text(json.dumps(run))
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """Returns the content of run.json."""
+    return json.loads((run_dir / "run.json").read_text())
+
+
+def client_of(run_dir: Path) -> Any:
+    """Returns a client of the store that a run directory names."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=read(run_dir)["mlflow"]["tracking_uri"])
+
+
+def stored(run_dir: Path) -> Any:
+    """Returns the MLflow run of a run directory."""
+    return client_of(run_dir).get_run(read(run_dir)["mlflow"]["run_id"])
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Returns relative path -> content of every file."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def artifacts(run_dir: Path) -> dict[str, bytes]:
+    """Returns relative path -> content of every artifact of the run."""
+    return files_below(Path(stored(run_dir).info.artifact_uri.removeprefix("file://")))
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns the warnings that spectro gave."""
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_importing_is_cheap() -> None:
+    """Nobody pays for mlflow before a run is opened."""
+    code = "import sys, spectro.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_opened_run_is_running_and_complete_so_far(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run is visible while it runs, under its name, with parameters and tags."""
+    run_dir = make_run(database.parent)
+    assert tracking.open_run(run_dir)
+    run = stored(run_dir)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == "hog_svm full one"
+    assert run.info.start_time == 1700000000250
+    assert run.data.tags.items() >= {"model": "hog_svm", "mlflow.source.name": "train.py"}.items()
+    assert run.data.tags["mlflow.source.git.commit"] == "0123abc"
+    assert run.data.params["svm.C"] == "1.5"
+    assert run.data.params["svm.gamma"] == "null"
+    assert len(run.data.params["text"]) == 6000
+    assert run.data.params["text"].endswith("[cut]")
+    assert '["x","y"]' in run.data.params.values()
+    assert not read(run_dir)["mlflow"]["sent"]
+    assert not warnings_in(caplog)
+    assert tracking.open_run(run_dir)
+    assert stored(run_dir).info.run_id == run.info.run_id
+
+
+def test_the_store_equals_the_run_directory_also_after_a_resend(
+    database: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metrics, files, data set and status arrive; sending again changes nothing."""
+    run_dir = make_run(database.parent)
+    tracking.open_run(run_dir)
+    finish(run_dir)
+    assert tracking.send(run_dir)
+    first, files = stored(run_dir), artifacts(run_dir)
+    metrics = first.data.metrics
+    assert first.info.status == "FINISHED"
+    assert first.info.end_time == 1700000009500
+    assert metrics["val/macro_f1"] == metrics["hard/test/macro_f1"] == metrics["objective"] == 0.5
+    assert metrics["test/recall/шум"] == metrics["hard/a _ b-" + safe_name("a + b")[-8:] + "/test/recall/шум"] == 0.2
+    assert metrics["test/n_records"] == 15
+    assert metrics["wall_s/fit"] == 1.5
+    assert metrics["peak_memory_mb"] == 512.25
+    assert not any("accuracy" in name or "support" in name or "f1/" in name for name in metrics)
+    assert sum(name.startswith("test/recall/") for name in metrics) == len(CLASSES)
+    assert files == files_below(run_dir)
+    assert read(run_dir)["mlflow"]["sent"]
+    (data,) = first.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("demo", "0123456789abcdef")
+    assert json.loads(data.dataset.profile)["train"]["шум"] == 3
+    assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
+    curve = client_of(run_dir).get_metric_history(first.info.run_id, "easy/history/train_loss")
+    assert [(point.step, point.value) for point in curve] == [(0, 0.9), (1, 0.4)]
+
+    assert tracking.resend([run_dir], outputs=database.parent) == 0
+    assert stored(run_dir).to_dictionary() == first.to_dictionary()
+    assert artifacts(run_dir) == files
+    assert all(len(client_of(run_dir).get_metric_history(first.info.run_id, name)) == 1 for name in ("val/macro_f1",))
+    assert len(client_of(run_dir).search_runs([first.info.experiment_id])) == 1
+    assert not warnings_in(caplog)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_whose_id_was_lost_is_found_again(database: Path) -> None:
+    """run.json written over by a stale copy does not make a second run."""
+    run_dir = make_run(database.parent)
+    stale = (run_dir / "run.json").read_text()
+    tracking.open_run(run_dir)
+    run_id = read(run_dir)["mlflow"]["run_id"]
+    (run_dir / "run.json").write_text(stale)
+    finish(run_dir)
+    assert tracking.send(run_dir)
+    assert read(run_dir)["mlflow"]["run_id"] == run_id
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_the_reason_of_a_bad_end_is_a_tag(database: Path, status: str) -> None:
+    """A failed run is in the store with its reason, and with what it had by then."""
+    run_dir = make_run(database.parent)
+    finish(run_dir, status, "loss is not a number in epoch 3\nat step 7")
+    (run_dir / "metrics.json").unlink()
+    assert tracking.send(run_dir)
+    assert stored(run_dir).info.status == status
+    assert stored(run_dir).data.tags["reason"] == "loss is not a number in epoch 3\nat step 7"
+
+
+def test_a_run_that_died_silently_is_sent_as_killed(
+    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a process behind it, RUNNING means killed; a living one is left alone."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead = make_run(database.parent, name="dead", pid=gone.pid)
+    recycled = make_run(database.parent, name="recycled")  # this test's process started after the run
+    alive = make_run(database.parent, name="alive", started_at=time.time())
+    assert tracking.resend([], outputs=database.parent) == 0
+    assert "left alone" in next(line for line in capsys.readouterr().out.splitlines() if "alive" in line)
+    for run_dir in (dead, recycled):
+        assert stored(run_dir).info.status == "KILLED"
+        assert "without reporting" in stored(run_dir).data.tags["reason"]
+    assert read(alive)["mlflow"]["run_id"] is None
+    assert not tracking.send(alive)
+
+    finish(dead)  # it lived after all, somewhere else
+    assert tracking.send(dead)
+    assert stored(dead).info.status == "FINISHED"
+    assert "reason" not in stored(dead).data.tags
+
+
+def test_a_deleted_experiment_or_run_comes_back(database: Path) -> None:
+    """What a person threw away in the UI does not stop the next run, nor a resend."""
+    run_dir = make_run(database.parent)
+    finish(run_dir)
+    assert tracking.send(run_dir)
+    client, info = client_of(run_dir), stored(run_dir).info
+    client.delete_run(info.run_id)
+    assert tracking.send(run_dir)
+    client.delete_experiment(info.experiment_id)
+    assert tracking.open_run(make_run(database.parent, name="two"))
+    assert tracking.send(run_dir)
+    assert stored(run_dir).info.lifecycle_stage == "active"
+
+
+def test_losing_the_race_for_an_experiment(database: Path) -> None:
+    """Another process may create the experiment between the question and the creation."""
+
+    class Late:
+        def __init__(self, client: Any) -> None:
+            self.client, self.answers = client, iter([None])
+
+        def get_experiment_by_name(self, name: str) -> Any:
+            return next(self.answers, self.client.get_experiment_by_name(name))
+
+        def create_experiment(self, name: str, **rest: Any) -> str:
+            return self.client.create_experiment(name, **rest)
+
+    client = _store.connect(f"sqlite:///{database}")
+    made = client.create_experiment("contested")
+    with _store.settings(_store.PROBE):
+        assert _store.experiment_id(Late(client), "contested", None) == made
+
+
+def test_losing_the_race_for_a_data_set(database: Path) -> None:
+    """Two runs may add the same data set at once; the slower one takes the other's."""
+    run_dir = make_run(database.parent)
+    tracking.open_run(run_dir)
+    client, run, errors = client_of(run_dir), stored(run_dir), [1]
+
+    class Late:
+        def log_inputs(self, run_id: str, **inputs: Any) -> None:
+            from mlflow.exceptions import MlflowException
+
+            if errors:
+                errors.pop()
+                raise MlflowException("UNIQUE constraint failed: datasets.experiment_id")
+            client.log_inputs(run_id, **inputs)
+
+    _store.log_dataset(Late(), run.info.run_id, read(run_dir)["data"])
+    assert len(stored(run_dir).inputs.dataset_inputs) == 1
+
+
+def silent_server() -> socket.socket:
+    """Accepts connections and never answers."""
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    return server
+
+
+@pytest.mark.parametrize("kind", ["refuses", "silent", "folder", "garbage", "below a file"])
+def test_a_dead_store_costs_one_warning_and_little_time(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line with the address, the reason and the command to send later."""
+    monkeypatch.setitem(_store.PROBE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    (tmp_path / "garbage.db").write_text("not a database")
+    with silent_server() as server:
+        uri = {
+            "refuses": "http://user:secret@127.0.0.1:9",
+            "silent": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "folder": f"sqlite:///{tmp_path}",
+            "garbage": f"sqlite:///{tmp_path / 'garbage.db'}",
+            "below a file": f"sqlite:///{tmp_path / 'garbage.db' / 'mlflow.db'}",
+        }[kind]
+        run_dir = make_run(tmp_path / "outputs", uri=uri)
+        import mlflow  # noqa: F401  its import is not what is measured
+
+        start = time.monotonic()
+        assert not tracking.open_run(run_dir)
+        finish(run_dir)
+        assert not tracking.send(run_dir)
+        assert time.monotonic() - start < 5
+    (warning,) = warnings_in(caplog)
+    assert "secret" not in warning
+    assert uri.replace("user:secret", "***") in warning
+    assert f"python scripts/resend.py {run_dir}" in warning
+    assert "\n" not in warning
+    assert read(run_dir)["mlflow"] == {**read(run_dir)["mlflow"], "run_id": None, "sent": False}
+
+
+def test_a_user_s_own_settings_win_and_ours_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment is as before afterwards; telemetry is off unless the user wants it."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    before = dict(os.environ)
+    with _store.settings(_store.PROBE):
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert dict(os.environ) == before
+
+
+def test_resend_delivers_once_the_store_is_back(
+    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script sends what is unsent, says so line by line, and has an exit code for each outcome."""
+    spec = importlib.util.spec_from_file_location("resend", Path(__file__).parents[1] / "scripts" / "resend.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["resend.py", "--outputs", str(database.parent), *map(str, arguments)])
+        return script.main()
+
+    away = database.with_name("away.db")
+    database.rename(away)
+    database.write_text("broken")
+    run_dir = make_run(database.parent)
+    assert not tracking.open_run(run_dir)
+    finish(run_dir)
+    assert not tracking.send(run_dir)
+    assert call() == 1
+    assert f"{run_dir}: not sent: DatabaseError" in capsys.readouterr().out
+    away.replace(database)
+    assert call(run_dir, database.parent) == 2
+    assert f"{database.parent}: not a run directory: expected" in capsys.readouterr().out
+    assert call() == 0
+    assert stored(run_dir).info.status == "FINISHED"
+    assert artifacts(run_dir) == files_below(run_dir)
+    capsys.readouterr()
+    assert call() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
+    """Both find a whole database and one experiment; neither says a word."""
+    run_dirs = [make_run(tmp_path / "outputs", name=name, status="FINISHED", ended_at=1700000001.0) for name in "ab"]
+    code = "import sys, pathlib; from spectro import tracking as t; sys.exit(not t.send(pathlib.Path(sys.argv[1])))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
+        for path in run_dirs
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert said == ["", ""]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert stored(run_dirs[0]).info.experiment_id == stored(run_dirs[1]).info.experiment_id
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {
+        "runs",
+        "mlartifacts",
+        "mlflow.db",
+        "mlflow.db.lock",
+    }
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(st.lists(st.text(st.sampled_from("ab[]. /:-_\nё̈") | st.characters(), max_size=130), unique=True))
+def test_no_two_labels_share_a_name(labels: list[str]) -> None:
+    """Any labels at all, and the names that others are given, stay apart and are names that MLflow takes."""
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+
+    labels = sorted({*labels, *(safe_name(label) for label in labels)})
+    names = safe_names(labels)
+    assert len(set(names.values())) == len(labels)
+    assert names == safe_names(reversed(labels))
+    for label, name in names.items():
+        _validate_metric_name(f"test/recall/{name}")
+        _validate_param_name(name)
+        assert len(name) <= 100
+        if safe_name(label) == label:
+            assert name == label
+
+
+def test_labels_that_nearly_meet() -> None:
+    """Brackets, cut ends and a label that is another one's mangled form."""
+    long = "x" * 100
+    labels = ["a[b", "a]b", safe_name("a[b"), long + "1", long + "2", long, ".", "..", "", "plain name"]
+    names = safe_names(labels)
+    assert len(set(names.values())) == len(labels)
+    assert names["plain name"] == "plain name"
+    assert names[safe_name("a[b")] == safe_name("a[b")
+    assert len(tracking.flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
