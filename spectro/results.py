@@ -59,23 +59,23 @@ def write_model_card(config: Config, dataset: Dataset, classifier: PictureClassi
 
 def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset) -> None:
     """Confusion matrices and recall of the whole task and its stages, and a gallery of the wrong ones."""
-    from spectro.evaluation.figures import confusion_figure, recall_figure, wrong_figure
+    from spectro.evaluation import confusion_figure, recall_figure, wrong_figure
 
     tasks = {"": {split: metrics[split] for split in JUDGED}, **metrics["stages"]}
     for number, (name, reports) in enumerate(tasks.items()):
         # A group's label may hold anything; file names have the stage and a number.
         stem = name.split("/")[0] + (f"_{number - 1}" if "/" in name else "")
-        title = f"{name} stage" if name else "whole task"
+        title = f"Stage {name}" if name else "Whole task"
         for split, report in reports.items():
             confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
-        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"Recall by class, {title}")
+        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}: recall by class")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
         order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")]
         shown = [judged.records[i] for i in order[:24]]
-        pictures = dataset.pictures(shown).pixels(SHOW) if shown else []
+        pictures = list(dataset.pictures(shown).pixels(SHOW)) if shown else []
         captions = [
             (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
             for i in order[:24]
         ]
-        wrong_figure(list(pictures), captions, folder / f"wrong_{split}.png", f"Wrong on {split}", len(wrong))
+        wrong_figure(pictures, captions, folder / f"wrong_{split}.png", f"Wrong on {split}", len(wrong))

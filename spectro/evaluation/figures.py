@@ -7,23 +7,20 @@ label makes the page larger but is never cut off.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Report = Mapping[str, Any]
-Caption = tuple[str, str, float, str]
 
 DPI = 120
-MAX_PICTURES = 24
 LABEL_IN = 2.4
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
 SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
@@ -49,12 +46,12 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
     support = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(support, 1)
     side_in = k * (1.0 if k <= 4 else 0.72 if k <= 20 else 0.5)
-    fig, ax = _page(side_in, side_in)
+    fig, ax = page(side_in, side_in)
     # The scale ends at a middle blue on which dark text still has contrast.
     blues = LinearSegmentedColormap.from_list("light_blues", ["#ffffff", "#d6e6f4", "#7fb2dc"])
     ax.imshow(share, cmap=blues, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
     for row, column in np.ndindex(k, k):
-        at = {"x": column, "ha": "center", "in_layout": False, **_plain()}
+        at = {"x": column, "ha": "center", "in_layout": False, **plain_text()}
         if not support[row, 0]:
             ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
             ax.text(y=row, s="–", va="center", color=MUTED, fontsize=10, **at)
@@ -63,18 +60,20 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
         weight = "bold" if row == column else "normal"
         ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", color=colour, fontsize=10, weight=weight, **at)
         ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", color=colour, fontsize=7, **at)
-    labels = [_fit(fig, name, LABEL_IN, 9) for name in report["classes"]]
+    labels = [fit_text(fig, name, LABEL_IN, 9) for name in report["classes"]]
     rows = [f"{label}  (n={n})" for label, n in zip(labels, support[:, 0], strict=True)]
-    ax.set_yticks(range(k), rows, fontsize=9, color=INK, **_plain())
-    ax.set_xticks(range(k), labels, fontsize=9, color=INK, rotation=40, ha="right", rotation_mode="anchor", **_plain())
-    ax.set_xlabel("predicted", fontsize=10, color=MUTED, **_plain())
-    ax.set_ylabel("true", fontsize=10, color=MUTED, **_plain())
+    ax.set_yticks(range(k), rows, fontsize=9, color=INK, **plain_text())
+    ax.set_xticks(
+        range(k), labels, fontsize=9, color=INK, rotation=40, ha="right", rotation_mode="anchor", **plain_text()
+    )
+    ax.set_xlabel("predicted", fontsize=10, color=MUTED, **plain_text())
+    ax.set_ylabel("true", fontsize=10, color=MUTED, **plain_text())
     ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="#e4e7eb", linewidth=0.8)
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_color(FAINT)
-    return _save(fig, path, title, _summary(report))
+    return save(fig, path, title, _summary(report))
 
 
 def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
@@ -96,7 +95,7 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
         raise ValueError("expected the report of at least one split; found none")
     classes = list(dict.fromkeys(name for report in reports.values() for name in report["classes"]))
     step = 1 / (len(reports) + 0.7)
-    fig, ax = _page(4.6, 0.24 / step * len(classes))
+    fig, ax = page(4.6, 0.24 / step * len(classes))
     beside = ax.get_yaxis_transform()
     for i, (split, report) in enumerate(reports.items()):
         colour = SPLIT_COLOURS[i % len(SPLIT_COLOURS)]
@@ -111,93 +110,25 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
                     recall, y, xerr=[[recall - low], [high - recall]], fmt="o", color=colour, markersize=4, capsize=2.5
                 )
                 said = f"{recall:.2f} [{low:.2f}, {high:.2f}]"
-            for x, text in ((1.03, _fit(fig, split, 0.6, 8)), (1.18, f"n={found['support']}"), (1.29, said)):
-                ax.text(x, y, text, transform=beside, va="center", size=8, color=colour, **_plain())
+            for x, text in ((1.03, fit_text(fig, split, 0.6, 8)), (1.18, f"n={found['support']}"), (1.29, said)):
+                ax.text(x, y, text, transform=beside, va="center", size=8, color=colour, **plain_text())
     for edge in np.arange(1, len(classes)) - 0.5:
         ax.axhline(edge, color="#e4e7eb", linewidth=0.8)
-    labels = [_fit(fig, name, LABEL_IN, 9) for name in classes]
-    ax.set_yticks(range(len(classes)), labels, fontsize=9, color=INK, **_plain())
-    ax.set_xticks(np.linspace(0, 1, 6), [f"{x:.1f}" for x in np.linspace(0, 1, 6)], fontsize=8, color=MUTED, **_plain())
+    labels = [fit_text(fig, name, LABEL_IN, 9) for name in classes]
+    ax.set_yticks(range(len(classes)), labels, fontsize=9, color=INK, **plain_text())
+    ax.set_xticks(
+        np.linspace(0, 1, 6), [f"{x:.1f}" for x in np.linspace(0, 1, 6)], fontsize=8, color=MUTED, **plain_text()
+    )
     ax.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5))
-    ax.set_xlabel("recall, with 95 % Wilson interval", fontsize=9, color=MUTED, **_plain())
+    ax.set_xlabel("recall, with 95 % Wilson interval", fontsize=9, color=MUTED, **plain_text())
     ax.tick_params(length=0)
     ax.grid(axis="x", color="#e4e7eb", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[:].set_visible(False)
-    return _save(fig, path, title)
+    return save(fig, path, title)
 
 
-def wrong_figure(
-    pictures: Sequence[NDArray[np.uint8]],
-    captions: Sequence[Caption],
-    path: str | Path,
-    title: str,
-    total: int,
-    *,
-    aspect: float | None = None,
-) -> Path:
-    """Draw the wrongly classified records with their true and predicted label.
-
-    Args:
-        pictures: Pictures of wrong ones, each (H, W, 3) uint8; sizes may differ. The first 24 are shown.
-        captions: For each picture the true label, the predicted label, the probability of the predicted label and the
-            name of the record.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text; how many of the wrong ones are shown is added.
-        total: Number of wrong ones, at least the number of pictures.
-        aspect: Width over height that every picture is drawn with; by default each keeps its own.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: Lengths differ, ``total`` is too small, or a picture is not (H, W, 3) uint8.
-    """
-    from matplotlib.patches import Rectangle
-
-    if len(pictures) != len(captions) or total < len(pictures):
-        raise ValueError(
-            "expected one caption for each picture and a total that is not smaller; "
-            f"found {len(pictures)} pictures, {len(captions)} captions, total {total}"
-        )
-    for picture in pictures:
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-            raise ValueError(f"expected pictures (H, W, 3) of uint8; found {picture.shape} of {picture.dtype}")
-    shown = min(len(pictures), MAX_PICTURES)
-    if not shown:
-        fig, ax = _page(3.0, 0.05)
-        ax.set_axis_off()
-        return _save(fig, path, title, "no wrong ones" if not total else f"0 of {total} wrong ones shown")
-    columns = min(shown, 6)
-    ratios = [picture.shape[1] / picture.shape[0] for picture in pictures[:shown]]
-    wide_in, text_in, gap_in = 2.0, 0.6, 0.2
-    high_in = wide_in / (aspect or float(np.clip(np.median(ratios), 0.4, 3.0)))
-    rows = -(-shown // columns)
-    page_in = (columns * (wide_in + gap_in) - gap_in, rows * (high_in + text_in + gap_in) - gap_in)
-    # All pictures share one axes whose coordinates are inches: two dozen axes would take three times as long.
-    fig, ax = _page(*page_in)
-    for i, (picture, ratio) in enumerate(zip(pictures[:shown], ratios, strict=True)):
-        left_in = (i % columns) * (wide_in + gap_in)
-        bottom_in = page_in[1] - (i // columns) * (high_in + text_in + gap_in) - high_in
-        half_w = wide_in / 2 if aspect else min(wide_in, high_in * ratio) / 2
-        half_h = high_in / 2 if aspect else min(high_in, wide_in / ratio) / 2
-        x, y = left_in + wide_in / 2, bottom_in + high_in / 2
-        ax.imshow(picture, extent=(x - half_w, x + half_w, y - half_h, y + half_h), aspect="auto")
-        corner = (x - half_w, y - half_h)
-        ax.add_patch(Rectangle(corner, 2 * half_w, 2 * half_h, fill=False, edgecolor=FAINT, clip_on=False))
-        true, predicted, probability, name = captions[i]
-        lines = (f"true  {true}", f"pred  {predicted}", f"p = {probability:.2f}  {name}")
-        for j, (line, colour) in enumerate(zip(lines, ("#2f855a", "#c53030", MUTED), strict=True)):
-            line = _fit(fig, line, wide_in, 8)
-            ax.text(left_in, bottom_in - 0.16 - 0.18 * j, line, size=8, color=colour, in_layout=False, **_plain())
-    ax.set(xlim=(0, page_in[0]), ylim=(0, page_in[1]))
-    ax.set_axis_off()
-    said = f"{shown} of {total} wrong ones" if shown < total else f"{total} wrong one{'s' * (total > 1)}"
-    said += "; p is the probability of the predicted label"
-    return _save(fig, path, title, said)
-
-
-def _page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
+def page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
     """A figure that its one axes fill."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -208,7 +139,7 @@ def _page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
 
 
 @cache
-def _plain() -> dict[str, Any]:
+def plain_text() -> dict[str, Any]:
     """Text properties under which "$" starts no formula, whatever matplotlib is configured to do."""
     from matplotlib.font_manager import fontManager
 
@@ -222,11 +153,11 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
-def _fit(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
+def fit_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
     """The text with its middle left out if it is too wide, as names often differ at their ends."""
     from matplotlib.font_manager import FontProperties
 
-    font = FontProperties(family=_plain()["family"], size=size_pt)
+    font = FontProperties(family=plain_text()["family"], size=size_pt)
     renderer: Any = fig.canvas.get_renderer()  # type: ignore[attr-defined]
 
     def fits(candidate: str) -> bool:
@@ -261,7 +192,7 @@ def _summary(report: Report) -> str:
     return "   ".join([*parts, f"n={report['n_records']}"])
 
 
-def _save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
+def save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
     """Put title and a smaller second text above all that is drawn, and write a PNG cut to what is drawn.
 
     It holds neither date nor version, so equal figures are equal files.
@@ -277,7 +208,7 @@ def _save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
         if not lines:
             continue
         at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
-        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour, **_plain())
+        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour, **plain_text())
         boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
         y_in = boxes[-1].y1 + 0.06
     path = Path(path)

@@ -1,0 +1,152 @@
+"""Figures: they survive every label and every empty case, and equal input gives equal files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spectro.evaluation import confusion_figure, figures, recall_figure, score, wrong_figure
+
+ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
+FEW = {"resamples": 20}
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All texts of the figures that are saved."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    found = []
+    save = Figure.savefig
+
+    def spy(self, *args, **kwargs):
+        found.extend(text for text in self.findobj(Text) if text.get_text())
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return found
+
+
+def picture(height=20, width=30, value=128):
+    return np.full((height, width, 3), value, dtype=np.uint8)
+
+
+def test_any_label_is_drawn_as_the_text_it_is(tmp_path, texts):
+    """A "$" that starts a formula raises or loses letters; a lone surrogate cannot be drawn at all."""
+    report = score(ODD, ODD, ODD, **FEW)
+    confusion_figure(report, tmp_path / "c.png", "$a_b$")
+    recall_figure({"$v$": report}, tmp_path / "r.png", "$a_b$")
+    wrong_figure([picture()] * 6, [(name, name, 0.5, name) for name in ODD], tmp_path / "w.png", "$a_b$", 6)
+    assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
+    drawn = [text.get_text() for text in texts]
+    assert drawn.count("$a_b$") == 3
+    assert "$x_1$ cost $5" in drawn
+    assert max(map(len, drawn)) < 100
+
+
+@pytest.mark.filterwarnings("error")
+def test_empty_splits_and_single_classes_are_drawn(tmp_path, texts):
+    empty, one = score([], [], ["a", "b"]), score(["a"], ["a"], ["a"], **FEW)
+    for report in (empty, one):
+        confusion_figure(report, tmp_path / "c.png", "")
+    recall_figure({"val": one, "test": empty}, tmp_path / "r.png", "title")
+    drawn = [text.get_text() for text in texts]
+    assert "no records" in drawn
+    assert drawn.count("–") == 4 + 3
+
+
+def test_cells_show_count_and_share_of_the_row(tmp_path, texts):
+    report = score(["a"] * 4 + ["b"], ["a", "a", "a", "b", "b"], ["a", "b"], **FEW)
+    confusion_figure(report, tmp_path / "c.png", "title")
+    drawn = [text.get_text() for text in texts]
+    assert {"75 %", "25 %", "100 %", "a  (n=4)", "b  (n=1)"} <= set(drawn)
+    assert drawn.index("3") < drawn.index("1")
+
+
+def test_labels_of_twelve_classes_do_not_overlap_each_other(tmp_path, texts):
+    names = [f"{i:02d} class of 20 chars" for i in range(12)]
+    confusion_figure(score(names, names, names, **FEW), tmp_path / "c.png", "title")
+    rows = [text.get_window_extent() for text in texts if text.get_visible() and text.get_text().endswith("(n=1)")]
+    assert len(rows) == 12
+    assert not any(a.overlaps(b) for i, a in enumerate(rows) for b in rows[:i])
+
+
+def test_recalls_carry_interval_and_support(tmp_path, texts):
+    recall_figure({"val": score(["a"] * 15, ["a"] * 15, ["a"], **FEW)}, tmp_path / "r.png", "title")
+    assert {"val", "n=15", "1.00 [0.80, 1.00]"} <= {text.get_text() for text in texts}
+    with pytest.raises(ValueError, match="at least one split"):
+        recall_figure({}, tmp_path / "r.png", "title")
+
+
+@pytest.mark.parametrize(
+    ("given", "total", "said"),
+    [(0, 0, "no wrong ones"), (0, 5, "0 of 5 wrong ones"), (2, 2, "2 wrong ones"), (26, 31, "24 of 31 wrong ones")],
+)
+def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, said):
+    path = wrong_figure([picture()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)
+    drawn = [text.get_text() for text in texts]
+    assert any(text.startswith(said) for text in drawn)
+    assert drawn.count("true  t") == drawn.count("pred  q") == drawn.count("p = 0.51  n") == min(given, 24)
+    assert path.stat().st_size
+
+
+def test_pictures_keep_their_shape_unless_told_otherwise(tmp_path):
+    def dark_box(**options):
+        path = wrong_figure([picture(10, 80, 0)], [("", "", 0.5, "")], tmp_path / "w.png", "", 1, **options)
+        # Frame and text are not quite black, so only the picture is.
+        rows, columns = np.nonzero(np.asarray(Image.open(path).convert("L")) < 5)
+        return (np.ptp(columns) + 1) / (np.ptp(rows) + 1)
+
+    assert dark_box() == pytest.approx(8, rel=0.1)
+    assert dark_box(aspect=1.5) == pytest.approx(1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "captions", "total"),
+    [
+        ([picture()], [], 1),
+        ([picture()], [("a", "b", 0.5, "n")], 0),
+        ([picture()[:, :, 0]], [("a", "b", 0.5, "n")], 1),
+        ([picture() / 255], [("a", "b", 0.5, "n")], 1),
+    ],
+)
+def test_the_gallery_rejects_what_is_no_picture(tmp_path, pictures, captions, total):
+    with pytest.raises(ValueError, match="found"):
+        wrong_figure(pictures, captions, tmp_path / "w.png", "title", total)
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from spectro.evaluation import confusion_figure, recall_figure, wrong_figure
+report = json.loads(sys.argv[2])
+confusion_figure(report, sys.argv[1] + "/new/c.png", "title")
+recall_figure({"val": report}, sys.argv[1] + "/new/r.png", "title")
+wrong_figure([np.zeros((9, 9, 3), np.uint8)], [("b", "б", 0.5, "n")], sys.argv[1] + "/new/w.png", "title", 1)
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """A date or version in the file, or an order that depends on hashing, would make every run look changed."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    report = json.dumps(score(["a", "b", "б"], ["a", "б", "б"], ["a", "b", "б"]))
+    for folder in folders:
+        subprocess.run([sys.executable, "-c", SCRIPT, str(folder), report], check=True)
+    for name in ("c.png", "r.png", "w.png"):
+        first, second = ((folder / "new" / name).read_bytes() for folder in folders)
+        assert first == second
+        assert not Image.open(folders[0] / "new" / name).text
+
+
+def test_shortening_keeps_both_ends_and_fits():
+    fig, _ = figures.page(1, 1)
+    short = figures.fit_text(fig, "station_" + "x" * 200 + "_double_l", 1.5, 9)
+    assert short.startswith("station_")
+    assert short.endswith("_double_l")
+    assert "…" in short
+    assert figures.fit_text(fig, short, 1.5, 9) == short

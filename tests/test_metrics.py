@@ -1,0 +1,166 @@
+"""Scores: agreement with scikit-learn, classes without records, and intervals over sources."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from spectro.evaluation import score, wilson
+
+CLASSES = ["noise", "лёд 1", "a.b [c]", "$x$"]
+AVERAGES = ("macro_f1", "accuracy", "balanced_accuracy")
+pairs = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40)
+few = settings(deadline=None, max_examples=30)
+
+
+def split(records):
+    return [true for true, _ in records], [pred for _, pred in records]
+
+
+@few
+@given(pairs)
+def test_averages_are_those_of_scikit_learn_over_the_supported_classes(records):
+    true, pred = split(records)
+    report = score(true, pred, CLASSES, resamples=5)
+    supported = [name for name in CLASSES if name in true]
+    options = {"average": "macro", "labels": supported, "zero_division": 0}
+    assert report["macro_f1_classes"] == supported
+    assert report["macro_f1"] == pytest.approx(f1_score(true, pred, **options))
+    assert report["balanced_accuracy"] == pytest.approx(recall_score(true, pred, **options))
+    assert report["accuracy"] == pytest.approx(accuracy_score(true, pred))
+
+
+@few
+@given(pairs)
+def test_the_numbers_of_one_report_agree_with_each_other(records):
+    report = score(*split(records), CLASSES, resamples=5)
+    matrix = np.array(report["confusion_matrix"])
+    assert report["n_records"] == len(records) == matrix.sum()
+    assert report["accuracy"] == pytest.approx(np.trace(matrix) / len(records))
+    for i, name in enumerate(CLASSES):
+        entry = report["per_class"][name]
+        assert entry["support"] == matrix[i].sum()
+        if entry["support"]:
+            assert entry["recall"] == pytest.approx(matrix[i, i] / entry["support"])
+            assert (entry["recall_ci_low"], entry["recall_ci_high"]) == wilson(matrix[i, i], entry["support"])
+    for name in AVERAGES:
+        assert 0 <= report[f"{name}_ci_low"] <= report[f"{name}_ci_high"] <= 1
+        assert 0 <= report[name] <= 1
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+@few
+@given(pairs, st.permutations(CLASSES))
+def test_renaming_classes_renames_the_report_and_changes_no_number(records, renamed):
+    true, pred = split(records)
+    to = dict(zip(CLASSES, renamed, strict=True))
+    before = score(true, pred, CLASSES, resamples=5)
+    after = score([to[t] for t in true], [to[p] for p in pred], CLASSES, resamples=5)
+    for name in CLASSES:
+        assert after["per_class"][to[name]] == before["per_class"][name]
+    for name in AVERAGES:
+        assert after[name] == pytest.approx(before[name])
+    at = [CLASSES.index(to[name]) for name in CLASSES]
+    assert np.array_equal(np.array(after["confusion_matrix"])[np.ix_(at, at)], before["confusion_matrix"])
+
+
+def test_a_class_without_records_is_reported_and_not_averaged():
+    """Counting it as 0 would punish every model for the split; dropping it would hide what was predicted as it."""
+    report = score(["a", "a", "b"], ["a", "ghost", "b"], ["a", "b", "ghost", "never"])
+    assert report["macro_f1_classes"] == ["a", "b"]
+    assert report["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert report["per_class"]["a"]["recall"] == 0.5
+    nothing = {"recall": None, "recall_ci_low": None, "recall_ci_high": None, "support": 0}
+    assert report["per_class"]["ghost"] == {"precision": 0.0, "f1": 0.0, **nothing}
+    assert report["per_class"]["never"] == {"precision": None, "f1": None, **nothing}
+
+
+def test_a_supported_class_that_is_never_predicted_has_f1_of_zero():
+    report = score(["a", "b"], ["a", "a"], ["a", "b"])
+    assert report["per_class"]["b"]["precision"] == report["per_class"]["b"]["f1"] == 0.0
+    assert report["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_no_records_give_none_and_not_nan():
+    report = score([], [], ["a", "b"], sources=[])
+    assert all(report[name + end] is None for name in AVERAGES for end in ("", "_ci_low", "_ci_high"))
+    assert report["confusion_matrix"] == [[0, 0], [0, 0]]
+    assert report["macro_f1_classes"] == []
+    json.dumps(report, allow_nan=False)
+
+
+def test_arrays_of_text_are_labels_too():
+    report = score(np.array(["a", "b"]), np.array(["a", "a"]), np.array(["a", "b"]), sources=np.array(["s", "t"]))
+    assert report == score(["a", "b"], ["a", "a"], ["a", "b"], sources=["s", "t"])
+    json.dumps(report)
+
+
+def test_copies_of_a_source_do_not_narrow_the_interval():
+    """Resampling records instead of sources would take four copies of a picture for four pictures."""
+    true, pred = ["a"] * 12 + ["b"] * 12, (["a"] * 8 + ["b"] * 4) * 2
+    sources = [str(i) for i in range(24)]
+    once = score(true, pred, ["a", "b"], sources=sources)
+    copied = score(true * 4, pred * 4, ["a", "b"], sources=sources * 4)
+    as_records = score(true * 4, pred * 4, ["a", "b"])
+    for name in AVERAGES:
+        width = [report[f"{name}_ci_high"] - report[f"{name}_ci_low"] for report in (once, copied, as_records)]
+        assert width[0] == pytest.approx(width[1])
+        assert width[2] < 0.7 * width[0]
+
+
+def test_every_resample_keeps_the_tiny_class():
+    """An unstratified resample would lose the one record of b and score macro-F1 over a alone."""
+    report = score(["a"] * 20 + ["b"], ["a"] * 20 + ["a"], ["a", "b"])
+    assert report["balanced_accuracy_ci_low"] == report["balanced_accuracy_ci_high"] == 0.5
+
+
+def test_a_source_with_two_classes_stands_with_its_first_record():
+    report = score(["a", "b", "a"], ["a", "b", "b"], ["a", "b"], sources=["s", "s", "t"])
+    assert (report["accuracy_ci_low"], report["accuracy_ci_high"]) == pytest.approx((0, 1))
+
+
+def test_the_same_seed_gives_the_same_interval():
+    rng = np.random.default_rng(0)
+    true, pred = rng.choice(["a", "b"], 100), rng.choice(["a", "b"], 100)
+    assert score(true, pred, ["a", "b"], seed=3) == score(true, pred, ["a", "b"], seed=3)
+    assert score(true, pred, ["a", "b"], seed=3) != score(true, pred, ["a", "b"], seed=4)
+
+
+@pytest.mark.parametrize(
+    ("true", "pred", "classes", "said"),
+    [
+        (["a"], ["zebra"], ["a", "b"], r"y_pred holds \['zebra'\].*\['a', 'b'\]"),
+        (["zebra"], ["a"], ["a", "b"], "y_true holds"),
+        (["a"], ["a", "a"], ["a"], "found 1, 2 and 1"),
+        (["a"], ["a"], ["a", "a"], "only once"),
+        ([], [], [], "at least one"),
+    ],
+)
+def test_wrong_input_is_named(true, pred, classes, said):
+    with pytest.raises(ValueError, match=said):
+        score(true, pred, classes)
+
+
+def test_a_thousand_resamples_are_cheap():
+    """A Python loop over resamples takes seconds; the bound leaves room for a busy machine."""
+    rng = np.random.default_rng(0)
+    names = [str(i) for i in range(12)]
+    true, pred = rng.choice(names, 300), rng.choice(names, 300)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        score(true, pred, names)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, spectro.evaluation; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "mlflow", "hydra", "omegaconf", "sklearn", "matplotlib", "scipy"} & set(loaded)
