@@ -6,13 +6,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
+
+if TYPE_CHECKING:
+    from spectro.config import Config
 
 _claimed: dict[str, str] = {}
 
@@ -58,15 +61,26 @@ def main(hydra_main: Callable[[], Any]) -> None:
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     teach_hydra()
+
+    def checked() -> None:
+        if not any(a.startswith("-") for a in arguments):
+            _check_before_hydra_makes_folders(arguments)
+        hydra_main()
+        if _failures:
+            raise _failures[0]
+
+    guard(checked, arguments, full_error=full_error)
+
+
+def guard(work: Callable[[], None], arguments: list[str], *, full_error: bool = False) -> None:
+    """Does ``work`` with progress bars, and ends the process with one message where the user can mend something."""
     from spectro import terminal
 
     terminal.set_up()
     # A cluster's polite kill ends a run the way Ctrl-C does: it is recorded as killed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if not any(a.startswith("-") for a in arguments):
-            _check_before_hydra_makes_folders(arguments)
-        hydra_main()
+        work()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -76,11 +90,17 @@ def main(hydra_main: Callable[[], Any]) -> None:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
-    if _failures:
-        if full_error:
-            raise _failures[0]
-        print(f"error: {_failures[0]}", file=sys.stderr)
-        sys.exit(2)
+
+
+def composed(overrides: list[str]) -> "Config":
+    """The checked configuration for some overrides, for scripts beside train.py."""
+    from hydra import compose, initialize_config_dir
+
+    from spectro.config import check
+
+    teach_hydra()
+    with initialize_config_dir(str(CONF)):
+        return check(compose("config", overrides=overrides))
 
 
 _failures: list[SpectroError] = []
@@ -119,12 +139,7 @@ def _remove_if_unused(run_dir: Path) -> None:
 
 
 def _check_before_hydra_makes_folders(arguments: list[str]) -> None:
-    from hydra import compose, initialize_config_dir
-
-    from spectro.config import check
-
-    with initialize_config_dir(str(CONF)):
-        check(compose("config", overrides=arguments))
+    composed(arguments)
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key == "hydra.run.dir" and (Path(value) / "run.json").exists():

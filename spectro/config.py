@@ -185,7 +185,7 @@ def check(cfg: DictConfig) -> Config:
     assert isinstance(raw, dict)
     own = {key: value for key, value in raw.items() if key in Common.model_fields}
     common = _validate(Common, own, "")
-    rest = {key: value for key, value in raw.items() if key not in own}
+    rest = {str(key): value for key, value in raw.items() if key not in own}
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
     knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
     wrong = _contradictions(common, stages)

@@ -42,12 +42,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         metrics: The content of ``metrics.json``.
     """
     console = Console(highlight=False)
-    table = Table(
-        title=f"{card['run_name']}, mapping {card['experiment']}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    title = f"{card['run_name']}, mapping {card['experiment']}"
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("class", overflow="fold", min_width=14)
     for split in ("val", "test"):
         table.add_column(f"{split}\nrecall", justify="right")

@@ -223,8 +223,13 @@ class Knobs(Section):
     def build(self, seed: int) -> HogSvmClassifier:
         """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
         del seed
-        pca = {"pca_variance": self.pca.variance, "pca_components": self.pca.components}
-        return HogSvmClassifier(**self.hog.model_dump(), scaler=self.scaler, **pca, **self.svm.model_dump())
+        return HogSvmClassifier(
+            **self.hog.model_dump(),
+            scaler=self.scaler,
+            pca_variance=self.pca.variance,
+            pca_components=self.pca.components,
+            **self.svm.model_dump(),
+        )
 
 
 CLASSIFIER = HogSvmClassifier

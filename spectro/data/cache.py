@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -230,7 +231,7 @@ class _Writer:
         self._keys: list[str] = []
         self._parts: list[np.ndarray] = []
         self._path: Path | None = None
-        self._file = None
+        self._file: BinaryIO | None = None
 
     def __enter__(self) -> Callable[[Sequence[str], np.ndarray], None]:
         if self._cache.folder is not None:
@@ -250,7 +251,7 @@ class _Writer:
             self._parts.append(rows.copy())
         else:
             try:
-                self._file.write(rows)
+                self._file.write(rows.data)
             except OSError as error:
                 raise SpectroError(f"data.cache_dir: cannot write to {self._path}: {error}") from error
 

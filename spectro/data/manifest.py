@@ -158,7 +158,7 @@ def leaks(records: Iterable[Record]) -> list[str]:
     for record in records:
         by_source[record.source].append(record)
         by_digest[record.digest].append(record)
-    told = set()
+    told: set[Path] = set()
     for digest, group in by_digest.items():
         if digest and len({r.split for r in group}) > 1:
             lines.append(f"one picture in two splits (same bytes): {_places(group)}")

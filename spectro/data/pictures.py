@@ -133,7 +133,12 @@ class Pictures:
     ``X[index]`` with a slice, an integer array or a mask is a `Pictures` again; nothing is read until `pixels`.
     """
 
-    def __init__(self, store: PictureStore, digests: Sequence[str], variants: Sequence[str] | None = None):
+    def __init__(
+        self,
+        store: PictureStore,
+        digests: Sequence[str] | np.ndarray,
+        variants: Sequence[str] | np.ndarray | None = None,
+    ):
         self.store = store
         self.digests = np.asarray(digests, dtype=object)
         self.variants = np.asarray([ORIGINAL] * len(self.digests) if variants is None else variants, dtype=object)
@@ -185,7 +190,7 @@ def pixels_of(X: Pictures | np.ndarray, spec: PictureSpec) -> np.ndarray:
     return np.stack([fit(Image.fromarray(x), spec) for x in X]) if len(X) else np.empty((0, *spec.shape), np.uint8)
 
 
-def map_chunks(function: Callable[[Sequence], np.ndarray], items: Sequence, chunk: int) -> Iterator[np.ndarray]:
+def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
     """``function`` over chunks of ``items``, in order, in as many threads as there are cores.
 
     No more chunks are under way than threads can chew, so that results which are consumed in time need little memory.

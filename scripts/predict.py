@@ -1,0 +1,43 @@
+"""Sorts new pictures with a fitted model: ``python scripts/predict.py RUN PICTURE [PICTURE ...] [--out table.csv]``.
+
+RUN is a run directory (or its model/ folder); a PICTURE may be a folder, which is searched through. Margins are cut as
+they were for training. Without --out the table goes to the terminal.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from spectro import cli
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run directory")
+    parser.add_argument("pictures", type=Path, nargs="+", help="picture files, or folders of them")
+    parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
+    arguments = parser.parse_args()
+    if arguments.out is not None and arguments.out.exists():
+        parser.error(f"--out: {arguments.out} exists; name a new file")
+    cli.guard(lambda: _predict(arguments.run, arguments.pictures, arguments.out), [])
+
+
+def _predict(run: Path, pictures: list[Path], out: Path | None) -> None:
+    from spectro.predict import predict_files
+
+    table = predict_files(run / "model" if (run / "model").is_dir() else run, pictures)
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)
+    else:
+        with out.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(table.rows)
+    for path, reason in table.bad.items():
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if table.bad:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A fitted model on new picture files."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectro.classifiers import load
+from spectro.data import Crop, Pictures, PictureStore
+from spectro.data.manifest import PICTURE_ENDINGS
+from spectro.data.pictures import file_digest
+from spectro.errors import DataError, ModelError
+
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A table of predictions.
+
+    Attributes:
+        rows: The header and one row a picture: path, predicted label, probability of every class.
+        bad: Files that give no picture, with the reason.
+    """
+
+    rows: Sequence[Sequence[Any]]
+    bad: Mapping[Path, str]
+
+
+def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
+    """Sorts picture files with a saved model, cropped as its training pictures were.
+
+    Args:
+        model: The ``model/`` folder of a run.
+        paths: Picture files, or folders that are searched through.
+
+    Returns:
+        The predictions, ordered by path.
+
+    Raises:
+        ModelError: Not a saved model.
+        DataError: A path that is not there, or no pictures at all.
+    """
+    classifier = load(model)
+    try:
+        use = json.loads((model / "use.json").read_text(encoding="utf-8"))
+        crop, max_megapixels = Crop(**use["crop"]), float(use["max_megapixels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
+    files = _files(paths)
+    rows: list[Sequence[Any]] = [("path", "predicted", *(f"p_{label}" for label in classifier.classes_))]
+    bad: dict[Path, str] = {}
+    # A batch at a time, in memory: new pictures are seen once, and there may be many of them.
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        store = PictureStore(crop=crop, max_megapixels=max_megapixels)
+        digests = [file_digest(path) for path in batch]
+        unusable = store.add(batch, digests, classifier.specs)
+        bad |= unusable
+        good = [(path, digest) for path, digest in zip(batch, digests, strict=True) if path not in unusable]
+        if good:
+            probabilities = classifier.predict_proba(Pictures(store, [digest for _, digest in good]))
+            for (path, _), row in zip(good, probabilities, strict=True):
+                rows.append((path.as_posix(), classifier.classes_[row.argmax()], *map(float, row)))
+    return Predictions(rows, bad)
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith("."))
+            found += [p for p in inside if p.is_file()]
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    if not found:
+        raise DataError(f"no pictures found in {', '.join(map(str, paths))}")
+    return sorted(dict.fromkeys(found))
