@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from spectro.config import Config
 
 _claimed: dict[str, str] = {}
+_GRAMMAR = "KEY=VALUE, brackets closed, other characters than letters, digits and -_./:+%@ in quotes: \"KEY='VALUE'\""
 
 
 def free_dir(wanted: str) -> str:
@@ -43,7 +45,7 @@ def teach_hydra() -> None:
     stages = OmegaConf.create({"stages": {"easy": {}, "hard": {}}})
     for node in (stages.stages, stages.stages.easy, stages.stages.hard):
         OmegaConf.set_struct(node, False)
-    ConfigStore.instance().store(name="stages", node=stages)
+    ConfigStore.instance().store(name="stages", node=stages, replace=True)
 
 
 def main(hydra_main: Callable[[], Any]) -> None:
@@ -52,7 +54,8 @@ def main(hydra_main: Callable[[], Any]) -> None:
     Exit codes: 0 done; 2 something that the user can mend, one message; 130 interrupted; 1 anything else, with a
     traceback. With ``HYDRA_FULL_ERROR=1`` everything comes with its traceback.
     """
-    arguments = sys.argv[1:]
+    # No shell opens a tilde behind data.root=, and Hydra's grammar does not know it.
+    sys.argv[1:] = arguments = [re.sub(r"=~(?=/|$)", f"={Path.home()}", a, count=1) for a in sys.argv[1:]]
     if {"--help", "-h"} & set(arguments):
         from spectro.help import help_text
 
@@ -116,6 +119,7 @@ def job(cfg: DictConfig) -> float | None:
     try:
         from spectro.config import check
 
+        _refuse_used(run_dir)
         config = check(cfg)
         from spectro.experiment import run
 
@@ -140,21 +144,40 @@ def _remove_if_unused(run_dir: Path) -> None:
 
 def _check_before_hydra_makes_folders(arguments: list[str]) -> None:
     composed(arguments)
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key == "hydra.run.dir" and (Path(value) / "run.json").exists():
-            raise ConfigError(f"hydra.run.dir: found {value!r}, which holds a run; allowed: a new folder")
+    if any(a.lstrip("+").startswith("hydra.run.dir=") for a in arguments):
+        from hydra import compose, initialize_config_dir
+
+        with initialize_config_dir(str(CONF)):
+            _refuse_used(Path(compose("config", overrides=arguments, return_hydra_config=True).hydra.run.dir))
+
+
+def _refuse_used(run_dir: Path) -> None:
+    if (run_dir / "run.json").exists():
+        raise ConfigError(f"hydra.run.dir: found {str(run_dir)!r}, which holds a run; allowed: a new folder")
 
 
 def explain(error: Exception, arguments: list[str]) -> str | None:
     """The message for an error that the user can mend; None for any other."""
     if isinstance(error, SpectroError):
         return str(error)
+    text = str(error).strip()
+    if isinstance(error, ValueError) and text.startswith("Config group override must be"):
+        return _not_an_option(arguments)
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
-    text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"{key}: found {value!r}; allowed: {_GRAMMAR}"
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)=(.*)'", text):
+        return (
+            f"{several[1]}: found {several[2]!r}; allowed: one value; several of them with --multirun, "
+            f"a list as {several[1]}=[...], a comma of your own in quotes"
+        )
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_key(unknown[1].lstrip("+~"), arguments)
+        # Where a whole section was given, only the cause says which key in it is unknown.
+        inner = getattr(error.__cause__, "full_key", None) or ""
+        given = unknown[1].lstrip("+~")
+        return _unknown_key(given, inner if inner.startswith(f"{given}.") else given, arguments)
     missing = r"Could not find '([^']+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
         group, _, name = option[1].rpartition("/")
@@ -164,31 +187,57 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
     return " ".join(text.splitlines()[:2])
 
 
-def _unknown_key(key: str, arguments: list[str]) -> str:
-    """What to say of a key that the composed configuration does not have."""
-    import difflib
+def _not_an_option(arguments: list[str]) -> str:
+    """What to say of a group that was given something other than the name of an option."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
+        if options and value not in options:
+            return f"{group}: found {value!r}; allowed: {', '.join(options)}"
+        if not group:
+            return f"found {argument!r}; allowed: KEY=VALUE"
+    return f"found {' '.join(arguments)}; allowed: GROUP=OPTION KEY=VALUE ..."
 
+
+def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
+    """What to say of a key that the composed configuration does not have; ``given`` is it or a section above it."""
     from hydra import compose, initialize_config_dir
 
-    value = next((a.partition("=")[2] for a in arguments if a.lstrip("+~").startswith(f"{key}=")), "")
-    kept = [a for a in arguments if not a.startswith("-") and not a.lstrip("+~").startswith(f"{key}=")]
+    from spectro.help import groups
+    from spectro.knobs import did_you_mean
+
+    about = [a for a in arguments if a.lstrip("+~").startswith(f"{given}=")]
+    value = next((a.partition("=")[2] for a in about), "")
+    if key.startswith("hydra."):
+        return f"{key}: unknown key (found {value}); allowed: what --cfg hydra shows"
+    kept = [a for a in arguments if not a.startswith("-") and a not in about]
     try:
         with initialize_config_dir(str(CONF)):
             here: Any = compose("config", overrides=kept)
     except Exception:
         # Something else is wrong as well; this key is still worth naming.
         return f"{key}: unknown key (found {value})"
-    model, parent = here.model.name, []
+    chosen = groups() | {g: o for g, _, o in (a.partition("=") for a in arguments) if g in groups()}
+    top = key.split(".")[0]
+    bringing = (g for g, option in chosen.items() if g == top or _brings(CONF / g / f"{option}.yaml", top))
+    under = next((f"{g}={chosen[g]}" for g in bringing), f"model={chosen['model']}")
+    parent: list[str] = []
     for part in key.split("."):
         if not isinstance(here, DictConfig) or part not in here:
             break
         here = here[part]
         parent.append(part)
     allowed = sorted(str(k) for k in here) if isinstance(here, DictConfig) else []
-    wrong = key.split(".")[len(parent)]
-    close = difflib.get_close_matches(wrong, allowed, n=1, cutoff=0.5)
-    hint = f"; did you mean {'.'.join([*parent, close[0]])}?" if close else ""
-    owners = [p.stem for p in sorted((CONF / "model").glob("*.yaml")) if not parent and wrong in OmegaConf.load(p)]
-    if owners:
-        hint = f"; {wrong} belongs to model={' or model='.join(owners)}"
-    return f"{key}: unknown key under model={model} (found {value}); allowed: {', '.join(allowed) or 'none'}{hint}"
+    wrong = ".".join(key.split(".")[len(parent) :])
+    hint = did_you_mean(wrong.split(".")[0], allowed, ".".join(parent))
+    if parent[:1] == ["mapping"] and len(parent) > 1:
+        hint = f"; +{key}=... adds one, ~{'.'.join(parent)}.KEY takes one away"
+    owners = [f"{g}={p.stem}" for g in chosen for p in sorted((CONF / g).glob("*.yaml")) if _brings(p, top)]
+    if owners and not parent:
+        hint = f"; {top} belongs to {' or '.join(owners)}"
+    return f"{key}: unknown key under {under} (found {value}); allowed: {', '.join(allowed) or 'none'}{hint}"
+
+
+def _brings(path: Path, top: str) -> bool:
+    """Whether an option of a group brings a section of its own."""
+    return "@package _global_" in path.read_text(encoding="utf-8") and top in OmegaConf.load(path)

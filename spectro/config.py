@@ -1,17 +1,16 @@
 """What a valid configuration is: every key, its type and its range, checked before any work starts."""
 
-import difflib
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from spectro import data
 from spectro.classifiers import family
 from spectro.errors import ConfigError, ModelError
-from spectro.knobs import Section
+from spectro.knobs import Section, validate
 from spectro.paths import CONF
 
 STAGES = ("easy", "hard")
@@ -55,7 +54,8 @@ class DemoKnobs(_Data):
     kind: Literal["demo"]
     label_set: Literal["field", "lake"]
     seed: Annotated[int, Field(ge=0)]
-    scale: Annotated[float, Field(gt=0)]
+    # More records than there are file names for otherwise.
+    scale: Annotated[float, Field(gt=0, le=1000)]
 
 
 class FolderKnobs(_Data):
@@ -184,7 +184,7 @@ def check(cfg: DictConfig) -> Config:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(raw, dict)
     own = {key: value for key, value in raw.items() if key in Common.model_fields}
-    common = _validate(Common, own, "")
+    common = validate(Common, own, "")
     rest = {str(key): value for key, value in raw.items() if key not in own}
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
     knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
@@ -203,15 +203,19 @@ def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
         other = _model_defaults(model, f"stages.{stage}.model")
         name, family_name = model, other.pop("model")["family"]
         shared = other
+    elif name not in model_names():
+        raise ConfigError(f"model.name: found {name!r}; allowed: {', '.join(model_names())}")
     try:
         schema = family(family_name).Knobs
     except ModelError as error:
         raise ConfigError(str(error)) from error
-    _validate(schema, shared, "", f" under model={name}")
+    except AttributeError as error:
+        raise ConfigError(f"model.family: found {family_name!r}; allowed: a family with knobs of its own") from error
+    validate(schema, shared, "", f" under model={name}")
     if not override:
-        return _validate(schema, shared, "")
+        return validate(schema, shared, "")
     merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(shared), OmegaConf.create(override)))
-    return _validate(schema, merged, f"stages.{stage}.", f" under model={name}")
+    return validate(schema, merged, f"stages.{stage}.", f" under model={name}")
 
 
 def model_names() -> list[str]:
@@ -242,7 +246,8 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
         wrong.append(f"cascade.group: found null; allowed with cascade_stage=hard: {', '.join(groups)}")
     for name, override in common.stages.items():
         if override and name not in stages:
-            wrong.append(f"stages.{name}: found {', '.join(override)}; cascade_stage={stage} does not fit that stage")
+            fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
+            wrong.append(f"stages.{name}: found {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
     scored = ["", *(["easy/", *hard_names(groups)] if stage == "full" else [])]
     allowed = [f"{prefix}val/{metric}" for prefix in scored for metric in _OBJECTIVES]
     if common.objective is not None and common.objective not in allowed:
@@ -260,47 +265,3 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
 def hard_names(groups: list[str]) -> list[str]:
     """Metric prefixes of the hard stages: ``hard/``, or one with the group's name where there are several."""
     return ["hard/"] if len(groups) == 1 else [f"hard/{group}/" for group in groups]
-
-
-def _validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
-    """Values as a pydantic model; every error as one line with its dotted key."""
-    try:
-        return TypeAdapter(schema).validate_python(values)
-    except ValidationError as error:
-        lines = [_line(e, schema, values, prefix, context) for e in error.errors(include_url=False)]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
-
-
-def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> str:
-    # Names of union members stand in the location beside keys; only keys lead on into the values.
-    path: list[str] = []
-    here = values
-    for part in error["loc"]:
-        if isinstance(here, dict) and (part in here or part == error["loc"][-1]):
-            path.append(str(part))
-            here = here.get(part)
-        elif isinstance(here, list) and isinstance(part, int):
-            path.append(str(part))
-            here = here[part]
-    key = prefix + ".".join(path)
-    found = error["input"]
-    if error["type"] == "extra_forbidden":
-        siblings = _siblings(schema, values, path[:-1])
-        close = difflib.get_close_matches(path[-1], siblings, n=1)
-        hint = f"; did you mean {'.'.join([*path[:-1], close[0]])}?" if close else ""
-        return f"{key}: unknown key{context} (found {found!r}); allowed: {', '.join(siblings) or 'none'}{hint}"
-    if error["type"] == "missing":
-        return f"{key}: found nothing; it must be given"
-    allowed = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{key}: found {found!r}; allowed: {allowed.removeprefix('a valid ')}"
-
-
-def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
-    """The keys that are allowed beside a wrong one."""
-    for part in path:
-        field = schema.model_fields[part]
-        schema, values = field.annotation, values[part]
-        if field.discriminator:
-            tag = field.discriminator
-            schema = next(m for m in schema.__args__ if values[tag] in m.model_fields[tag].annotation.__args__)
-    return sorted(schema.model_fields) if hasattr(schema, "model_fields") else []

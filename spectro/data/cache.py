@@ -13,6 +13,7 @@ import mmap
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +86,15 @@ def _map(kind: RowKind, path: Path, n: int) -> _Pack:
     if len(mapped) != n * kind.row_bytes:
         raise ValueError(f"{len(mapped)} bytes for {n} rows of {kind.row_bytes} bytes")
     return _Pack(np.frombuffer(mapped, dtype=kind.dtype).reshape(n, *kind.shape), mapped, path)
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file, read piece by piece: through the mapping, all of it would stay in memory."""
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            crc = zlib.crc32(piece, crc)
+    return crc
 
 
 class Rows:
@@ -175,15 +185,19 @@ class RowCache:
         """Maps a pack on disk; one that is gone or damaged is passed over, its rows are made again."""
         path = index.with_suffix(".rows")
         try:
-            keys = json.loads(index.read_text())
+            said = json.loads(index.read_text())
+            keys = [str(key) for key in said["keys"]]
             pack = _map(kind, path, len(keys))
-            os.utime(path)
-        except FileNotFoundError:
+            if _checksum(path) != said["crc32"]:
+                raise ValueError("its checksum is wrong")
+        except (FileNotFoundError, PermissionError):
             return
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
             self._delete(path)
             return
+        with suppress(OSError):  # somebody else's cache may be read, not touched
+            os.utime(path)
         self._keep(kind, keys, pack)
 
     def _keep(self, kind: RowKind, keys: Sequence[str], pack: _Pack) -> None:
@@ -230,6 +244,7 @@ class _Writer:
         self._cache, self._kind = cache, kind
         self._keys: list[str] = []
         self._parts: list[np.ndarray] = []
+        self._crc = 0
         self._path: Path | None = None
         self._file: BinaryIO | None = None
 
@@ -242,6 +257,7 @@ class _Writer:
                 self._file = self._path.with_suffix(".tmp").open("wb")
             except OSError as error:
                 log.warning("cache: cannot write to %s (%s); rows are kept in memory only", folder, error)
+                self._path = None
         return self._write
 
     def _write(self, keys: Sequence[str], rows: np.ndarray) -> None:
@@ -253,15 +269,25 @@ class _Writer:
             try:
                 self._file.write(rows.data)
             except OSError as error:
-                raise SpectroError(f"data.cache_dir: cannot write to {self._path}: {error}") from error
+                raise self._full(error) from error
+            self._crc = zlib.crc32(rows.data, self._crc)
+
+    def _full(self, error: OSError) -> SpectroError:
+        return SpectroError(f"data.cache_dir: cannot write to {self._path}: {error}")
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         temporary = self._path.with_suffix(".tmp") if self._path else None
+        unwritten = None
         if self._file is not None:
-            self._file.close()
-        if failed or not self._keys:
+            try:
+                self._file.close()
+            except OSError as error:  # the last bytes go out only now
+                unwritten = error
+        if failed or unwritten or not self._keys:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+            if unwritten and not failed:
+                raise self._full(unwritten) from unwritten
             return
         if self._path is None or temporary is None:
             self._cache._keep(self._kind, self._keys, _Pack(np.concatenate(self._parts)))
@@ -273,9 +299,14 @@ class _Writer:
         temporary.rename(self._path)
         index = self._path.with_suffix(".json")
         draft = index.with_suffix(".tmp")
-        draft.write_text(json.dumps(self._keys))
         self._cache._read.add(index)
-        draft.rename(index)
+        try:
+            draft.write_text(json.dumps({"crc32": self._crc, "keys": self._keys}))
+            draft.rename(index)
+        except OSError as error:
+            log.warning("cache: cannot write to %s (%s); its rows serve this process only", index, error)
+            draft.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
         self._cache._shrink()
 
 

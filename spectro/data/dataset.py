@@ -12,7 +12,7 @@ from spectro.data.decode import PictureSpec
 from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, leaks, scan, without_copies
 from spectro.data.mapping import Mapping
 from spectro.data.pictures import Pictures, PictureStore, file_digest
-from spectro.data.splits import split_records
+from spectro.data.splits import split_records, with_training
 from spectro.errors import DataError
 
 
@@ -111,32 +111,45 @@ def load_folder(
     """
     if not root.is_dir():
         raise DataError(f"data.root: found {str(root)!r}; allowed: a folder that exists")
-    found = scan(root, source_key)
+    try:
+        found = scan(root, source_key)
+    except OSError as error:
+        raise DataError(f"data.root={root}: cannot be listed ({error.strerror or error})") from error
     if not found.records:
         raise DataError(
             f"data.root={root}: no pictures found ({found.ignored} other entries); allowed: "
             "DIR/{train,val,test}/<class>/* or DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
         )
     problems = [f"split folder missing: {root / name}" for name in found.missing_splits]
+    problems += [f"folder cannot be listed: {path} ({reason})" for path, reason in found.unreadable.items()]
     label_of, unmapped = mapping.label_of({record.folder for record in found.records})
     problems += unmapped
-    problems += [f"folder without pictures: {folder}" for folder in _hopeless(found.empty_folders, found.records)]
+    problems += [
+        f"folder without pictures: {folder}" for folder in _hopeless(found.empty_folders, found.records, mapping)
+    ]
 
-    records, bad = _read_digests(found.records)
+    records, bad = _read_digests(found.records, root, store.max_file_bytes)
     records, copies = without_copies(records)
-    if found.is_split:
-        problems += leaks(records)
-    else:
+    if not found.is_split:
         split = split or Split()
         records = split_records(records, val=split.val, test=split.test, seed=split.seed)
     # Splitting comes before leaving folders out: the same data are split the same way under every mapping.
     records = [replace(r, label=label_of[r.folder]) for r in records if r.folder in label_of]
     bad += _decode(records, store, specs, show)
     bad_paths = {path for path, _ in bad}
-    left_out = {path.relative_to(root).as_posix(): reason for path, reason in bad}
+    left_out = {_printable(path.relative_to(root)): reason for path, reason in bad}
     if not skip_bad_files:
         problems += [f"bad file: {name}: {reason}" for name, reason in left_out.items()]
+        # Two files of zero bytes are no picture in two splits, but their names may still give a leak away.
+        problems += leaks(replace(r, digest="") if r.path in bad_paths else r for r in records)
     records = [record for record in records if record.path not in bad_paths]
+    if skip_bad_files:
+        problems += leaks(records)
+    if not found.is_split:
+        records = with_training(records)
+    elif records:
+        filled = {record.split for record in records} | set(found.missing_splits)
+        problems += [f"split without pictures: {root / name}" for name in SPLITS if name not in filled]
     problems += _untrainable(records, set(label_of.values()), mapping)
     if problems:
         raise DataError(_report(root, problems, bad_files=0 if skip_bad_files else len(bad)))
@@ -153,19 +166,34 @@ def load_folder(
     )
 
 
-def _hopeless(empty_folders: Sequence[str], records: Sequence[Record]) -> list[str]:
+def _hopeless(empty_folders: Sequence[str], records: Sequence[Record], mapping: Mapping) -> list[str]:
     """Empty folders whose class has no picture in any split: one that is only absent from val or test is normal."""
-    filled = {record.folder for record in records}
+    filled = {record.folder for record in records} | set(mapping.left_out)
     return [folder for folder in empty_folders if folder.rsplit("/", 1)[-1] not in filled]
 
 
-def _read_digests(records: Sequence[Record]) -> tuple[list[Record], list[tuple[Path, str]]]:
+def _printable(path: Path) -> str:
+    """A path as text that every terminal and file takes: one line, valid UTF-8."""
+    text = path.as_posix().encode(errors="backslashreplace").decode()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _read_digests(
+    records: Sequence[Record], root: Path, max_file_bytes: int
+) -> tuple[list[Record], list[tuple[Path, str]]]:
     kept, bad = [], []
     for record in records:
         try:
+            str(record.path.relative_to(root)).encode()
+            size = record.path.stat().st_size
+            if size > max_file_bytes:
+                bad.append((record.path, f"absurdly large ({size / 1e6:.0f} MB, see data.max_megapixels)"))
+                continue
             kept.append(replace(record, digest=file_digest(record.path)))
         except OSError as error:
             bad.append((record.path, f"cannot be opened ({error.strerror or error})"))
+        except UnicodeEncodeError:
+            bad.append((record.path, "its name is not valid UTF-8; rename it"))
     return kept, bad
 
 
@@ -173,10 +201,13 @@ def _decode(
     records: Sequence[Record], store: PictureStore, specs: Sequence[PictureSpec], show: PictureSpec | None
 ) -> list[tuple[Path, str]]:
     """Decodes every picture up front; returns the bad ones."""
-    shown = [r for r in records if r.split != "train"] if show is not None and show not in specs else []
-    plain = [r for r in records if r not in set(shown)] if shown else list(records)
+    to_show = show is not None and show not in specs
+    shown = [r for r in records if to_show and r.split != "train"]
+    plain = [r for r in records if not to_show or r.split == "train"]
     bad: dict[Path, str] = {}
     for group, wanted in ((plain, list(specs)), (shown, [*specs, show])):
+        if not group:
+            continue
         geometries = [spec for spec in wanted if spec is not None]
         bad.update(store.add([r.path for r in group], [r.digest for r in group], geometries))
     return sorted(bad.items())
@@ -184,7 +215,9 @@ def _decode(
 
 def _untrainable(records: Sequence[Record], labels: set[str], mapping: Mapping) -> list[str]:
     """Classes that nothing can be learned of."""
-    places = {label: {r.split for r in records if r.label == label} for label in labels}
+    places: dict[str, set[str]] = {label: set() for label in labels}
+    for record in records:
+        places[record.label].add(record.split)
     missing = sorted(label for label, splits in places.items() if "train" not in splits)
     return [
         f"class {label!r} has no training pictures (found in: {', '.join(sorted(places[label])) or 'no split'}); "

@@ -12,7 +12,10 @@ from PIL import Image, ImageOps
 CODE_VERSION = 1
 MARGIN_NAMES = ("left", "top", "right", "bottom")
 
+# Pillow goes by the bytes, not by the name, and some of its other readers start programs (EPS: Ghostscript).
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _PILLOW_MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> I
             picture = _open(data, max_megapixels)
     except BadPictureError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError, TypeError, KeyError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except Exception as error:
+        # On damaged files the decoders raise nearly everything: struct.error, zlib.error, ZeroDivisionError ...
         raise BadPictureError(f"unreadable or truncated ({error})") from error
     width, height = picture.size
     box = (crop.left, crop.top, width - crop.right, height - crop.bottom)
@@ -89,20 +92,26 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
     try:
-        picture: Image.Image = Image.open(io.BytesIO(data))
+        picture: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise BadPictureError(f"absurdly large ({error}); data.max_megapixels is {max_megapixels:g}") from error
     except Image.UnidentifiedImageError:
         if data[:4] in (b"II*\0", b"MM\0*"):
             return _open_tiff(data, max_megapixels)
-        raise BadPictureError("not a picture that can be read") from None
+        raise BadPictureError("not a PNG, JPEG, TIFF, BMP or WebP picture") from None
     _check_size(picture.size, max_megapixels)
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(_TIFF_PLANES) == 2 and 16 in tags.get(_TIFF_BITS, ()):
+        # Pillow takes the bytes of 16-bit planes for 8-bit ones, without a word.
+        return _open_tiff(data, max_megapixels)
     picture.load()
-    if picture.mode in _PILLOW_MODES_16_BIT or picture.mode == "I":
-        return Image.fromarray(_eight_bits(np.asarray(picture)))
     if picture.mode == "F":
         raise BadPictureError("floating-point pixels; allowed: 8 or 16 bits a channel")
     picture = ImageOps.exif_transpose(picture)
+    if picture.mode in _PILLOW_MODES_16_BIT or picture.mode == "I":
+        grey = Image.fromarray(_eight_bits(np.asarray(picture)))
+        # "White is zero": Pillow turns 8-bit pictures round, 16-bit ones it does not.
+        return ImageOps.invert(grey) if tags.get(_TIFF_PHOTOMETRIC) == 0 else grey
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         paper = Image.new("RGBA", picture.size, "white")
@@ -117,6 +126,8 @@ def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages[0]
         _check_size((page.imagewidth, page.imagelength), max_megapixels)  # type: ignore[union-attr]
+        if page.samplesperpixel > 4:  # type: ignore[union-attr]
+            raise BadPictureError(f"TIFF of {page.samplesperpixel} channels; allowed: 1, 3 or 4")  # type: ignore[union-attr]
         pixels = page.asarray()
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, 2)
@@ -140,9 +151,10 @@ def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     """16 bits -> 8 bits over the full range."""
-    if pixels.size and pixels.max() > 65535:
-        raise BadPictureError(f"pixel values up to {pixels.max()}; allowed: 8 or 16 bits a channel")
-    return ((np.clip(pixels.astype(np.int64), 0, 65535) + 128) // 257).astype(np.uint8)
+    if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
+        found = f"{pixels.min()} to {pixels.max()}"
+        raise BadPictureError(f"pixel values from {found}; allowed: 8 or 16 bits a channel, without sign")
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def fit(picture: Image.Image, spec: PictureSpec) -> np.ndarray:

@@ -14,8 +14,9 @@ SPLITS = ("train", "val", "test")
 PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SourceKey = Literal["name", "class_name", "path"]
 
-# The names that the variants of augmentation have when they lie on disk: `a_double_l.png` is a copy of `a.png`.
-_COPY_SUFFIX = re.compile(r"_(mirrored|double_l|double_r)$")
+# The names that the variants of augmentation have when they lie on disk: `a_double_l.png` is a copy of `a.png`,
+# and so is a copy of a copy. A name that is nothing but a suffix is a name.
+_COPY_SUFFIX = re.compile(r"(?<!^)(_(mirrored|double_l|double_r))+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Record:
     @property
     def is_copy(self) -> bool:
         """Whether the file's name says that it is a mirrored or doubled copy of another record."""
-        return _COPY_SUFFIX.search(_text(self.path.stem)) is not None
+        return _COPY_SUFFIX.search(nfc(self.path.stem)) is not None
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Scan:
         ignored: How many hidden or non-picture files, and folders too deep in the tree, were passed over.
         empty_folders: ``split/class`` of folders without a picture.
         missing_splits: Which of train, val and test are not there, where at least one is.
+        unreadable: Folders that cannot be listed -> reason.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -61,9 +63,10 @@ class Scan:
     ignored: int = 0
     empty_folders: list[str] = field(default_factory=list)
     missing_splits: list[str] = field(default_factory=list)
+    unreadable: dict[Path, str] = field(default_factory=dict)
 
 
-def _text(name: str) -> str:
+def nfc(name: str) -> str:
     """The same text on every system: macOS spells names decomposed, Linux and Windows mostly composed."""
     return unicodedata.normalize("NFC", name)
 
@@ -81,7 +84,7 @@ def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> s
     Returns:
         The source's name.
     """
-    stem = _COPY_SUFFIX.sub("", _text(path.stem))
+    stem = _COPY_SUFFIX.sub("", nfc(path.stem))
     if key == "name":
         return stem
     return f"{folder}/{stem}" if key == "class_name" else f"{split}/{folder}/{stem}"
@@ -111,13 +114,13 @@ def scan(root: Path, source_key: SourceKey = "name") -> Scan:
         found.missing_splits = [split for split in SPLITS if split not in present]
         found.ignored += len(folders) - len(present)
     for split, top in present.items() if found.is_split else [("", root)]:
-        classes, ignored = _visible(top, want_folders=True)
-        found.ignored += ignored if found.is_split else 0
+        classes, ignored = _listed(top, found, want_folders=True) if found.is_split else (folders, 0)
+        found.ignored += ignored
         for folder, place in classes:
-            files, ignored = _visible(place, want_folders=False)
+            files, ignored = _listed(place, found, want_folders=False)
             pictures = [path for _, path in files if path.suffix.lower() in PICTURE_ENDINGS]
             found.ignored += ignored + len(files) - len(pictures)
-            if not pictures:
+            if not pictures and place not in found.unreadable:
                 found.empty_folders.append(f"{split}/{folder}" if split else folder)
             found.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in pictures]
     return found
@@ -128,11 +131,27 @@ def _visible(folder: Path, *, want_folders: bool) -> tuple[list[tuple[str, Path]
     kept, passed_over = [], 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.is_dir() != want_folders:
+            if entry.name.startswith(".") or _is_folder(entry) != want_folders:
                 passed_over += 1
             else:
-                kept.append((_text(entry.name), folder / entry.name))
+                kept.append((nfc(entry.name), folder / entry.name))
     return sorted(kept), passed_over
+
+
+def _listed(folder: Path, found: Scan, *, want_folders: bool) -> tuple[list[tuple[str, Path]], int]:
+    """`_visible`, but a folder that cannot be listed is noted and seems empty."""
+    try:
+        return _visible(folder, want_folders=want_folders)
+    except OSError as error:
+        found.unreadable[folder] = error.strerror or str(error)
+        return [], 0
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: as a file it is told apart when it is opened
+        return False
 
 
 def without_copies(records: Iterable[Record]) -> tuple[list[Record], int]:
@@ -180,4 +199,4 @@ def _places(group: Sequence[Record]) -> str:
 def fingerprint(records: Iterable[Record]) -> str:
     """16 hexadecimal digits that name exactly these pictures with these labels in these splits, in any order."""
     lines = sorted(f"{r.split}\t{r.label}\t{r.source}\t{r.digest}" for r in records)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]

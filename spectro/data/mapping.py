@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
 
+from spectro.data.manifest import nfc
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -18,6 +20,13 @@ class Mapping:
     classes: MappingType[str, Sequence[str]] = field(default_factory=dict)
     left_out: Sequence[str] = ()
     look_alikes: MappingType[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # As `spectro.data.manifest` spells folders: a name pasted from a Mac looks the same and is not.
+        for key in ("classes", "look_alikes"):
+            spelled = {nfc(name): [nfc(part) for part in parts] for name, parts in getattr(self, key).items()}
+            object.__setattr__(self, key, spelled)
+        object.__setattr__(self, "left_out", [nfc(folder) for folder in self.left_out])
 
     @property
     def group_of(self) -> dict[str, str]:

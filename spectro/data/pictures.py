@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,10 +28,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes; read again in one process only if size or time of change differ.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is none: a pipe or a device would be read for ever.
     """
-    stat = path.stat()
-    key = (str(path), stat.st_size, stat.st_mtime_ns)
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("not a regular file")
+    key = (str(path), found.st_size, found.st_mtime_ns)
     if key not in _digests:
         with path.open("rb") as file:
             _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -51,6 +54,11 @@ class PictureStore:
         self._max_megapixels = max_megapixels
         self._paths: dict[str, Path] = {}
 
+    @property
+    def max_file_bytes(self) -> int:
+        """More than the largest picture allowed can fill: 16-bit RGBA without compression, and as much for the rest."""
+        return int(self._max_megapixels * 16e6) + (1 << 20)
+
     def kind(self, spec: PictureSpec) -> RowKind:
         """The cache's name for pictures of this crop and geometry."""
         settings = {
@@ -67,7 +75,7 @@ class PictureStore:
         Args:
             paths: Picture files.
             digests: Their digests.
-            specs: The geometries that will be asked for.
+            specs: The geometries that will be asked for. None: every file is decoded, only to see that it can be.
 
         Returns:
             The files that give no picture, with the reason.
@@ -76,7 +84,7 @@ class PictureStore:
         self._paths.update(by_digest)
         kinds = {spec: self.kind(spec) for spec in specs}
         missing = {spec: set(self.cache.missing(kind, by_digest)) for spec, kind in kinds.items()}
-        wanted = [digest for digest in by_digest if any(digest in keys for keys in missing.values())]
+        wanted = [digest for digest in by_digest if not specs or any(digest in keys for keys in missing.values())]
         bad: dict[str, str] = {}
         if wanted:
             self._decode(wanted, missing, kinds, bad)
@@ -93,7 +101,10 @@ class PictureStore:
 
         def one(digest: str) -> dict[PictureSpec, np.ndarray] | str:
             try:
-                picture = decode(self._paths[digest].read_bytes(), self.crop, self._max_megapixels)
+                data = self._paths[digest].read_bytes()
+                if hashlib.sha256(data).hexdigest() != digest:
+                    return "changed while it was read"
+                picture = decode(data, self.crop, self._max_megapixels)
             except (BadPictureError, OSError) as error:
                 return str(error)
             return {spec: fit(picture, spec) for spec, keys in missing.items() if digest in keys}

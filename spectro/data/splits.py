@@ -75,4 +75,31 @@ def split_records(records: Sequence[Record], *, val: float, test: float, seed: i
             open_places[folder][split] -= 1
         for i in groups[g]:
             split_of[i] = split
+    return with_training([replace(record, split=split) for record, split in zip(records, split_of, strict=True)])
+
+
+def with_training(records: Sequence[Record]) -> list[Record]:
+    """Gives every folder a training record: where sources span folders, or bad files went, one may be without.
+
+    Args:
+        records: Records with ``split`` set, no group in two splits.
+
+    Returns:
+        The records, in the order given; for a folder without training records, one group of it moved to train: the one
+        that spans the fewest folders, from val before test.
+    """
+    split_of = [record.split for record in records]
+    groups_in: dict[str, list[list[int]]] = defaultdict(list)
+    for group in groups_of(records):
+        for folder in {records[i].folder for i in group}:
+            groups_in[folder].append(group)
+
+    def harm(group: list[int]) -> tuple[int, bool, tuple[str, str]]:
+        names = [(records[i].folder, records[i].source) for i in group]
+        return len({folder for folder, _ in names}), split_of[group[0]] == "test", min(names)
+
+    for folder in sorted(groups_in):
+        if all(split_of[group[0]] != "train" for group in groups_in[folder]):
+            for i in min(groups_in[folder], key=harm):
+                split_of[i] = "train"
     return [replace(record, split=split) for record, split in zip(records, split_of, strict=True)]

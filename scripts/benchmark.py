@@ -1,0 +1,150 @@
+"""Times and memory of the data path, each against the plain way in the same run.
+
+    python scripts/benchmark.py hog        HOG of 400 records, one after another against ours, and from the cache
+    python scripts/benchmark.py command    the default command, where its time goes
+    python scripts/benchmark.py memory     peak memory of reading many records at 224x224, decoding and twice through
+
+Ratios are medians over --repeats alternating rounds; run it on a quiet machine.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+TRAIN = Path(__file__).resolve().parent.parent / "train.py"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def hog(repeats: int) -> None:
+    """400 records of 128x128: decoding and HOG the plain way, ours, and ours again from the cache."""
+    from PIL import Image
+    from skimage.feature import hog as skimage_hog
+
+    from spectro.classifiers.hog import Hog
+    from spectro.data import Crop, Pictures, PictureStore, RowCache
+    from spectro.data.demo import CROP_PX, make_demo
+    from spectro.data.pictures import file_digest
+
+    box = (CROP_PX["left"], CROP_PX["top"])
+    descriptor = Hog()
+    with tempfile.TemporaryDirectory() as folder:
+        root = make_demo(Path(folder) / "demo", "field", scale=3.0)
+        paths = sorted(root.rglob("*.png"))[:400]
+
+        def plain_decode() -> list[np.ndarray]:
+            pictures = []
+            for path in paths:
+                picture = Image.open(path)
+                cropped = picture.crop((*box, picture.width - CROP_PX["right"], picture.height - CROP_PX["bottom"]))
+                pictures.append(np.asarray(cropped.convert("L").resize((128, 128), Image.Resampling.BILINEAR)))
+            return pictures
+
+        def plain_hog(pictures: list[np.ndarray]) -> list[np.ndarray]:
+            return [skimage_hog(p, 9, (8, 8), (2, 2), "L2-Hys") for p in pictures]
+
+        def ours(cache: Path) -> tuple[float, float]:
+            store = PictureStore(RowCache(cache), Crop(**CROP_PX))
+            start = time.perf_counter()
+            digests = [file_digest(path) for path in paths]
+            store.add(paths, digests, [descriptor.spec])
+            reading = time.perf_counter() - start
+            return reading, seconds(lambda: descriptor.features(Pictures(store, digests)))
+
+        rounds = []
+        for number in range(repeats):
+            pictures = plain_decode()
+            plain = seconds(plain_decode), seconds(lambda p=pictures: plain_hog(p))
+            first = ours(Path(folder) / f"cache{number}")
+            second = ours(Path(folder) / f"cache{number}")
+            rounds.append((*plain, *first, *second))
+        decode, describe, d1, h1, d2, h2 = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(f"{len(paths)} records, {len(os.sched_getaffinity(0))} cores, medians of {repeats}")
+        print(f"{'':28}{'decode':>9}{'HOG':>9}")
+        print(f"{'plain loop':28}{decode:8.3f}s{describe:8.3f}s")
+        print(f"{'ours, first run':28}{d1:8.3f}s{h1:8.3f}s   {decode / d1:.1f} and {describe / h1:.1f} times faster")
+        print(f"{'ours, second run':28}{d2:8.3f}s{h2:8.3f}s   {100 * (d2 + h2) / (d1 + h1):.1f} % of the first")
+
+
+def command(repeats: int) -> None:
+    """``python train.py`` on demo data that are there, in a new process each time; a first call makes everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        total, phases = [], []
+        for number in range(repeats + 1):
+            run = [sys.executable, TRAIN]
+            wall = seconds(lambda: subprocess.run(run, cwd=folder, check=True, stdout=subprocess.DEVNULL))  # noqa: B023
+            runs = sorted(Path(folder).glob("outputs/runs/*/run.json"), key=lambda p: p.stat().st_mtime)
+            phases.append(json.loads(runs[-1].read_text())["wall_s"])
+            total.append(wall)
+            if number == 0:
+                print(f"first ever (makes demo data, cache and database): {wall:.1f} s  {phases[0]}")
+        print(f"after that, median of {repeats}: {statistics.median(total[1:]):.1f} s")
+        for name in phases[-1]:
+            print(f"  {name:12}{statistics.median(p[name] for p in phases[1:]):7.2f} s")
+        rest = [t - sum(p.values()) for t, p in zip(total[1:], phases[1:], strict=True)]
+        print(f"  {'start-up':12}{statistics.median(rest):7.2f} s")
+
+
+def memory(records: int, root: Path | None) -> None:
+    """Peak resident memory of a process that decodes ``records`` pictures and reads them twice in batches of 64."""
+    with tempfile.TemporaryDirectory() as folder:
+        if root is None:
+            from spectro.data.demo import COUNTS, make_demo
+
+            in_one = sum(n for classes in COUNTS["field"].values() for n in classes.values())
+            root = Path(folder) / "demo"
+            taken = seconds(lambda: make_demo(root, "field", scale=records / in_one))
+            print(f"made the pictures in {taken:.0f} s")
+        code = f"""
+import numpy as np, time
+from pathlib import Path
+from spectro.data import Crop, Mapping, PictureSpec, PictureStore, RowCache, load_folder
+from spectro.data.demo import CROP_PX
+from spectro.run_dir import peak_memory_mb
+store, spec = PictureStore(RowCache(Path({str(folder)!r}) / "cache"), Crop(**CROP_PX)), PictureSpec(224, "RGB")
+print(f"imports: {{peak_memory_mb():.0f}} MB")
+start = time.perf_counter()
+data = load_folder(Path({str(root)!r}), Mapping(), store=store, specs=[spec])
+n = len(data.records)
+print(f"decoded {{n}} records in {{time.perf_counter() - start:.0f}} s, peak {{peak_memory_mb():.0f}} MB")
+X = data.pictures(data.records)
+for epoch in range(2):
+    start, order = time.perf_counter(), np.random.default_rng(epoch).permutation(n)
+    for i in range(0, n, 64):
+        X[order[i : i + 64]].pixels(spec)
+    taken = time.perf_counter() - start
+    print(f"read {{n * 150528 / 1e9:.1f}} GB in random batches in {{taken:.0f}} s, peak {{peak_memory_mb():.0f}} MB")
+"""
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("hog", "command", "memory"))
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument("--records", type=int, default=20_000, help="for memory: how many records (default 20000)")
+    parser.add_argument("--root", type=Path, help="for memory: demo pictures that are there already")
+    arguments = parser.parse_args()
+    if arguments.what == "memory":
+        memory(arguments.records, arguments.root)
+    else:
+        {"hog": hog, "command": command}[arguments.what](arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

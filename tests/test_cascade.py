@@ -1,0 +1,119 @@
+"""The cascade: two stages, each with its own labels, composed into one distribution."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from test_classifiers import LABELS, svm, toy
+
+from spectro.classifiers import CascadeClassifier, load
+from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.cascade import merge
+from spectro.data import PictureSpec
+
+GROUPS = {"left": ("a", "b"), "right": ("d", "e", "f")}
+
+
+class Memory(PictureClassifier):
+    """Predicts what it is told to, and remembers what it was fitted with."""
+
+    family = "memory"
+    specs = [PictureSpec(8, "L")]  # noqa: RUF012 - a constant
+
+    def __init__(self, name: str = ""):
+        self.name = name
+
+    def _fit(self, X, y, X_val, y_val):
+        self.seen_ = (sorted(y), sorted(y_val))
+
+    def _predict_proba(self, X):
+        rng = np.random.default_rng(len(self.classes_))
+        return rng.dirichlet(np.ones(len(self.classes_)), len(X))
+
+
+def fitted(gate="soft", look_alikes=GROUPS):
+    y = np.array(list("aabbbccddef"), dtype=object)
+    X = np.zeros((len(y), 8, 8), np.uint8)
+    cascade = CascadeClassifier(Memory("easy"), Memory("hard"), look_alikes, gate)
+    return cascade.fit(X, y, X[:3], np.array(["a", "c", "f"], dtype=object))
+
+
+def test_stages_see_their_own_records_under_their_own_labels():
+    """A hard stage that saw the easy classes, or an easy one that saw the pair apart, would be no cascade."""
+    cascade = fitted()
+    assert cascade.easy_.seen_ == (sorted(["left"] * 5 + ["c"] * 2 + ["right"] * 4), ["c", "left", "right"])
+    assert cascade.hard_["left"].seen_ == (list("aabbb"), ["a"])
+    assert cascade.hard_["right"].seen_ == (list("ddef"), ["f"])
+    assert list(cascade.classes_) == list("abcdef")
+
+
+def test_soft_gate_is_the_product():
+    cascade = fitted()
+    X = np.zeros((4, 8, 8), np.uint8)
+    easy, hard = cascade.stage_probabilities(X)
+    p = cascade.predict_proba(X)
+    merged = dict(zip(cascade.easy_.classes_, easy.T, strict=True))
+    np.testing.assert_allclose(p[:, 0], merged["left"] * hard["left"][:, 0])
+    np.testing.assert_allclose(p[:, 2], merged["c"])
+    np.testing.assert_allclose(p[:, 5], merged["right"] * hard["right"][:, 2])
+
+
+def distributions(k):
+    return arrays(float, (3, k), elements=st.floats(0.01, 1)).map(lambda a: a / a.sum(axis=1, keepdims=True))
+
+
+@given(distributions(3), distributions(2), distributions(3), st.sampled_from(["soft", "hard"]))
+def test_a_composition_is_a_distribution(easy, left, right, gate):
+    p = fitted(gate).compose(easy, {"left": left, "right": right})
+    assert (p >= 0).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    # However the members share it, the group keeps what the easy stage gave it.
+    if gate == "soft":
+        np.testing.assert_allclose(p[:, :2].sum(axis=1), easy[:, 1])
+
+
+@given(distributions(3), distributions(2), distributions(3))
+def test_hard_gate_asks_the_hard_stage_only_for_the_merged_class(easy, left, right):
+    """As the original did it: the easy stage's choice is final."""
+    cascade = fitted("hard")
+    predicted = cascade.classes_[cascade.compose(easy, {"left": left, "right": right}).argmax(axis=1)]
+    for row, label in enumerate(predicted):
+        choice = cascade.easy_.classes_[easy[row].argmax()]
+        if choice == "c":
+            assert label == "c"
+        else:
+            model = cascade.hard_[choice]
+            assert label == model.classes_[{"left": left, "right": right}[choice][row].argmax()]
+
+
+def test_unknown_gate():
+    with pytest.raises(ValueError, match="gate: found 'open'; allowed: soft, hard"):
+        fitted("open")
+
+
+def test_a_group_that_train_does_not_have_is_no_stage():
+    cascade = CascadeClassifier(Memory(), Memory(), {"left": ("a", "b"), "none": ("x", "y")})
+    X = np.zeros((4, 8, 8), np.uint8)
+    cascade.fit(X, np.array(list("aabc"), dtype=object))
+    assert list(cascade.hard_) == ["left"]
+
+
+def test_merge_leaves_other_labels():
+    np.testing.assert_array_equal(merge(np.array(list("acf")), GROUPS), ["left", "c", "right"])
+
+
+def test_group_named_as_its_member(tmp_path):
+    """A merged label may bear the name of one of its classes."""
+    X, y = toy((6, 6, 6))
+    cascade = CascadeClassifier(svm(), svm(), {LABELS[0]: LABELS[:2]}).fit(X, y)
+    assert (cascade.predict(X) == y).all()
+    cascade.save(tmp_path)
+    assert (load(tmp_path).predict(X) == y).all()
+
+
+def test_stages_of_different_families():
+    """Easy and hard need not be of one family, nor want the same pictures."""
+    cascade = CascadeClassifier(Memory(), svm(), {"merged": LABELS[:2]}).fit(*toy((5, 5, 5)))
+    assert cascade.specs == [PictureSpec(8, "L"), PictureSpec(32, "L")]
+    assert cascade.predict_proba(toy((2, 2, 2))[0]).shape == (6, 3)

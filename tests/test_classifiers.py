@@ -1,0 +1,214 @@
+"""The contract that every classifier keeps, the cascade included."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from spectro.classifiers import CascadeClassifier, HogSvmClassifier, families, family, load
+from spectro.errors import ModelError
+
+LABELS = ("brak_Empty zone", "шум", "a[1].b")
+
+
+def svm(**options):
+    return HogSvmClassifier(size_px=32, **options)
+
+
+def stripes(label: str, rng: np.random.Generator) -> np.ndarray:
+    """A 32 x 32 picture whose stripes tell its class: across, down, or none."""
+    across = np.sin(np.arange(32) / 2)[:, None] * np.ones(32)
+    wave = {LABELS[0]: across, LABELS[1]: across.T, LABELS[2]: np.zeros((32, 32))}[label]
+    return np.clip(128 + 60 * wave + rng.normal(0, 20, (32, 32)), 0, 255).astype(np.uint8)
+
+
+def toy(counts, seed=0):
+    """Pictures ``(n, 32, 32)`` and labels with so many of each class."""
+    rng = np.random.default_rng(seed)
+    y = np.array([label for label, n in zip(LABELS, counts, strict=False) for _ in range(n)], dtype=object)
+    return np.array([stripes(label, rng) for label in y]), y
+
+
+MAKERS = {
+    "hog_svm": svm,
+    "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax"),
+    "hog_svm components": lambda: svm(pca_components=3, scaler="robust"),
+    "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),
+    "cascade hard": lambda: CascadeClassifier(svm(), svm(C=5.0), {"merged": LABELS[:2]}, gate="hard"),
+}
+every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+@every
+def test_fit_returns_self_and_learns(make):
+    classifier = make()
+    assert classifier.fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1)) is classifier
+    X, y = toy((5, 5, 5), seed=2)
+    assert (classifier.predict(X) == y).mean() > 0.9
+
+
+@every
+def test_probabilities(make):
+    """Columns in the order of classes_, rows that sum to one, and the prediction is the largest."""
+    classifier = make().fit(*toy((8, 6, 4)))
+    X, _ = toy((3, 3, 3), seed=1)
+    p = classifier.predict_proba(X)
+    assert list(classifier.classes_) == sorted(LABELS)
+    assert p.shape == (9, 3)
+    assert (p >= 0).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    np.testing.assert_array_equal(classifier.predict(X), classifier.classes_[p.argmax(axis=1)])
+
+
+@every
+def test_constructor_only_stores_and_clone_copies(make):
+    """scikit-learn's tools (clone, grid search) rely on it."""
+    classifier = make()
+    copy = clone(classifier)
+    assert copy is not classifier
+    assert copy.get_params().keys() == classifier.get_params().keys()
+    assert repr(copy) == repr(classifier)
+
+
+@every
+def test_fit_leaves_the_input_alone(make):
+    X, y = toy((6, 5, 4))
+    X_before, y_before = X.copy(), y.copy()
+    make().fit(X, y)
+    np.testing.assert_array_equal(X, X_before)
+    np.testing.assert_array_equal(y, y_before)
+
+
+@every
+def test_one_class_is_predicted_with_certainty(make):
+    """A fold of a rare class can hold one class only; that must not end a run."""
+    X, y = toy((3, 0, 0))
+    classifier = make().fit(X, y)
+    np.testing.assert_array_equal(classifier.predict_proba(X), np.ones((3, 1)))
+
+
+@every
+def test_a_class_of_one_record(make):
+    classifier = make().fit(*toy((5, 1, 1)), *toy((2, 0, 0)))
+    assert classifier.predict_proba(toy((1, 1, 1))[0]).shape == (3, 3)
+
+
+@every
+def test_no_records_to_predict(make):
+    classifier = make().fit(*toy((5, 4, 3)))
+    assert classifier.predict_proba(np.empty((0, 32, 32), np.uint8)).shape == (0, 3)
+
+
+@every
+def test_val_classes_that_train_does_not_have_are_passed_over(make):
+    X, y = toy((5, 5, 0))
+    make().fit(X, y, *toy((5, 5, 5), seed=1))
+
+
+@every
+def test_nothing_to_fit(make):
+    with pytest.raises(ValueError, match="found 0 pictures"):
+        make().fit(np.empty((0, 32, 32), np.uint8), [])
+
+
+def test_saved_and_loaded_in_a_new_process(tmp_path):
+    """Probabilities that change on the way to disk make every reported number that of another model."""
+    X, _ = toy((4, 4, 4), seed=2)
+    np.save(tmp_path / "X.npy", X)
+    before = {}
+    for name, make in MAKERS.items():
+        classifier = make().fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
+        classifier.save(tmp_path / name)
+        before[name] = classifier.predict_proba(X)
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from spectro.classifiers import load\n"
+        "X = np.load('X.npy')\n"
+        "for name in sys.argv[1:]: np.save(name + '.npy', load(Path(name)).predict_proba(X))"
+    )
+    subprocess.run([sys.executable, "-c", code, *MAKERS], cwd=tmp_path, check=True)
+    for name, probabilities in before.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), probabilities, err_msg=name)
+
+
+@every
+def test_the_same_fit_gives_the_same_files(make, tmp_path):
+    """Times and addresses in the files would make equal models look different."""
+    for name in ("first", "second"):
+        make().fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1)).save(tmp_path / name)
+    files = [p.relative_to(tmp_path / "first") for p in (tmp_path / "first").rglob("*") if p.is_file()]
+    assert files
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+
+
+def test_every_family_is_found_and_has_knobs():
+    assert families() == ["cascade", "hog_svm"]
+    assert family("hog_svm").CLASSIFIER is HogSvmClassifier
+    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, hog_svm"):
+        family("os")
+
+
+class TestDamagedModels:
+    @pytest.fixture
+    def model(self, tmp_path):
+        svm().fit(*toy((5, 4, 3))).save(tmp_path)
+        return tmp_path
+
+    def test_no_model(self, tmp_path):
+        with pytest.raises(ModelError, match=r"model.json: no such file; allowed: the model/ folder of a run"):
+            load(tmp_path)
+
+    def test_cut_off_json(self, model):
+        text = (model / "model.json").read_text()
+        (model / "model.json").write_text(text[: len(text) // 2])
+        with pytest.raises(ModelError, match="damaged or not a model"):
+            load(model)
+
+    def test_cut_off_skops(self, model):
+        data = (model / "pipeline.skops").read_bytes()
+        (model / "pipeline.skops").write_bytes(data[: len(data) // 2])
+        with pytest.raises(ModelError, match=r"pipeline\.skops: damaged"):
+            load(model)
+
+    def test_unknown_family(self, model):
+        """A family name is looked up among ours, never imported from anywhere."""
+        state = json.loads((model / "model.json").read_text())
+        (model / "model.json").write_text(json.dumps(state | {"family": "os.path"}))
+        with pytest.raises(ModelError, match=r"found 'os.path'; allowed"):
+            load(model)
+
+    def test_code_in_the_file_is_refused(self, model):
+        """Loading somebody's model must not run somebody's code."""
+        import skops.io
+
+        class Evil:
+            def __reduce__(self):
+                return (print, ("code ran",))
+
+        (model / "pipeline.skops").write_bytes(skops.io.dumps(Evil()))
+        with pytest.raises(ModelError, match="not trusted"):
+            load(model)
+
+    def test_a_pickle_is_refused(self, model):
+        import pickle
+
+        (model / "pipeline.skops").write_bytes(pickle.dumps({"a": 1}))
+        with pytest.raises(ModelError, match="damaged or not a skops file"):
+            load(model)
+
+    def test_newer_format(self, model):
+        state = json.loads((model / "model.json").read_text())
+        (model / "model.json").write_text(json.dumps(state | {"format": 99}))
+        with pytest.raises(ModelError, match="found format 99; allowed: 1"):
+            load(model)
+
+    def test_skops_file_opens_as_any_other(self, model):
+        """Our renumbering must leave a file that skops itself can read."""
+        import skops.io
+
+        assert zipfile.is_zipfile(model / "pipeline.skops")
+        assert skops.io.get_untrusted_types(file=model / "pipeline.skops") == []

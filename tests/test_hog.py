@@ -1,0 +1,99 @@
+"""HOG: the same numbers as scikit-image, computed once."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectro.classifiers.hog import BLOCK_NORMS, Hog
+from spectro.data import Pictures, PictureStore, RowCache
+
+
+def skimage_hog(picture: np.ndarray, hog: Hog) -> np.ndarray:
+    from skimage.feature import hog as reference
+
+    return reference(
+        picture,
+        orientations=hog.orientations,
+        pixels_per_cell=(hog.cell_px, hog.cell_px),
+        cells_per_block=(hog.block_cells, hog.block_cells),
+        block_norm=hog.block_norm,
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size_px=st.integers(16, 40),
+    orientations=st.integers(2, 12),
+    cell_px=st.integers(3, 8),
+    block_cells=st.integers(1, 2),
+    block_norm=st.sampled_from(BLOCK_NORMS),
+    levels=st.sampled_from([1, 2, 5, 256]),
+    seed=st.integers(0, 999),
+)
+def test_equals_skimage(size_px, orientations, cell_px, block_cells, block_norm, levels, seed):
+    """Descriptors that differ from scikit-image's would not be the HOG that the literature and the original mean."""
+    hog = Hog(size_px, orientations, cell_px, block_cells, block_norm)
+    pictures = np.random.default_rng(seed).integers(0, levels, (3, size_px, size_px)).astype(np.uint8) * (255 // levels)
+    ours = hog(pictures)
+    theirs = np.array([skimage_hog(picture, hog) for picture in pictures])
+    assert ours.shape == theirs.shape == (3, hog.n_features)
+    # scikit-image sums in single precision; a square root makes 1e-7 of an empty block a 3e-4.
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 if block_norm == "L1-sqrt" else 1e-5)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((128, 128)), np.full((128, 128), 255), np.tile(np.arange(128) * 2, (128, 1)), np.eye(128) * 255],
+    ids=["black", "white", "ramp", "diagonal"],
+)
+def test_equals_skimage_on_angles_at_bin_edges(picture):
+    """Gradients of exactly 0, 45 or 90 degrees lie on the edge of a bin."""
+    picture = picture.astype(np.uint8)
+    np.testing.assert_allclose(Hog()(picture[None])[0], skimage_hog(picture, Hog()), atol=1e-6)
+
+
+def test_default_length():
+    assert Hog().n_features == 8100
+
+
+def store_of(tmp_path, pictures, cache=None):
+    from PIL import Image
+
+    paths = []
+    for number, pixels in enumerate(pictures):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    store = PictureStore(cache)
+    digests = [str(number) for number in range(len(paths))]
+    assert store.add(paths, digests, [Hog(size_px=32).spec]) == {}
+    return store, digests
+
+
+def test_vectors_are_computed_once_and_kept_between_processes(tmp_path, monkeypatch):
+    """A sweep whose trials compute HOG again spends most of its time there."""
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
+    calls = []
+    plain = Hog.__call__
+    monkeypatch.setattr(Hog, "__call__", lambda self, batch: calls.append(len(batch)) or plain(self, batch))
+    store, digests = store_of(tmp_path, pictures, RowCache(tmp_path / "cache"))
+    first = Hog(size_px=32).features(Pictures(store, digests))
+    assert sum(calls) == 5
+    Hog(size_px=32).features(Pictures(store, digests[::-1]))
+    assert sum(calls) == 5
+    # Another cache object on the same folder stands for another process.
+    store, digests = store_of(tmp_path, pictures, RowCache(tmp_path / "cache"))
+    np.testing.assert_array_equal(Hog(size_px=32).features(Pictures(store, digests)), first)
+    assert sum(calls) == 5
+    Hog(size_px=32, cell_px=4).features(Pictures(store, digests))
+    assert sum(calls) == 10
+
+
+def test_a_variant_has_its_own_vector(tmp_path):
+    """A cache key without the variant would give every mirrored copy the original's features."""
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 32, 32)).astype(np.uint8)
+    store, digests = store_of(tmp_path, pictures)
+    hog = Hog(size_px=32)
+    both = hog.features(Pictures(store, digests * 2, ["original", "mirrored"]))
+    np.testing.assert_allclose(both[1], hog(pictures[:, :, ::-1])[0], atol=1e-6)
+    assert np.abs(both[0] - both[1]).max() > 0.01

@@ -1,0 +1,44 @@
+"""Temperature: probabilities that say how sure one can be, in the order of the scores."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from spectro.classifiers.temperature import MIN_RECORDS, fit_temperature, probabilities
+
+
+@given(arrays(float, (4, 3), elements=st.floats(-50, 50)), st.floats(0.01, 100))
+def test_rows_sum_to_one_and_the_largest_score_wins(scores, temperature):
+    """A temperature that changed the prediction would make the probabilities those of another model."""
+    p = probabilities(scores, temperature)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    winner = scores.argmax(axis=1)
+    assert (p[np.arange(4), winner] == p.max(axis=1)).all()
+
+
+def simulated(temperature, n=4000, k=3):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(n, k)) * 2
+    p = probabilities(scores, temperature)
+    labels = (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return scores, labels
+
+
+def test_finds_the_temperature_that_made_the_labels():
+    for temperature in (0.5, 1.0, 3.0):
+        assert abs(fit_temperature(*simulated(temperature)) / temperature - 1) < 0.15
+
+
+def test_a_perfect_val_set_does_not_make_certainty():
+    """On ten records that are all right, plain likelihood would end at the coldest temperature allowed."""
+    labels = np.arange(10) % 2
+    scores = np.eye(2)[labels] * 2.0
+    p = probabilities(scores, fit_temperature(scores, labels)).max(axis=1)
+    # Five of five right: Platt's target is 6/7.
+    np.testing.assert_allclose(p, 6 / 7, atol=1e-3)
+
+
+def test_too_few_records_fit_nothing():
+    scores, labels = simulated(1.0, n=MIN_RECORDS - 1)
+    assert fit_temperature(scores, labels) is None
