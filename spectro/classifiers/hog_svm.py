@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.base import PictureClassifier
@@ -101,7 +102,16 @@ class HogSvmClassifier(PictureClassifier):
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         features = self.hog.features(X).astype(np.float64)
-        labels = np.searchsorted(self.classes_, y)
+        # A few hundred rows: threads mostly wait for each other, and beside another busy process ten times longer.
+        with threadpool_limits(1, user_api="blas"):
+            self._fit_features(features, np.searchsorted(self.classes_, y))
+            scores = self._scores(X_val) if len(X_val) else None
+        fitted = None if scores is None else fit_temperature(scores, np.searchsorted(self.classes_, y_val))
+        self.temperature_fitted_ = fitted is not None
+        self.temperature_ = 1.0 if fitted is None else fitted
+
+    def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
         scaler = _SCALERS[self.scaler]()
         components: float | int = self.pca_variance
         if self.pca_components is not None:
@@ -130,9 +140,6 @@ class HogSvmClassifier(PictureClassifier):
                 DegenerateModelWarning,
                 stacklevel=2,
             )
-        fitted = fit_temperature(self._scores(X_val), np.searchsorted(self.classes_, y_val)) if len(X_val) else None
-        self.temperature_fitted_ = fitted is not None
-        self.temperature_ = 1.0 if fitted is None else fitted
 
     def _scores(self, X: Pictures | np.ndarray) -> np.ndarray:
         """Decision values ``(n, k)``."""
