@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spectro import results, task, tracking
+from spectro import interrupt, results, task, tracking
 from spectro.config import Config, DemoKnobs
 from spectro.data import Dataset
 from spectro.errors import DataError
@@ -55,12 +55,11 @@ def run(config: Config, run_dir: Path) -> float | None:
             results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
         with card.phase("figures"):
             results.draw(run_dir / "figures", metrics, tasks[""], dataset)
-    except KeyboardInterrupt:
-        card.end("KILLED", "interrupted")
-        tracking.send(run_dir)
-        raise
     except BaseException as error:
-        card.end("FAILED", f"{type(error).__name__}: {error}")
+        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+            card.end("KILLED", "interrupted")
+        else:
+            card.end("FAILED", f"{type(error).__name__}: {error}")
         tracking.send(run_dir)
         raise
     card.end("FINISHED")
