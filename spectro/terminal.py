@@ -79,8 +79,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
     console.print("[dim]95 %: interval of recall (Wilson); below the line of macro-F1 (bootstrap)[/dim]")
     few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
     if few:
-        names = ", ".join(map(escape, few))
-        console.print(f"[dim]the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {names}[/dim]", soft_wrap=True)
+        told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"
+        console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     for warning in card["warnings"]:
         console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"run:    {escape(shlex.quote(_short(run_dir)))}", soft_wrap=True)
