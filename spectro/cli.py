@@ -1,12 +1,16 @@
 """The command line around a run: what Hydra is taught, help, and one message for what a user can mend."""
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +23,10 @@ if TYPE_CHECKING:
     from spectro.config import Config
 
 _claimed: dict[str, str] = {}
-_GRAMMAR = "KEY=VALUE, brackets closed, other characters than letters, digits and -_./:+%@ in quotes: \"KEY='VALUE'\""
+_GRAMMAR = (
+    "KEY=VALUE, brackets closed; with braces, brackets or spaces the whole word in quotes, 'KEY={a: [b, c]}'; other "
+    "characters than letters, digits and -_./:+%@ in two pairs of them, \"KEY='VALUE'\""
+)
 
 
 def free_dir(wanted: str) -> str:
@@ -59,7 +66,9 @@ def main(hydra_main: Callable[[], Any]) -> None:
     if {"--help", "-h"} & set(arguments):
         from spectro.help import help_text
 
-        print(help_text([a for a in arguments if not a.startswith("-")]))
+        # Whoever reads only the first lines closes the pipe.
+        with suppress(BrokenPipeError):
+            print(help_text([a for a in arguments if not a.startswith("-")]))
         return
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -151,7 +160,12 @@ def _remove_if_unused(run_dir: Path) -> None:
 
 
 def _check_before_hydra_makes_folders(arguments: list[str]) -> None:
-    composed(arguments)
+    outputs = Path(composed(arguments).common.outputs)
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=outputs).close()
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
     _refuse_used(arguments, "run", "run.json")
 
 
@@ -199,6 +213,11 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
     text = str(error).strip()
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         return _not_an_option(arguments)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
     if isinstance(error, OverrideParseException):
