@@ -83,6 +83,7 @@ class AugmentationKnobs(Section):
     """Variants of training records."""
 
     name: Literal["none", "mirror", "mirror_halves"]
+    mode: Literal["expand", "sample"] = "expand"
     exclude: dict[str, list[Variant]] | None = None
 
 
@@ -189,6 +190,10 @@ def check(cfg: DictConfig) -> Config:
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
     knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
     wrong = _contradictions(common, stages)
+    if common.augmentation.mode == "sample":
+        # A family that sees every record once would see one variant of it, for good.
+        still = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
+        wrong += [f"augmentation.mode: found 'sample'; allowed under a {s} stage without epochs: expand" for s in still]
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Config(common, knobs, {str(key): value for key, value in raw.items()})

@@ -1,0 +1,193 @@
+"""Backbones and their pretrained weights: from a file, from the net, or none at all, and never none unasked."""
+
+import hashlib
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from spectro.errors import ConfigError, ModelError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which network, and what it starts from.
+
+    Attributes:
+        section: The section of the configuration that it stands in, for messages: ``cnn`` or ``vpt``.
+        name: timm's name.
+        options: timm's own arguments.
+        pretrained: Whether it starts from pretrained weights.
+        weights: A file that holds them; None: timm downloads them.
+    """
+
+    section: str
+    name: str
+    options: Mapping[str, Any]
+    pretrained: bool
+    weights: str | None
+
+
+def create(backbone: Backbone, num_classes: int, *, empty: bool = False) -> tuple[nn.Module, dict[str, str | None]]:
+    """A timm model with its weights, and with a new head.
+
+    Args:
+        backbone: What to make.
+        num_classes: Outputs of the new head; 0: no head.
+        empty: The weights will be loaded by the caller: whatever they are is fine.
+
+    Returns:
+        The model, and where its weights come from: ``source`` and ``sha256``, of the file, or of a download's tensors.
+
+    Raises:
+        ConfigError: timm does not know the backbone, or not with these options.
+        ModelError: The pretrained weights cannot be had, or are not those of this backbone.
+    """
+    if empty or not backbone.pretrained:
+        return _make(backbone, num_classes), {"source": "random", "sha256": None}
+    if backbone.weights is None:
+        return _download(backbone, num_classes)
+    path = Path(backbone.weights).expanduser().absolute()
+    model = _make(backbone, num_classes)
+    _fill(model, dict(_read(path, _stamp(path))), path, backbone)
+    return model, {"source": str(path), "sha256": _file_hash(path, _stamp(path))}
+
+
+def _make(backbone: Backbone, num_classes: int, pretrained: bool = False) -> nn.Module:
+    if not timm.is_model(backbone.name):
+        raise ConfigError(f"{backbone.section}.backbone: found {backbone.name!r}; allowed: a model that timm knows")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone.options.items()}
+    try:
+        return timm.create_model(backbone.name, pretrained=pretrained, num_classes=num_classes, **options)
+    except (TypeError, AssertionError) as error:
+        shown = ", ".join(f"{k}={v}" for k, v in backbone.options.items())
+        raise ConfigError(f"{backbone.section}.backbone: timm makes no {backbone.name} of {shown} ({error})") from error
+    except RuntimeError as error:
+        if pretrained:
+            raise
+        raise ConfigError(f"{backbone.section}.backbone: found {backbone.name!r} ({error})") from error
+
+
+def _download(backbone: Backbone, num_classes: int) -> tuple[nn.Module, dict[str, str | None]]:
+    _make(backbone, num_classes)
+    try:
+        model = _make(backbone, num_classes, pretrained=True)
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever the hub's client, the network and the file system raise: all types.
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        raise ModelError(
+            f"{backbone.section}.pretrained: the pretrained weights of {backbone.name} cannot be downloaded ({reason}). "
+            f"Allowed: {backbone.section}.weights=PATH with a safetensors or torch file of them; the environment "
+            f"variable HF_ENDPOINT set to a mirror of huggingface.co; {backbone.section}.pretrained=false to start from "
+            "random weights"
+        ) from error
+    heads = _head_names(model)
+    tensors = {k: v for k, v in model.state_dict().items() if k.rpartition(".")[0] not in heads}
+    return model, {"source": f"timm:{model.pretrained_cfg.get('tag') or ''}", "sha256": tensors_hash(tensors)}
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the file does.
+
+    Raises:
+        ModelError: No such file.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path}: no such file; allowed: a safetensors or torch file of pretrained weights") from error
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _file_hash(path: Path, stamp: tuple[int, int]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
+    """The tensors of a file, read once for both stages and all trials; no code from it is run."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    try:
+        if zipfile.is_zipfile(path) or start[:1] == b"\x80":
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            content = load_file(path)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: refused, it holds more than tensors, and opening it could run code; allowed: a safetensors file "
+            "or a torch file of tensors alone"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise ModelError(f"{path}: damaged, or not a safetensors or torch file ({_first_line(error)})") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()) or not content:
+        raise ModelError(f"{path}: found no table of tensors; allowed: the state_dict of a timm model")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, backbone: Backbone) -> None:
+    """Loads everything but the head; whatever else is missing, too much or of another shape is refused."""
+    heads = _head_names(model)
+
+    def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in heads}
+
+    wanted = without_head(model.state_dict())
+    found = without_head(tensors)
+    # What fits as it is stays as it is: timm's own filters would take some position embeddings for another grid's.
+    adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if adapt is not None and _differences(wanted, found):
+        try:
+            found = without_head(adapt(dict(tensors), model))
+        except (KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
+            found = without_head(tensors)
+    wrong = _differences(wanted, found)
+    if wrong:
+        raise ModelError(
+            f"{path}: not the weights of {backbone.section}.backbone={backbone.name}: {'; '.join(wrong[:3])}"
+            f"{f'; {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
+        )
+    model.load_state_dict(found, strict=False)
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    lines = [f"{name} is missing" for name in wanted if name not in found]
+    lines += [f"{name} is too much" for name in found if name not in wanted]
+    both = (name for name in wanted if name in found and wanted[name].shape != found[name].shape)
+    return lines + [f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}" for name in both]
+
+
+def _head_names(model: nn.Module) -> set[str]:
+    """Names of the modules that say the classes."""
+    named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    return {named} if isinstance(named, str) else set(named)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
