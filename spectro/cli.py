@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
+from spectro.resume import asks_for_it, resume
 
 if TYPE_CHECKING:
     from spectro.config import Config
@@ -62,6 +63,9 @@ def main(hydra_main: Callable[[], Any]) -> None:
         print(help_text([a for a in arguments if not a.startswith("-")]))
         return
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    if asks_for_it(arguments):
+        guard(lambda: resume(arguments), arguments, full_error=full_error)
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"
     teach_hydra()
 

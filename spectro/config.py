@@ -1,11 +1,13 @@
 """What a valid configuration is: every key, its type and its range, checked before any work starts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
+from yaml import YAMLError
 
 from spectro import data
 from spectro.classifiers import family
@@ -197,6 +199,21 @@ def check(cfg: DictConfig) -> Config:
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Config(common, knobs, {str(key): value for key, value in raw.items()})
+
+
+def saved(run_dir: Path) -> Config:
+    """The configuration of a run, as Hydra wrote it into the run's directory.
+
+    Raises:
+        ConfigError: It is not there, or not valid.
+    """
+    path = run_dir / ".hydra" / "config.yaml"
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"resume: found {str(run_dir)!r} ({error}); allowed: a run directory") from error
+    assert isinstance(loaded, DictConfig)
+    return check(loaded)
 
 
 def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:

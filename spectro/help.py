@@ -17,6 +17,7 @@ A group picks one of the options; a knob sets one value: GROUP=OPTION KNOB=VALUE
 """
 _FOOT = """\
 stages.easy.KNOB and stages.hard.KNOB set a model's knob for one stage of the cascade.
+resume=DIR goes on with a run that was killed.
 --cfg job shows the composed configuration, --hydra-help what Hydra itself offers.
 """
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#]+):(?: (?P<value>.*?))?(?:\s+# (?P<comment>.*))?$")

@@ -132,6 +132,15 @@ def fit(
     return config.estimator().fit(X, task_labels(config, train)[rows], dataset.pictures(val), task_labels(config, val))
 
 
+def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, PictureClassifier]:
+    """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
+    if not isinstance(classifier, CascadeClassifier):
+        return {config.stage: classifier}
+    alone = len(classifier.hard_) == 1
+    hard = {"hard" if alone else f"hard/{group}": own for group, own in classifier.hard_.items()}
+    return {"easy": classifier.easy_, **hard}
+
+
 def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> dict[str, dict[str, Judged]]:
     """What the classifier says of val and test: task -> split -> judgement; the whole task's name is empty.
 

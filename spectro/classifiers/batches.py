@@ -37,7 +37,7 @@ class Batches:
     ):
         self._X, self._spec, self._device = X, spec, device
         if isinstance(X, Pictures):
-            digests, first, where = np.unique(X.digests.astype(str), return_index=True, return_inverse=True)
+            _, first, where = np.unique(X.digests.astype(str), return_index=True, return_inverse=True)
             self._originals: Pictures | np.ndarray = Pictures(X.store, X.digests[first])
         else:
             self._originals, where = X, np.arange(len(X))

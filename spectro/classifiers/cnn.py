@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from spectro.classifiers.network import NetworkClassifier
-from spectro.classifiers.settings import Loss, LossKnobs, TrainKnobs, Training
+from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
 from spectro.knobs import Section
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_TRAINING = Training(optimizer="adam", lr=1e-4, epochs=10, warmup_epochs=0.0, patience=None)
+_LOSS = Loss()
 
 
 class CnnClassifier(NetworkClassifier):
@@ -43,8 +47,8 @@ class CnnClassifier(NetworkClassifier):
         freeze: str = "none",
         size_px: int = 224,
         picture_fit: Literal["squash", "center_crop", "pad"] = "squash",
-        training: Training = Training(optimizer="adam", lr=1e-4, epochs=10, warmup_epochs=0.0),
-        loss: Loss = Loss(),
+        training: Training = _TRAINING,
+        loss: Loss = _LOSS,
         device: str = "auto",
         seed: int = 0,
     ):

@@ -68,6 +68,14 @@ class NetworkClassifier(PictureClassifier):
         """Colour squares."""
         return [PictureSpec(self.size_px, "RGB", self.picture_fit)]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Parameters, weights, precision, device, and how many epochs it took; empty where there is no network."""
+        if not hasattr(self, "facts_"):
+            return {}
+        best = [row["epoch"] for row in self.history_ if row["best"]]
+        return {**self.facts_, **({"epochs": len(self.history_), "best_epoch": best[0]} if best else {})}
+
     def prepare(self) -> None:
         """Sees to it that backbone, weights and device are there."""
         from spectro.classifiers.device import choose

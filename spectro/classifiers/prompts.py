@@ -17,8 +17,8 @@ class PromptedViT(nn.Module):
     """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer.
 
     P prompt tokens stand between the prefix tokens (class, distillation, registers) and the patches. ``shallow``: they
-    enter the first block and are then computed like any other token. ``deep``: every block gets its own prompts in place
-    of what the block before has made of the last ones. The head is linear on the backbone's own pooling of its
+    enter the first block and are then computed like any other token. ``deep``: every block gets its own prompts, in
+    place of what the block before has made of the last ones. The head is linear on the backbone's own pooling of its
     normalised tokens, prompts left out.
 
     Args:

@@ -43,5 +43,5 @@ def epoch_rows(labels: np.ndarray, *, oversample: bool, rng: np.random.Generator
 
 
 def batches_of(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """An epoch cut into as few steps as possible, whose sizes differ by one at most: none is left with a lone record."""
+    """An epoch cut into as few steps as can be, of sizes that differ by one at most: no record is left alone."""
     return np.array_split(rows, math.ceil(len(rows) / batch_size))

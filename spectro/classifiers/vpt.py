@@ -7,7 +7,7 @@ from pydantic import Field
 
 from spectro.classifiers.cnn import BackboneKnobs
 from spectro.classifiers.network import NetworkClassifier
-from spectro.classifiers.settings import Loss, LossKnobs, TrainKnobs, Training
+from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
 from spectro.errors import ConfigError
 from spectro.knobs import Section
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_TRAINING = Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
+_LOSS = Loss(name="focal")
+
+
 class VptClassifier(NetworkClassifier):
     """Visual prompt tuning (Jia et al., 2022) of a timm vision transformer: prompts and head are trained, little else.
 
     Args:
-        variant: ``shallow``: prompts at the input of the first block; ``deep``: own prompts at the input of every block.
+        variant: ``shallow``: prompts enter the first block; ``deep``: every block has its own.
         prompt_length: How many prompts.
         prompt_dropout: Share of prompt values that are left out in training.
         prompt_projection: Width of the prompts where it is not that of the tokens; None: it is.
@@ -53,8 +57,8 @@ class VptClassifier(NetworkClassifier):
         weights: str | None = None,
         size_px: int = 224,
         picture_fit: Literal["squash", "center_crop", "pad"] = "center_crop",
-        training: Training = Training(lr=5e-3),
-        loss: Loss = Loss(),
+        training: Training = _TRAINING,
+        loss: Loss = _LOSS,
         device: str = "auto",
         seed: int = 0,
     ):

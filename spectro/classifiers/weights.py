@@ -1,14 +1,19 @@
 """Backbones and their pretrained weights: from a file, from the net, or none at all, and never none unasked."""
 
 import hashlib
+import json
 import pickle
+import socket
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import timm
 import torch
@@ -79,23 +84,48 @@ def _make(backbone: Backbone, num_classes: int, pretrained: bool = False) -> nn.
 
 
 def _download(backbone: Backbone, num_classes: int) -> tuple[nn.Module, dict[str, str | None]]:
-    _make(backbone, num_classes)
+    model = _make(backbone, num_classes)
+    tensors, origin = _downloaded(backbone.section, backbone.name, json.dumps(dict(backbone.options), sort_keys=True))
+    model.load_state_dict(tensors, strict=False)
+    return model, dict(origin)
+
+
+@lru_cache(maxsize=2)
+def _downloaded(section: str, name: str, options: str) -> tuple[Mapping[str, Tensor], Mapping[str, str | None]]:
+    """timm's weights without their head, fetched once for both stages and all trials."""
     try:
-        model = _make(backbone, num_classes, pretrained=True)
+        with _at_once_if_offline():
+            model = _make(Backbone(section, name, json.loads(options), True, None), 0, pretrained=True)
     except ConfigError:
         raise
     except Exception as error:
         # Whatever the hub's client, the network and the file system raise: all types.
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         raise ModelError(
-            f"{backbone.section}.pretrained: the pretrained weights of {backbone.name} cannot be downloaded ({reason}). "
-            f"Allowed: {backbone.section}.weights=PATH with a safetensors or torch file of them; the environment "
-            f"variable HF_ENDPOINT set to a mirror of huggingface.co; {backbone.section}.pretrained=false to start from "
-            "random weights"
+            f"{section}.pretrained: the pretrained weights of {name} cannot be had ({_first_line(error)}). "
+            f"Allowed: {section}.weights=PATH with a safetensors or torch file of them; the environment variable "
+            f"HF_ENDPOINT set to a mirror of huggingface.co; {section}.pretrained=false to start from random weights"
         ) from error
-    heads = _head_names(model)
-    tensors = {k: v for k, v in model.state_dict().items() if k.rpartition(".")[0] not in heads}
-    return model, {"source": f"timm:{model.pretrained_cfg.get('tag') or ''}", "sha256": tensors_hash(tensors)}
+    tensors = _without_head(model.state_dict(), model)
+    tag = model.pretrained_cfg.get("tag")  # type: ignore[union-attr, operator]
+    return tensors, {"source": f"timm:{name.partition('.')[0]}.{tag}", "sha256": tensors_hash(tensors)}
+
+
+@contextmanager
+def _at_once_if_offline() -> Iterator[None]:
+    """Without a network the hub's client would try for a minute; it then takes what it has kept, or gives up."""
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    before = constants.HF_HUB_OFFLINE
+    if not before and not getproxies():
+        try:
+            socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -153,20 +183,15 @@ def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, backbone: Backbone) -> None:
     """Loads everything but the head; whatever else is missing, too much or of another shape is refused."""
-    heads = _head_names(model)
-
-    def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in heads}
-
-    wanted = without_head(model.state_dict())
-    found = without_head(tensors)
+    wanted = _without_head(model.state_dict(), model)
+    found = _without_head(tensors, model)
     # What fits as it is stays as it is: timm's own filters would take some position embeddings for another grid's.
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None and _differences(wanted, found):
         try:
-            found = without_head(adapt(dict(tensors), model))
+            found = _without_head(adapt(dict(tensors), model), model)
         except (KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
-            found = without_head(tensors)
+            found = _without_head(tensors, model)
     wrong = _differences(wanted, found)
     if wrong:
         raise ModelError(
@@ -183,10 +208,11 @@ def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> l
     return lines + [f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}" for name in both]
 
 
-def _head_names(model: nn.Module) -> set[str]:
-    """Names of the modules that say the classes."""
+def _without_head(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Everything but the modules that say the classes."""
     named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
-    return {named} if isinstance(named, str) else set(named)
+    heads = {named} if isinstance(named, str) else set(named)
+    return {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in heads}
 
 
 def _first_line(error: BaseException) -> str:

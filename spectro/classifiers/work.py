@@ -28,12 +28,13 @@ class Workplace:
     on_epoch: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda stage, history: None
 
 
-_current: ContextVar[Workplace] = ContextVar("workplace", default=Workplace())
+_NOWHERE = Workplace()
+_current: ContextVar[Workplace | None] = ContextVar("workplace", default=None)
 
 
 def current() -> Workplace:
     """The workplace of the fit that is under way."""
-    return _current.get()
+    return _current.get() or _NOWHERE
 
 
 @contextmanager
