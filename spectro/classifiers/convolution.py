@@ -39,7 +39,7 @@ class Convolution(nn.Module):
     def prepare(self, place: Place) -> None:
         """Moves to a device, in the order of memory in which convolutions are fastest."""
         self.place = place
-        self.to(place.device, memory_format=torch.channels_last)
+        self.to(place.device).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""

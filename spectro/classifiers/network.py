@@ -133,13 +133,13 @@ class NetworkClassifier(PictureClassifier):
         network = self.network_
         cfg = getattr(getattr(network, "vit", None) or network.model, "pretrained_cfg", None) or {}
         mean, std = cfg.get("mean") or _IMAGENET_MEAN, cfg.get("std") or _IMAGENET_STD
-        return Batches(X, self.specs[0], mean, std, network.place.device)  # type: ignore[union-attr, arg-type]
+        return Batches(X, self.specs[0], mean, std, network.place.device)  # type: ignore[arg-type]
 
     def _predict_proba(self, X: Any) -> np.ndarray:
         from spectro.classifiers.training import logits_of
 
         place = self.network_.place
-        logits = logits_of(self.network_, self._batches(X), place.device)  # type: ignore[union-attr, arg-type]
+        logits = logits_of(self.network_, self._batches(X), place.device)  # type: ignore[arg-type]
         return logits.double().softmax(dim=1).cpu().numpy()
 
     def _params(self) -> dict[str, Any]:

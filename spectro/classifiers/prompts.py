@@ -59,10 +59,11 @@ class PromptedViT(nn.Module):
         ph, pw = vit.patch_embed.patch_size
         bound = math.sqrt(6 / (3 * ph * pw + width))
         nn.init.uniform_(self.prompts, -bound, bound)
-        self.projection = nn.Linear(width, vit.embed_dim) if projection else nn.Identity()
+        self.projection: nn.Module = nn.Identity()
         if projection:
-            nn.init.kaiming_normal_(self.projection.weight, mode="fan_out")
-            nn.init.zeros_(self.projection.bias)
+            self.projection = linear = nn.Linear(width, vit.embed_dim)
+            nn.init.kaiming_normal_(linear.weight, mode="fan_out")
+            nn.init.zeros_(linear.bias)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(vit.num_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)

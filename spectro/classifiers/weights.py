@@ -71,7 +71,7 @@ def create(backbone: Backbone, num_classes: int, *, empty: bool = False) -> tupl
 def _make(backbone: Backbone, num_classes: int, pretrained: bool = False) -> nn.Module:
     if not timm.is_model(backbone.name):
         raise ConfigError(f"{backbone.section}.backbone: found {backbone.name!r}; allowed: a model that timm knows")
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone.options.items()}
+    options: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone.options.items()}
     try:
         return timm.create_model(backbone.name, pretrained=pretrained, num_classes=num_classes, **options)
     except (TypeError, AssertionError) as error:

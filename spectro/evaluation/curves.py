@@ -22,6 +22,8 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
     Returns:
         The path.
     """
+    from matplotlib.ticker import MaxNLocator
+
     stages = list(dict.fromkeys(row["stage"] for row in history))
     fig, first = page(2 * _WIDE_IN + _GAP_IN, len(stages) * (_HIGH_IN + _GAP_IN) - _GAP_IN)
     first.remove()
@@ -46,6 +48,7 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
             ax.set_title(fit_text(fig, heading, _WIDE_IN, 9), loc="left", fontsize=9, color=INK, **plain_text())
             ax.set_xlabel("epoch", fontsize=8, color=MUTED, **plain_text())
             ax.tick_params(labelsize=8, labelcolor=MUTED, length=2)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(color="#e4e7eb", linewidth=0.6)
             if name == "macro-F1":
                 ax.set_ylim(-0.02, 1.02)
