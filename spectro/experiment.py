@@ -42,10 +42,10 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
     card.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
     results.write_records(run_dir / "records.csv", dataset)
     card.write()
-    with card.phase("mlflow_open"):
-        tracking.open_run(run_dir)
-    card.reload_mlflow()
     try:
+        with card.phase("mlflow_open"):
+            tracking.open_run(run_dir)
+        card.reload_mlflow()
         with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             place = Workplace(run_dir / "checkpoints", config.stage, results.History(run_dir / "history.csv"))
@@ -56,6 +56,7 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
         with card.phase("evaluate"):
             tasks = task.judge(config, dataset, classifier)
             metrics = results.metrics_of(config, tasks)
+        card.content["warnings"] += _one_sided(tasks)
         with card.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")
@@ -152,6 +153,17 @@ def _unknown_exclusions(config: Config, dataset: Dataset) -> list[str]:
     known = {record.source for record in dataset.records}
     unknown = sorted(set(config.common.augmentation.exclude or {}) - known)
     return [f"augmentation.exclude names sources that are not there: {', '.join(unknown)}"] if unknown else []
+
+
+def _one_sided(tasks: Mapping[str, Mapping[str, task.Judged]]) -> list[str]:
+    """Tasks in which every val record is called the same, whatever it is: a model that learned nothing of use."""
+    lines = []
+    for name, splits in tasks.items():
+        val = splits["val"]
+        if len(set(val.truth)) > 1 and len(set(val.predicted)) == 1:
+            stage = f" in stage {name}" if name else ""
+            lines.append(f"the model calls all {len(val.truth)} val records {val.predicted[0]!r}{stage}")
+    return lines
 
 
 def _texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:

@@ -10,6 +10,7 @@ _HEAD = """\
 Which of several model families best sorts labelled pictures of seismic records, and how sure can you be?
 
   python train.py                                     HOG-SVM cascade on the built-in demo data
+  python train.py model=deit_vpt vpt.variant=deep     visual prompt tuning of a vision transformer
   python train.py data=folder data.root=DIR mapping=identity cascade_stage=flat
   python train.py --multirun seed=0,1,2               several runs
 
@@ -76,7 +77,8 @@ def help_text(arguments: Sequence[str] = ()) -> str:
         for name, text in options(group).items():
             lines.append(f"    {'*' if name == option else ' '} {name:16} {text}")
     lines += ["", "Knobs (of the options marked *)"]
-    files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
+    # A group whose default is null, experiment, brings nothing unless it is asked for.
+    files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items() if o != "null")]
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]
     for key, value, comment in found:
         shown = f"{key}={value}" if value and len(value) < 30 else key

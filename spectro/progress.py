@@ -15,6 +15,16 @@ def enable(console: Console) -> None:
 
 
 @contextmanager
+def status(description: str) -> Iterator[None]:
+    """Says what is being done while it is; bars of its parts appear below."""
+    if _console is None:
+        yield
+        return
+    with _console.status(description):
+        yield
+
+
+@contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar for a job of ``total`` steps.
 

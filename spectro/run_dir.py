@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from spectro.progress import status
+
 _VERSIONS_OF = ("spectro", "numpy", "scikit-learn", "scikit-image", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
@@ -51,10 +53,11 @@ class Card:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the seconds of a part of the run as ``wall_s[name]``."""
+        """Counts the seconds of a part of a run as ``wall_s[name]``, and says on the terminal that it is under way."""
         start = time.perf_counter()
         try:
-            yield
+            with status(name.replace("_", " ")):
+                yield
         finally:
             so_far = self.content["wall_s"].get(name, 0.0)
             self.content["wall_s"][name] = round(so_far + time.perf_counter() - start, 3)

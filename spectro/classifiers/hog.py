@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from spectro.data.cache import RowKind
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures, map_chunks, pixels_of
+from spectro.data.rows import RowKind
 from spectro.progress import progress
 
 # Part of every cache key: raise it when the same pictures give other values.

@@ -6,20 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
-from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.hog import Hog
+from spectro.classifiers.pca import fit_pca
 from spectro.classifiers.temperature import fit_temperature, probabilities
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.knobs import Section
 
 _SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
+# Training rows from which several threads gain more than they cost.
+_ROWS_FOR_THREADS = 2000
 # Records whose HOG vectors are held at once while predicting.
 _BATCH = 1024
 
@@ -101,15 +104,25 @@ class HogSvmClassifier(PictureClassifier):
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         features = self.hog.features(X).astype(np.float64)
-        labels = np.searchsorted(self.classes_, y)
+        # With a few hundred rows threads mostly wait for each other, and beside another busy process ten times longer.
+        with threadpool_limits(1 if len(features) < _ROWS_FOR_THREADS else None, user_api="blas"):
+            self._fit_features(features, np.searchsorted(self.classes_, y))
+            scores = self._scores(X_val) if len(X_val) else None
+        fitted = None if scores is None else fit_temperature(scores, np.searchsorted(self.classes_, y_val))
+        self.temperature_fitted_ = fitted is not None
+        self.temperature_ = 1.0 if fitted is None else fitted
+
+    def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
         scaler = _SCALERS[self.scaler]()
         components: float | int = self.pca_variance
         if self.pca_components is not None:
             components = min(self.pca_components, *features.shape)
         elif components == 1.0:
             components = min(features.shape)
-        pca = PCA(components, svd_solver="full")
-        reduced = pca.fit_transform(scaler.fit_transform(features))
+        scaled = scaler.fit_transform(features)
+        pca = fit_pca(scaled, components)
+        reduced = pca.transform(scaled)
         svc = SVC(
             kernel=self.kernel,
             C=self.C,
@@ -130,9 +143,6 @@ class HogSvmClassifier(PictureClassifier):
                 DegenerateModelWarning,
                 stacklevel=2,
             )
-        fitted = fit_temperature(self._scores(X_val), np.searchsorted(self.classes_, y_val)) if len(X_val) else None
-        self.temperature_fitted_ = fitted is not None
-        self.temperature_ = 1.0 if fitted is None else fitted
 
     def _scores(self, X: Pictures | np.ndarray) -> np.ndarray:
         """Decision values ``(n, k)``."""

@@ -6,115 +6,26 @@ kill half-way harm nobody, at worst a row is kept twice. Packs are memory-mapped
 far larger than memory.
 """
 
-import hashlib
 import json
 import logging
-import mmap
 import os
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from spectro.data.rows import Pack, RowKind, Rows, checksum, map_pack
 from spectro.errors import SpectroError
 
 log = logging.getLogger("spectro")
 
-# Reading maps file pages into the process; past this many bytes they are handed back to the system's page cache.
-_RELEASE_BYTES = 128 << 20
 # A temporary file of this age was left by a process that died.
 _LEFTOVER_S = 24 * 3600
-
-
-@dataclass(frozen=True)
-class RowKind:
-    """What rows are, apart from what they were made from.
-
-    Attributes:
-        name: Folder name: ``pixels``, ``hog``.
-        settings: Everything that changes a row's values besides its key, code version included; JSON values.
-        shape: Shape of one row.
-        dtype: Its type.
-    """
-
-    name: str
-    settings: dict
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def folder(self) -> str:
-        """A name that two kinds share only if they are the same."""
-        text = json.dumps([self.settings, self.shape, self.dtype], sort_keys=True)
-        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
-
-
-@dataclass
-class _Pack:
-    """Rows that lie together: in memory, or mapped from a file."""
-
-    rows: np.ndarray
-    mapped: mmap.mmap | None = None
-    path: Path | None = None
-    bytes_read: int = 0
-
-    def take(self, index: np.ndarray) -> np.ndarray:
-        taken = self.rows[index]
-        if self.mapped is not None:
-            self.bytes_read += taken.nbytes
-            if self.bytes_read > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-                self.mapped.madvise(mmap.MADV_DONTNEED)
-                self.bytes_read = 0
-        return taken
-
-
-def _map(kind: RowKind, path: Path, n: int) -> _Pack:
-    """The pack in a file of ``n`` rows."""
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if len(mapped) != n * kind.row_bytes:
-        raise ValueError(f"{len(mapped)} bytes for {n} rows of {kind.row_bytes} bytes")
-    return _Pack(np.frombuffer(mapped, dtype=kind.dtype).reshape(n, *kind.shape), mapped, path)
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32 of a file, read piece by piece: through the mapping, all of it would stay in memory."""
-    crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            crc = zlib.crc32(piece, crc)
-    return crc
-
-
-class Rows:
-    """Rows by position: ``rows[index]`` for an integer array gives ``(len(index), *shape)``, copied from packs."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, packs: list[_Pack], where: np.ndarray):
-        """``where`` is ``(n, 2)``: for each row its pack and its position there."""
-        self.shape, self.dtype = (len(where), *shape), dtype
-        self._packs, self._where = packs, where
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
-        where = self._where[index]
-        out = np.empty((len(where), *self.shape[1:]), self.dtype)
-        for p in np.unique(where[:, 0]):
-            of_pack = where[:, 0] == p
-            out[of_pack] = self._packs[p].take(where[of_pack, 1])
-        return out
 
 
 # Missing keys -> chunks of (the keys that gave a row, their rows).
@@ -131,7 +42,7 @@ class RowCache:
     def __init__(self, folder: Path | None, limit_bytes: float = float("inf")):
         """``folder`` is made when the first row is written; None keeps rows in memory only."""
         self.folder, self.limit_bytes = folder, limit_bytes
-        self._packs: dict[str, list[_Pack]] = {}
+        self._packs: dict[str, list[Pack]] = {}
         self._where: dict[str, dict[str, tuple[int, int]]] = {}
         self._read: set[Path] = set()
 
@@ -187,12 +98,12 @@ class RowCache:
         try:
             said = json.loads(index.read_text())
             keys = [str(key) for key in said["keys"]]
-            pack = _map(kind, path, len(keys))
-            if _checksum(path) != said["crc32"]:
+            pack = map_pack(kind, path, len(keys))
+            if checksum(path) != said["crc32"]:
                 raise ValueError("its checksum is wrong")
-        except (FileNotFoundError, PermissionError):
+        except OSError:  # gone, not ours to read, too many files open: no sign of damage
             return
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
             self._delete(path)
             return
@@ -200,7 +111,7 @@ class RowCache:
             os.utime(path)
         self._keep(kind, keys, pack)
 
-    def _keep(self, kind: RowKind, keys: Sequence[str], pack: _Pack) -> None:
+    def _keep(self, kind: RowKind, keys: Sequence[str], pack: Pack) -> None:
         packs = self._packs.setdefault(kind.folder, [])
         known = self._where.setdefault(kind.folder, {})
         packs.append(pack)
@@ -290,23 +201,24 @@ class _Writer:
                 raise self._full(unwritten) from unwritten
             return
         if self._path is None or temporary is None:
-            self._cache._keep(self._kind, self._keys, _Pack(np.concatenate(self._parts)))
+            self._cache._keep(self._kind, self._keys, Pack(np.concatenate(self._parts)))
             return
         # Mapped before others can see it: another process's clean-up cannot take the rows away any more.
-        pack = _map(self._kind, temporary, len(self._keys))
+        pack = map_pack(self._kind, temporary, len(self._keys))
         pack.path = self._path
         self._cache._keep(self._kind, self._keys, pack)
-        temporary.rename(self._path)
         index = self._path.with_suffix(".json")
         draft = index.with_suffix(".tmp")
         self._cache._read.add(index)
         try:
+            temporary.rename(self._path)
             draft.write_text(json.dumps({"crc32": self._crc, "keys": self._keys}))
             draft.rename(index)
         except OSError as error:
             log.warning("cache: cannot write to %s (%s); its rows serve this process only", index, error)
-            draft.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)
+            for part in (temporary, self._path):
+                with suppress(OSError):
+                    part.unlink()
         self._cache._shrink()
 
 

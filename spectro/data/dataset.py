@@ -166,7 +166,7 @@ def load_folder(
         ignored=found.ignored,
         copies=copies,
         left_out=left_out,
-        warnings=_oddities(records, found.ignored, copies, left_out),
+        warnings=[*_oddities(records, found.ignored, copies, left_out), *_shared_names(records, found.is_split)],
         fingerprint=fingerprint(records),
     )
 
@@ -250,6 +250,20 @@ def _oddities(records: Sequence[Record], ignored: int, copies: int, left_out: Ma
         labels = " and ".join(sorted({record.label for record in conflicts[0]}))
         lines.append(f"{len(conflicts)} pictures carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
     return lines
+
+
+def _shared_names(records: Sequence[Record], is_split: bool) -> list[str]:
+    """A hint where files of one name in several classes may be no more than files numbered anew in each folder."""
+    labels_of_source: dict[str, set[str]] = {}
+    for record in records:
+        labels_of_source.setdefault(record.source, set()).add(record.label)
+    shared = [source for source, labels in labels_of_source.items() if len(labels) > 1]
+    if is_split or 2 * len(shared) < len(labels_of_source):
+        return []
+    return [
+        f"{len(shared)} of {len(labels_of_source)} sources have pictures in several classes, e.g. {shared[0]}, and "
+        "were kept together; if they are different recordings of one name, set data.source_key=class_name"
+    ]
 
 
 def _report(root: Path, problems: Sequence[str], bad_files: int) -> str:

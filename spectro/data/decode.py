@@ -1,7 +1,6 @@
 """One picture file -> pixels."""
 
 import io
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,10 +73,7 @@ def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> I
     if not data:
         raise BadPictureError("zero bytes")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures and of odd metadata; the size is checked here before a pixel is decoded.
-            warnings.simplefilter("ignore")
-            picture = _open(data, max_megapixels)
+        picture = _open(data, max_megapixels)
     except BadPictureError:
         raise
     except Exception as error:
@@ -100,7 +96,7 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BadPictureError(f"absurdly large ({error}); data.max_megapixels is {max_megapixels:g}") from error
     except Image.UnidentifiedImageError:
-        if data[:4] in (b"II*\0", b"MM\0*"):
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _open_tiff(data, max_megapixels)
         raise BadPictureError("not a PNG, JPEG, TIFF, BMP or WebP picture") from None
     _check_size(picture.size, max_megapixels)

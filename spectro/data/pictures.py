@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,8 +15,9 @@ import PIL
 from PIL import Image
 
 from spectro.data.augmentation import ORIGINAL, vary
-from spectro.data.cache import RowCache, RowKind, Rows
+from spectro.data.cache import RowCache
 from spectro.data.decode import CODE_VERSION, BadPictureError, Crop, PictureSpec, decode, fit
+from spectro.data.rows import RowKind, Rows
 from spectro.progress import progress
 
 # Pictures that are decoded together: bounds memory, and is the step of the progress bar.
@@ -100,10 +102,13 @@ class PictureStore:
     ) -> None:
         """Streams decoded chunks into one pack for each geometry."""
 
+        read_here = set(_digests.values())
+
         def one(digest: str) -> dict[PictureSpec, np.ndarray] | str:
             try:
                 data = self._paths[digest].read_bytes()
-                if hashlib.sha256(data).hexdigest() != digest:
+                # A digest from `file_digest` names bytes: what was written since must not be kept under it.
+                if digest in read_here and hashlib.sha256(data).hexdigest() != digest:
                     return "changed while it was read"
                 picture = decode(data, self.crop, self._max_megapixels)
             except (BadPictureError, OSError) as error:
@@ -111,6 +116,10 @@ class PictureStore:
             return {spec: fit(picture, spec) for spec, keys in missing.items() if digest in keys}
 
         with ExitStack() as stack:
+            # Pillow warns of large pictures and of odd metadata; the size is checked before a pixel is decoded. Not in
+            # `decode`: the filters are one for all threads, and the last of them to leave would leave them ignoring.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
             writes = {spec: stack.enter_context(self.cache.writer(kind)) for spec, kind in kinds.items()}
             advance = stack.enter_context(progress("reading pictures", len(wanted)))
             pool = stack.enter_context(_pool())

@@ -1,0 +1,65 @@
+"""What tests of several modules share."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
+    """Writes a picture of noise, width and height ``size``; the ending says which format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0]), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def make_tree(root: Path, counts: Mapping) -> Path:
+    """Makes ``{"train": {"a": 3}}`` or, without splits, ``{"a": 3}``: no two pictures and no two names are alike."""
+    made = 0
+
+    def fill(folder: Path, inside: Mapping | int) -> None:
+        nonlocal made
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, deeper in inside.items() if isinstance(inside, Mapping) else []:
+            fill(folder / name, deeper)
+        for _ in range(inside if isinstance(inside, int) else 0):
+            save_picture(folder / f"r{made:04d}.png", seed=made)
+            made += 1
+
+    fill(root, counts)
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[Mapping], Path]:
+    """A function that makes a tree of pictures, see `make_tree`, and returns its root."""
+    return lambda counts: make_tree(tmp_path / "records", counts)
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The field demo data at a tenth of their size, made once."""
+    from spectro.data.demo import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("demo") / "field", "field", scale=0.1)
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A function that runs overrides in this process, without MLflow and, unless asked for, without figures."""
+
+    def run_config(*overrides: str, name: str = "run", figures: bool = False) -> Path:
+        from spectro import cli, experiment, results
+
+        run_dir = tmp_path / name
+        run_dir.mkdir()
+        with monkeypatch.context() as patch:
+            if not figures:
+                patch.setattr(results, "draw", lambda *_: None)
+            experiment.run(cli.composed(["tracking.uri=null", "data.cache_dir=null", *overrides]), run_dir)
+        return run_dir
+
+    return run_config

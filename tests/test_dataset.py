@@ -1,0 +1,404 @@
+"""A folder -> a checked data set, or one report of everything that is wrong with it."""
+
+import os
+import shutil
+import struct
+import time
+import unicodedata
+import zlib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_tree, save_picture
+from PIL import Image
+
+from spectro.data import decode as decode_module
+from spectro.data import pictures as pictures_module
+from spectro.data.dataset import Dataset, Split, labels_of, load_folder
+from spectro.data.decode import Crop, PictureSpec
+from spectro.data.mapping import Mapping
+from spectro.data.pictures import PictureStore
+from spectro.errors import DataError
+
+SPEC, SHOW = PictureSpec(4, "L"), PictureSpec(8, "RGB")
+SPLIT_TREE = {split: {"a": 3, "b": 2} for split in ("train", "val", "test")}
+
+
+def load(root: Path, mapping: Mapping | None = None, store: PictureStore | None = None, **options) -> Dataset:
+    options.setdefault("specs", [SPEC])
+    return load_folder(root, mapping or Mapping(), store=store or PictureStore(), **options)
+
+
+def report(root: Path, *args, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        load(root, *args, **options)
+    return str(caught.value)
+
+
+def names(dataset: Dataset, split: str) -> list[str]:
+    return [dataset.name_of(record) for record in dataset.of(split)]
+
+
+def test_a_good_tree_is_loaded_as_it_lies(tree):
+    root = tree(SPLIT_TREE)
+    data = load(root, show=SHOW)
+    assert data.classes == ["a", "b"]
+    assert data.counts() == SPLIT_TREE
+    assert (data.split_here, data.ignored, data.copies, data.left_out, list(data.warnings)) == (False, 0, 0, {}, [])
+    assert names(data, "val") == sorted(p.relative_to(root).as_posix() for p in (root / "val").rglob("*.png"))
+    assert labels_of(data.of("test")).tolist() == ["a"] * 3 + ["b"] * 2
+    X = data.pictures(data.of("test"))
+    assert X.pixels(SPEC).shape == (5, 4, 4)
+    assert X.pixels(SHOW).shape == (5, 8, 8, 3)
+
+
+def test_every_picture_is_decoded_once_also_to_be_shown(tree, monkeypatch):
+    seen = []
+
+    def counting(data, *args):
+        seen.append(data)
+        return decode_module.decode(data, *args)
+
+    monkeypatch.setattr(pictures_module, "decode", counting)
+    data = load(tree(SPLIT_TREE), specs=[SPEC, PictureSpec(5, "RGB")], show=SHOW)
+    for spec in (SPEC, PictureSpec(5, "RGB")):
+        data.pictures(data.records).pixels(spec)
+    data.pictures(data.of("test")).pixels(SHOW)
+    assert len(seen) == len(set(seen)) == 15
+
+
+def test_formats_depths_sizes_and_endings_lie_side_by_side(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = Image.fromarray(rng.integers(0, 256, (11, 8), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (5, 30)).astype(np.uint16))
+    colour = Image.fromarray(rng.integers(0, 256, (7, 7, 4), dtype=np.uint8))
+    for number, split in enumerate(("train", "val", "test")):
+        folder = tmp_path / split / "a"
+        folder.mkdir(parents=True)
+        pictures = {
+            "1.png": grey, "2.PNG": deep, "3.jpg": colour.convert("RGB"), "4.JPEG": grey, "5.tif": deep,
+            "6.TIFF": colour, "7.bmp": grey.convert("P"), "8.webp": colour, "9.png": grey.convert("1"),
+        }  # fmt: skip
+        for name, picture in pictures.items():
+            turned = picture.transpose(Image.Transpose(number))
+            turned.save(folder / f"{split}{name}")
+    data = load(tmp_path)
+    assert data.counts() == {split: {"a": 9} for split in ("train", "val", "test")}
+    assert data.pictures(data.records).pixels(SPEC).shape == (27, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "label", ["two words", "v1.2", "[odd] (a)", "трасса", "面波", "a,b;c", "train", unicodedata.normalize("NFD", "é")]
+)
+def test_labels_keep_their_spelling(tree, label):
+    data = load(tree({split: {label: 1} for split in ("train", "val", "test")}))
+    assert data.classes == [unicodedata.normalize("NFC", label)]
+
+
+def huge_png() -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def spoil(root: Path) -> set[str]:
+    """Puts one bad file of each kind into a tree and returns their names."""
+    whole = next((root / "train" / "a").glob("*.png")).read_bytes()
+    (root / "train" / "a" / "empty.png").touch()
+    (root / "val" / "b" / "empty too.png").touch()  # the same bytes in another split are no leak
+    (root / "train" / "a" / "cut.png").write_bytes(whole[:-40])
+    (root / "train" / "b" / "words.jpg").write_text("not a picture")
+    (root / "val" / "a" / "huge.png").write_bytes(huge_png())
+    (root / "test" / "a" / "dangling.png").symlink_to("nowhere.png")
+    (root / "test" / "b" / "loop.png").symlink_to("loop.png")
+    with (root / "test" / "b" / "sparse.bmp").open("wb") as file:
+        file.truncate(1 << 34)
+    os.mkfifo(root / "test" / "b" / "pipe.png")
+    (root / "train" / "b" / "two\nlines.png").touch()
+    Path(os.fsdecode(os.fsencode(root / "train" / "b") + b"/\xff.png")).write_bytes(whole[:-1])
+    return {
+        "train/a/empty.png", "val/b/empty too.png", "train/a/cut.png", "train/b/words.jpg", "val/a/huge.png",
+        "test/a/dangling.png", "test/b/loop.png", "test/b/sparse.bmp", "test/b/pipe.png", "train/b/two\\nlines.png",
+        "train/b/\\udcff.png",
+    }  # fmt: skip
+
+
+posix = pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", reason="makes pipes and odd names")
+
+
+@posix
+def test_all_bad_files_are_in_one_report(tree):
+    root = tree(SPLIT_TREE)
+    bad = spoil(root)
+    said = report(root)
+    assert f"{len(bad)} problems" in said
+    for name in bad:
+        assert f"bad file: {name}: " in said
+    for reason in (
+        "zero bytes",
+        "truncated",
+        "not a PNG, JPEG",
+        "absurdly large",
+        "No such file",
+        "not a regular file",
+    ):
+        assert reason in said
+    assert "data.on_bad_file=skip leaves the 11 bad files out" in said
+    assert "two splits" not in said
+    said.encode()  # can be written anywhere
+
+
+@posix
+def test_skipping_leaves_bad_files_out_and_lists_them(tree):
+    root = tree(SPLIT_TREE)
+    bad = spoil(root)
+    data = load(root, skip_bad_files=True, show=SHOW)
+    assert set(data.left_out) == bad
+    assert data.counts() == SPLIT_TREE
+    assert any("11 bad files" in line for line in data.warnings)
+
+
+def test_every_kind_of_problem_is_in_the_same_report(tree):
+    root = tree({"train": {"a": 3, "b": 2, "empty": 0, "stray": 1}, "test": {"a": 1, "b": 1, "late": 2}})
+    first = next((root / "train" / "a").glob("*.png"))
+    shutil.copy(first, root / "test" / "b" / "same bytes.png")
+    save_picture(root / "test" / "a" / f"{first.stem}_mirrored.png", seed=77)
+    (root / "train" / "b" / "zero.png").touch()
+    said = report(root, Mapping({"a": ["a"], "b": ["b"], "late": ["late"], "ghost": ["nowhere"]}))
+    for part in (
+        f"split folder missing: {root / 'val'}",
+        "folder without pictures: train/empty",
+        "folder 'stray' is neither in mapping.classes nor in mapping.left_out",
+        "class 'ghost' has no pictures",
+        "one picture in two splits (same bytes)",
+        f"one source in two splits (source '{first.stem}')",
+        "bad file: train/b/zero.png: zero bytes",
+        "class 'late' has no training pictures (found in: test)",
+        "data.source_key=class_name or path",
+    ):
+        assert part in said
+    assert said.splitlines()[0].endswith(": 8 problems")
+
+
+def test_a_split_folder_with_nothing_in_it_is_missing_too(tree):
+    assert "split without pictures: " in report(tree({"train": {"a": 2}, "val": {}, "test": {"a": 1}}))
+
+
+@pytest.mark.parametrize("empty", ["no such folder", "empty", "a file", "no pictures"])
+def test_a_root_without_pictures_is_named(tmp_path, empty):
+    root = tmp_path / "records"
+    if empty == "a file":
+        root.touch()
+    elif empty != "no such folder":
+        root.mkdir()
+    if empty == "no pictures":
+        (root / "train" / "a").mkdir(parents=True)
+        (root / "train" / "a" / "notes.txt").touch()
+    assert str(root) in report(root)
+
+
+@pytest.mark.parametrize("blocked", ["records", "b"])
+def test_a_folder_that_cannot_be_listed_is_a_report_not_a_crash(tree, monkeypatch, blocked):
+    root, scandir = tree(SPLIT_TREE), os.scandir
+
+    def guarded(path):
+        if Path(path).name == blocked:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    said = report(root)
+    assert "cannot be listed" in said
+    assert "Permission denied" in said
+
+
+def test_a_file_that_cannot_be_opened_is_a_bad_file(tree, monkeypatch):
+    root = tree(SPLIT_TREE)
+    locked = next((root / "val" / "a").glob("*.png"))
+    opened = Path.open
+
+    def guarded(path, *args, **kwargs):
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert f"bad file: val/a/{locked.name}: cannot be opened (Permission denied)" in report(root)
+
+
+def test_a_file_that_goes_between_listing_and_reading_is_a_bad_file(tree, monkeypatch):
+    root = tree(SPLIT_TREE)
+    victim = next((root / "val" / "a").glob("*.png"))
+    add = PictureStore.add
+
+    def late(store, *args):
+        victim.unlink(missing_ok=True)
+        return add(store, *args)
+
+    monkeypatch.setattr(PictureStore, "add", late)
+    assert f"bad file: val/a/{victim.name}: " in report(root)
+
+
+def test_a_crop_that_leaves_nothing_names_the_pictures(tree):
+    root = tree(SPLIT_TREE)
+    save_picture(root / "train" / "a" / "narrow.png", seed=98, size=(3, 50))
+    said = report(root, store=PictureStore(crop=Crop(left=2, right=2)))
+    assert "bad file: train/a/narrow.png: data.crop (left 2, top 0, right 2, bottom 0) leaves nothing" in said
+    assert "1 problem\n" in said
+
+
+def test_pictures_are_checked_also_when_no_geometry_is_asked_for(tree):
+    root = tree(SPLIT_TREE)
+    (root / "train" / "a" / "zero.png").touch()
+    assert "zero bytes" in report(root, specs=[])
+
+
+def test_folders_left_out_are_neither_empty_nor_leaky_nor_bad(tree):
+    root = tree({"train": {"a": 2, "junk": 1, "void": 0}, "val": {"a": 1}, "test": {"a": 1}})
+    shutil.copy(next((root / "train" / "junk").iterdir()), root / "val" / "a")
+    (root / "train" / "junk" / "zero.png").touch()
+    data = load(root, Mapping(left_out=["junk", "void"]))
+    assert data.counts()["train"] == {"a": 2}
+
+
+def test_a_class_may_be_absent_from_val_and_test_but_not_from_train(tree):
+    data = load(tree({"train": {"a": 2, "b": 1}, "val": {"a": 1, "b": 0}, "test": {"a": 1}}))
+    assert data.counts()["val"] == {"a": 1, "b": 0}
+
+
+def test_folding_is_the_same_on_every_split(tree):
+    root = tree({split: {"love": 1, "rayleigh": 2, "p": 1, "junk": 1} for split in ("train", "val", "test")})
+    data = load(root, Mapping({"surface": ["love", "rayleigh"], "body": ["p"]}, left_out=["junk"]))
+    assert data.counts() == {split: {"body": 1, "surface": 3} for split in ("train", "val", "test")}
+
+
+def test_copies_on_disk_are_left_out_and_counted(tree):
+    root = tree(SPLIT_TREE)
+    for seed, original in enumerate(list(root.glob("*/a/*.png"))):
+        for kind in ("mirrored", "double_l", "double_r"):
+            save_picture(original.with_stem(f"{original.stem}_{kind}"), seed=1000 + 10 * seed + len(kind))
+    data = load(root)
+    assert data.copies == 27
+    assert data.counts() == SPLIT_TREE
+    assert not any(record.is_copy for record in data.records)
+
+
+@pytest.mark.parametrize("key", ["name", "class_name", "path"])
+def test_source_key_says_what_is_one_recording(tmp_path, key):
+    for seed, place in enumerate(("train/a", "train/b", "val/a", "test/b")):
+        save_picture(tmp_path / place / "001.png", seed=seed)
+    if key == "path":
+        assert len(load(tmp_path, source_key=key).records) == 4
+    else:
+        assert report(tmp_path, source_key=key).count("one source in two splits") == (1 if key == "name" else 2)
+
+
+UNSPLIT = {"a": 10, "b": 3, "c": 2, "d": 1}
+
+
+def test_a_tree_without_splits_is_split_here(tree):
+    data = load(tree(UNSPLIT), split=Split(val=0.2, test=0.2, seed=3))
+    assert data.split_here
+    assert data.counts() == {
+        "train": {"a": 6, "b": 1, "c": 1, "d": 1},
+        "val": {"a": 2, "b": 1, "c": 0, "d": 0},
+        "test": {"a": 2, "b": 1, "c": 1, "d": 0},
+    }
+
+
+def test_the_split_is_seeded_and_the_fingerprint_knows_it(tree):
+    root = tree(UNSPLIT)
+    prints = [load(root, split=Split(seed=seed)).fingerprint for seed in (0, 0, 1)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_split_is_the_same_under_every_mapping(tree):
+    root = tree(UNSPLIT)
+    plain = {r.path: r.split for r in load(root).records}
+    folded = load(root, Mapping({"ab": ["a", "b"], "c": ["c"]}, left_out=["d"]))
+    assert {r.path: r.split for r in folded.records}.items() <= plain.items()
+
+
+def test_copies_in_an_unsplit_tree_stay_on_their_side(tree):
+    root = tree({"a": 8, "b": 8})
+    for seed, original in enumerate(sorted(root.glob("a/*.png"))[:5]):
+        save_picture(root / "b" / f"{original.stem}_mirrored.png", seed=500 + seed)  # another class: it stays
+        shutil.copy(original, root / "a" / f"{original.stem} again.png")  # the same bytes by another name
+    for seed in range(5):
+        data = load(root, split=Split(seed=seed))
+        for key in ("source", "digest"):
+            sides = defaultdict(set)
+            for record in data.records:
+                sides[getattr(record, key)].add(record.split)
+            assert max(map(len, sides.values())) == 1
+
+
+def test_bad_files_do_not_take_the_place_of_training_pictures(tree):
+    """Whichever picture of a tiny class is bad, what is left of the class can be trained on."""
+    root = tree({"a": 12, "tiny": 3})
+    for victim in sorted((root / "tiny").iterdir()):
+        whole = victim.read_bytes()
+        victim.write_bytes(b"")
+        for seed in range(4):
+            data = load(root, split=Split(seed=seed), skip_bad_files=True)
+            assert Counter(r.split for r in data.records if r.label == "tiny")["train"] >= 1
+        victim.write_bytes(whole)
+
+
+def test_one_picture_under_two_labels_is_a_warning(tree):
+    root = tree(SPLIT_TREE)
+    shutil.copy(next((root / "train" / "a").glob("*.png")), root / "train" / "b")
+    assert any("carry two labels" in line and "a and b" in line for line in load(root).warnings)
+
+
+def test_ignored_entries_are_counted_and_said(tree):
+    root = tree(SPLIT_TREE)
+    (root / "train" / "a" / "notes.txt").touch()
+    (root / "train" / "a" / ".DS_Store").touch()
+    data = load(root)
+    assert data.ignored == 2
+    assert any(line.startswith("2 hidden") for line in data.warnings)
+
+
+def test_linked_folders_are_read_and_named_below_the_root(tree, tmp_path):
+    root = tree(SPLIT_TREE)
+    (root / "train").rename(tmp_path / "elsewhere")
+    (root / "train").symlink_to(tmp_path / "elsewhere")
+    assert all(name.startswith("train/a/") or name.startswith("train/b/") for name in names(load(root), "train"))
+
+
+def test_two_thousand_pictures_are_no_work(tmp_path):
+    """Scanning, reading, splitting and checking stay a matter of seconds."""
+    root = make_tree(tmp_path / "records", {f"class {i:02}": 100 for i in range(20)})
+    start = time.perf_counter()
+    data = load(root, show=SHOW)
+    assert time.perf_counter() - start < 8
+    assert data.counts()["val"] == {f"class {i:02}": 20 for i in range(20)}
+
+
+def test_many_classes_are_no_work(tmp_path):
+    made = make_tree(tmp_path / "one", {"a": 3})
+    root = tmp_path / "records"
+    pixels = [path.read_bytes() for path in sorted((made / "a").iterdir())]
+    for i in range(800):
+        for split, data in zip(("train", "val", "test"), pixels, strict=True):
+            folder = root / split / f"c{i}"
+            folder.mkdir(parents=True)
+            (folder / f"{split}{i}.png").write_bytes(data + i.to_bytes(2, "big"))  # after the end: other bytes only
+    start = time.perf_counter()
+    assert len(load(root).classes) == 800
+    assert time.perf_counter() - start < 8
+
+
+def test_names_numbered_anew_in_each_class_get_a_hint(tmp_path):
+    """Unsplit sets whose classes all count from 001 would be grouped across classes without a word."""
+    for number, label in enumerate("ab"):
+        for n in range(4):
+            save_picture(tmp_path / label / f"{n:03}.png", seed=10 * number + n)
+    hints = load_folder(tmp_path, Mapping(), store=PictureStore()).warnings
+    assert any("4 of 4 sources" in hint and "data.source_key=class_name" in hint for hint in hints)
+    assert load_folder(tmp_path, Mapping(), store=PictureStore(), source_key="class_name").warnings == []

@@ -1,0 +1,201 @@
+"""Folder tree -> records: what is found, what is passed over, what counts as one recording, what leaks."""
+
+import os
+import random
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectro.data.manifest import Record, fingerprint, leaks, scan, source_of, without_copies
+
+SPLIT_TREE = {"train": {"a": 2, "b": 1}, "val": {"a": 1}, "test": {"b": 1}}
+
+
+def record(name: str, split: str = "train", folder: str = "a", digest: str = "") -> Record:
+    path = Path("root", split, folder, name)
+    return Record(path, split, folder, source_of(path, split, folder), digest)
+
+
+def test_split_tree_gives_each_record_its_split_and_folder(tree):
+    found = scan(tree(SPLIT_TREE))
+    assert found.is_split
+    assert sorted((r.split, r.folder) for r in found.records) == [
+        ("test", "b"),
+        ("train", "a"),
+        ("train", "a"),
+        ("train", "b"),
+        ("val", "a"),
+    ]
+    assert (found.ignored, found.missing_splits, found.empty_folders) == (0, [], [])
+
+
+def test_tree_without_splits_leaves_the_split_open(tree):
+    found = scan(tree({"a": 2, "b": 1}))
+    assert not found.is_split
+    assert {(r.split, r.folder) for r in found.records} == {("", "a"), ("", "b")}
+
+
+def test_one_split_folder_is_enough_to_miss_the_others(tree):
+    assert scan(tree({"train": {"a": 1}, "others": 1})).missing_splits == ["val", "test"]
+
+
+@pytest.mark.parametrize("ending", ["png", "PNG", "jpg", "JPEG", "tif", "TIFF", "bmp", "webp", "WebP"])
+def test_endings_count_in_any_case(tmp_path, ending):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"r.{ending}").touch()
+    assert len(scan(tmp_path).records) == 1
+
+
+def test_hidden_foreign_and_deep_entries_are_counted_not_read(tree):
+    root = tree(SPLIT_TREE)
+    (root / "notes.txt").touch()  # beside the splits
+    (root / "extra").mkdir()  # a folder beside the splits
+    (root / "train" / ".DS_Store").touch()
+    (root / "train" / "loose.png").touch()  # in no class
+    (root / "train" / "a" / "notes.csv").touch()
+    (root / "train" / "a" / ".hidden.png").touch()
+    (root / "train" / "a" / "train").mkdir()  # a class is no place for a split
+    (root / "train" / "a" / "folder.PNG").mkdir()
+    found = scan(root)
+    assert (len(found.records), found.ignored) == (5, 8)
+
+
+def test_the_root_is_counted_once_where_there_are_no_splits(tree):
+    root = tree({"a": 1})
+    (root / "notes.txt").touch()
+    assert scan(root).ignored == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["two words", "v1.2", "[odd] (label)", "трасса", "面波", "a,b;c", "train", "=1+1", "line\nbreak"]
+)
+def test_labels_are_kept_as_written(tree, name):
+    root = tree({"train": {name: 1}, "val": {name: 1}, "test": {name: 1}})
+    assert {r.folder for r in scan(root).records} == {name}
+
+
+def test_one_label_in_two_unicode_spellings_is_one_label(tree):
+    spellings = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    root = tree({"train": {spellings[0]: 1}, "val": {spellings[1]: 1}, "test": {spellings[0]: 1}})
+    assert {r.folder for r in scan(root).records} == {spellings[0]}
+
+
+def test_linked_folders_and_files_are_followed(tree, tmp_path):
+    root = tree({"a": 2})
+    elsewhere = tmp_path / "elsewhere"
+    (root / "a").rename(elsewhere)
+    (root / "a").symlink_to(elsewhere)
+    (root / "b").mkdir()
+    (root / "b" / "one.png").symlink_to(next(elsewhere.iterdir()))
+    assert sorted(r.folder for r in scan(root).records) == ["a", "a", "b"]
+
+
+def test_a_link_to_itself_does_not_stop_the_scan(tree):
+    root = tree({"a": 1})
+    (root / "loop").symlink_to("loop")
+    (root / "a" / "round").symlink_to("..")
+    found = scan(root)
+    assert (len(found.records), found.ignored) == (1, 2)
+
+
+def test_a_folder_that_cannot_be_listed_is_told_with_the_rest(tree, monkeypatch):
+    root = tree({"a": 1, "b": 1})
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = scan(root)
+    assert found.unreadable == {root / "b": "Permission denied"}
+    assert (len(found.records), found.empty_folders) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("counts", "empty"),
+    [({"train": {"a": 1, "b": 0}, "val": {"a": 0}}, {"train/b", "val/a"}), ({"a": 1, "b": 0}, {"b"})],
+)
+def test_empty_folders_are_named_with_their_split(tree, counts, empty):
+    assert set(scan(tree(counts)).empty_folders) == empty
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("a.png", "a"),
+        ("a_mirrored.png", "a"),
+        ("a_double_l.tif", "a"),
+        ("a_double_r.JPG", "a"),
+        ("a_mirrored_double_l.png", "a"),
+        ("_mirrored.png", "_mirrored"),
+        ("a_mirrored_.png", "a_mirrored_"),
+        ("a_mirrored\n.png", "a_mirrored\n"),
+        ("amirrored.png", "amirrored"),
+        ("a.v2.png", "a.v2"),
+    ],
+)
+def test_copies_share_the_source_of_their_original(name, source):
+    assert source_of(Path(name), "train", "x") == source
+    assert record(name).is_copy == (source != Path(name).stem)
+
+
+def test_source_key_says_how_far_a_name_is_unique():
+    path = Path("root/train/x/a_mirrored.png")
+    assert [source_of(path, "train", "x", key) for key in ("name", "class_name", "path")] == ["a", "x/a", "train/x/a"]
+
+
+def test_copies_go_only_where_their_original_is():
+    records = [
+        record("a.png"),
+        record("a_mirrored.png"),  # its original is there
+        record("a_double_l.png", folder="b"),  # another class
+        record("a_double_r.png", split="val"),  # another split: stays, so that the leak is seen
+        record("c_mirrored.png"),  # no original at all
+    ]
+    kept, left_out = without_copies(records)
+    assert left_out == 1
+    assert [r.path.name for r in kept] == ["a.png", "a_double_l.png", "a_double_r.png", "c_mirrored.png"]
+
+
+def test_a_source_in_two_splits_is_a_leak_also_through_a_copy():
+    (line,) = leaks([record("a.png"), record("a_mirrored.png", split="test"), record("b.png")])
+    assert line.startswith("one source in two splits (source 'a'): ")
+    assert "train/a/a.png" in line
+    assert "test/a/a_mirrored.png" in line
+
+
+def test_the_same_bytes_in_two_splits_are_a_leak_told_once():
+    (line,) = leaks([record("a.png", digest="d"), record("a.png", split="val", digest="d")])
+    assert line.startswith("one picture in two splits (same bytes): ")
+
+
+def test_unread_files_are_not_the_same_picture():
+    assert leaks([record("a.png"), record("b.png", split="val")]) == []
+
+
+def test_a_long_leak_shows_the_splits_first():
+    group = [record(f"a{i}.png", digest="d") for i in range(5)] + [record("z.png", split="test", digest="d")]
+    (line,) = leaks(group)
+    assert "train/" in line
+    assert "test/a/z.png" in line
+    assert line.endswith("and 2 more")
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["train", "val"])), max_size=12), st.integers(0, 9))
+def test_fingerprint_knows_content_not_order(drawn, seed):
+    records = [record(f"{i}{name}.png", split, digest=f"{i}") for i, (name, split) in enumerate(drawn)]
+    shuffled = random.Random(seed).sample(records, len(records))
+    assert fingerprint(shuffled) == fingerprint(records)
+    if records:
+        for change in ({"label": "other"}, {"digest": "other"}, {"split": "test"}):
+            assert fingerprint([replace(records[0], **change), *records[1:]]) != fingerprint(records)
+
+
+def test_fingerprint_takes_names_that_are_no_text():
+    assert len(fingerprint([record(os.fsdecode(b"\xff.png"))])) == 16

@@ -1,0 +1,158 @@
+"""Splitting without leaks: whole sources, every class trainable, the same cut for the same seed."""
+
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectro.data.manifest import SPLITS, Record
+from spectro.data.splits import groups_of, split_records, with_training
+
+
+def records_of(counts: dict[str, int], copies: int = 0) -> list[Record]:
+    """Folders with so many sources of their own, and each source with so many copies."""
+    return [
+        Record(Path(folder, f"{folder}{i}_{copy}.png"), "", folder, f"{folder}{i}", f"{folder}{i}{copy}")
+        for folder, n in counts.items()
+        for i in range(n)
+        for copy in range(1 + copies)
+    ]
+
+
+@st.composite
+def tangled(draw) -> list[Record]:
+    """Records whose sources and bytes span folders at will."""
+    drawn = draw(
+        st.lists(st.tuples(st.sampled_from("abcdefg"), st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=50)
+    )
+    return [
+        Record(Path(folder, f"{i}.png"), "", folder, f"s{source}", f"d{digest}" if digest < 40 else "")
+        for i, (folder, source, digest) in enumerate(drawn)
+    ]
+
+
+def by_folder(records: list[Record]) -> dict[str, Counter]:
+    found: dict[str, Counter] = defaultdict(Counter)
+    for record in records:
+        found[record.folder][record.split] += 1
+    return found
+
+
+SHARES = st.tuples(st.floats(0.05, 0.45), st.floats(0.05, 0.45))
+SEEDS = st.integers(0, 2**32)
+
+
+@given(tangled(), SHARES, SEEDS)
+def test_no_source_and_no_bytes_stand_on_two_sides(records, shares, seed):
+    split = split_records(records, val=shares[0], test=shares[1], seed=seed)
+    assert [(r.path, r.folder) for r in split] == [(r.path, r.folder) for r in records]  # nothing lost, order kept
+    assert all(r.split in SPLITS for r in split)
+    for key in ("source", "digest"):
+        sides = defaultdict(set)
+        for record in split:
+            sides[getattr(record, key)].add(record.split)
+        assert all(len(splits) == 1 for name, splits in sides.items() if name)
+
+
+@given(tangled(), SHARES, SEEDS)
+@settings(max_examples=300)
+def test_every_folder_can_be_trained_on_however_sources_span_folders(records, shares, seed):
+    split = split_records(records, val=shares[0], test=shares[1], seed=seed)
+    assert all(found["train"] for found in by_folder(split).values())
+
+
+def test_a_folder_that_shares_every_source_with_rarer_ones_is_still_trained_on():
+    """Groups are placed by their rarest folder; the wide one, x, gets what is left, for many seeds never train."""
+    records = []
+    for i, rare in enumerate("abcd"):
+        for n, folders in enumerate([(rare, "x"), (rare, f"y{i}"), (f"y{i}",), (f"y{i}",)]):
+            records += [Record(Path(f, f"{rare}{n}.png"), "", f, f"{rare}{n}", f"{f}{rare}{n}") for f in folders]
+    for seed in range(40):
+        assert all(found["train"] for found in by_folder(split_records(records, val=0.2, test=0.2, seed=seed)).values())
+
+
+@given(tangled(), SHARES, SEEDS, st.randoms(use_true_random=False))
+def test_the_cut_depends_on_the_seed_not_on_the_order(records, shares, seed, shuffler):
+    cut = {r.path: r.split for r in split_records(records, val=shares[0], test=shares[1], seed=seed)}
+    shuffled = shuffler.sample(records, len(records))
+    assert {r.path: r.split for r in split_records(shuffled, val=shares[0], test=shares[1], seed=seed)} == cut
+
+
+def test_another_seed_gives_another_cut():
+    cuts = {
+        tuple(r.split for r in split_records(records_of({"a": 20}), val=0.2, test=0.2, seed=seed)) for seed in range(5)
+    }
+    assert len(cuts) == 5
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1),
+    st.integers(0, 3),
+    SHARES,
+    SEEDS,
+)
+def test_shares_hold_in_each_folder_of_its_own_sources(counts, copies, shares, seed):
+    split = split_records(records_of(counts, copies), val=shares[0], test=shares[1], seed=seed)
+    for folder, found in by_folder(split).items():
+        n = counts[folder]
+        sources = {name: found[name] / (1 + copies) for name in SPLITS}
+        if n >= 3:
+            assert min(sources.values()) >= 1
+        for name, share in zip(("val", "test"), shares, strict=True):
+            assert abs(sources[name] - n * share) <= 1
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2))]
+)
+def test_tiny_classes_give_to_train_then_test_then_val(n, expected):
+    for seed in range(10):
+        found = by_folder(split_records(records_of({"a": n, "big": 30}, 1), val=0.2, test=0.2, seed=seed))["a"]
+        assert tuple(found[name] // 2 for name in SPLITS) == expected
+
+
+def test_large_shares_leave_a_source_to_train():
+    found = by_folder(split_records(records_of({"a": 4}), val=0.49, test=0.5, seed=0))["a"]
+    assert min(found[name] for name in SPLITS) >= 1
+
+
+def test_twins_under_two_names_stay_together():
+    records = [*records_of({"a": 9}), Record(Path("a/twin.png"), "", "a", "twin", "a00")]
+    for seed in range(20):
+        split_of = {r.source: r.split for r in split_records(records, val=0.3, test=0.3, seed=seed)}
+        assert split_of["twin"] == split_of["a0"]
+
+
+def test_groups_chain_through_a_third_record():
+    chain = [
+        Record(Path("1"), "", "a", "s", "x"),
+        Record(Path("2"), "", "b", "t", "x"),
+        Record(Path("3"), "", "c", "t", "y"),
+        Record(Path("4"), "", "c", "u", ""),
+        Record(Path("5"), "", "c", "v", ""),  # files that were never read have no bytes in common
+    ]
+    assert sorted(map(sorted, groups_of(chain))) == [[0, 1, 2], [3], [4]]
+    assert groups_of([]) == []
+
+
+def test_dropping_the_only_training_record_moves_another_group_val_first():
+    split = split_records(records_of({"a": 3, "b": 5}, 1), val=0.2, test=0.2, seed=0)
+    rest = [r for r in split if (r.folder, r.split) != ("a", "train")]
+    moved = with_training(rest)
+    assert {(b.split, a.split) for a, b in zip(moved, rest, strict=True) if a.split != b.split} == {("val", "train")}
+    assert {r.split for r in moved if r.folder == "a"} == {"train", "test"}
+    assert with_training(moved) == moved
+
+
+def test_nothing_to_split_is_no_error():
+    assert split_records([], val=0.2, test=0.2, seed=0) == []
+
+
+def test_many_classes_and_many_records_are_split_at_once():
+    records = records_of({f"class {i}": 4 for i in range(1500)})
+    random.Random(0).shuffle(records)
+    found = by_folder(split_records(records, val=0.25, test=0.25, seed=1))
+    assert {tuple(f[name] for name in SPLITS) for f in found.values()} == {(2, 1, 1)}
