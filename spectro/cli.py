@@ -236,7 +236,13 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
     hint = did_you_mean(wrong.split(".")[0], allowed, ".".join(parent))
     if parent[:1] == ["mapping"] and len(parent) > 1:
         hint = f"; +{key}=... adds one, ~{'.'.join(parent)}.KEY takes one away"
-    owners = [f"{g}={p.stem}" for g in chosen for p in sorted((CONF / g).glob("*.yaml")) if _brings(p, top)]
+    owners = [
+        f"{g}={p.stem}"
+        for g in chosen
+        if g != "experiment"
+        for p in sorted((CONF / g).glob("*.yaml"))
+        if _brings(p, top)
+    ]
     if owners and not parent:
         hint = f"; {top} belongs to {' or '.join(owners)}"
     return f"{key}: unknown key under {under} (found {value}); allowed: {', '.join(allowed) or 'none'}{hint}"

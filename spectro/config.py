@@ -194,8 +194,12 @@ def check(cfg: DictConfig) -> Config:
     wrong = _contradictions(common, stages)
     if common.augmentation.mode == "sample":
         # A family that sees every record once would see one variant of it, for good.
-        still = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
-        wrong += [f"augmentation.mode: found 'sample'; allowed under a {s} stage without epochs: expand" for s in still]
+        once = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
+        if once:
+            wrong.append(
+                f"augmentation.mode: found 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no "
+                "epochs in which to draw)"
+            )
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Config(common, knobs, {str(key): value for key, value in raw.items()})

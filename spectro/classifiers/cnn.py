@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from spectro.classifiers.network import NetworkClassifier
 from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
@@ -82,11 +82,12 @@ class BackboneKnobs(Section):
     size_px: Annotated[int, Field(ge=16, le=1024)]
     fit: Literal["squash", "center_crop", "pad"]
 
-    @model_validator(mode="after")
-    def _weights_are_used(self) -> "BackboneKnobs":
-        if self.weights is not None and not self.pretrained:
-            raise ValueError("weights only with pretrained=true")
-        return self
+    @field_validator("weights")
+    @classmethod
+    def _are_used(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        if weights is not None and info.data.get("pretrained") is False:
+            raise ValueError("null, as pretrained=false starts from random weights")
+        return weights
 
 
 class CnnKnobs(BackboneKnobs):

@@ -78,6 +78,12 @@ class NetworkClassifier(PictureClassifier):
 
     def prepare(self) -> None:
         """Sees to it that backbone, weights and device are there."""
+        if self.weights is not None and not Path(self.weights).expanduser().is_file():
+            # Said before the seconds that torch and timm take to be imported.
+            raise ModelError(
+                f"{self.section}.weights: found {self.weights!r}, no such file; allowed: a safetensors or torch "
+                f"file of the weights of {self.backbone}"
+            )
         from spectro.classifiers.device import choose
 
         choose(self.device, self.training.precision)
