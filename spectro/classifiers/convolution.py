@@ -1,6 +1,7 @@
 """A convolutional timm model, whole or in part frozen."""
 
 import re
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,15 @@ class Convolution(nn.Module):
                 raise ConfigError("cnn.freeze: found 'stem', but timm names no stem of this backbone; allowed: none")
             for parameter in frozen:
                 parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained: the running statistics of frozen batch norms stay where they are."""
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
 
     def prepare(self, place: Place) -> None:
         """Moves to a device, in the order of memory in which convolutions are fastest."""

@@ -93,18 +93,6 @@ def kept_memory() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def train_mode(network: nn.Module) -> None:
-    """Training mode for what is trained; a part whose parameters are all frozen stays as it predicts.
-
-    That holds its dropout and the running statistics of its batch norms.
-    """
-    network.train()
-    for module in network.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
-            module.eval()
-
-
 def count_parameters(network: nn.Module) -> dict[str, int]:
     """How many numbers are trained, and how many there are."""
     parameters = list(network.parameters())

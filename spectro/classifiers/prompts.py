@@ -1,6 +1,7 @@
 """A frozen vision transformer with learnable prompt tokens."""
 
 import math
+from typing import Self
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -45,9 +46,7 @@ class PromptedViT(nn.Module):
         super().__init__()
         depth = len(vit.blocks)
         if unfreeze_blocks > depth:
-            raise ConfigError(
-                f"vpt.unfreeze_blocks: found {unfreeze_blocks}; allowed: 0 to {depth}, the backbone's blocks"
-            )
+            raise ConfigError(f"vpt.unfreeze_blocks: found {unfreeze_blocks}; allowed with this backbone: 0 to {depth}")
         self.vit = vit.requires_grad_(False)
         for block in vit.blocks[depth - unfreeze_blocks :]:
             block.requires_grad_(True)
@@ -68,6 +67,14 @@ class PromptedViT(nn.Module):
         self.head = nn.Linear(vit.num_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained: dropout in a frozen backbone would be noise."""
+        super().train(mode)
+        self.vit.eval()
+        for block in self.vit.blocks[self.first_trained :]:
+            block.train(mode)
+        return self
 
     def prepare(self, place: Place) -> None:
         """Moves to a device, and stores what is frozen in its precision: nothing then needs to be cast in each step."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spectro.classifiers import work
 from spectro.classifiers.batches import Batches
 from spectro.classifiers.checkpoint import Checkpoints
-from spectro.classifiers.device import Place, seeded, train_mode
+from spectro.classifiers.device import Place, seeded
 from spectro.classifiers.graphs import CapturedStep, Step
 from spectro.classifiers.losses import LossFunction, class_weights, make_loss
 from spectro.classifiers.optimizers import make_optimizer, restore_state, set_lr, state_of
@@ -114,7 +114,7 @@ def train(job: Job) -> list[dict[str, Any]]:
             rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
             codes = job.train.pictures.codes(rng)
             with seeded(int(rng.integers(2**63)), device):
-                train_mode(job.network)
+                job.network.train()
                 for number, batch in enumerate(batches_of(rows, settings.batch_size), start=steps * (epoch - 1)):
                     lr = lr_at(number, peak=settings.lr, steps=total, warmup=warmup)
                     set_lr(optimizer, lr)

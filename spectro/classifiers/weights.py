@@ -5,6 +5,7 @@ import json
 import pickle
 import socket
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -160,10 +161,14 @@ def _file_hash(path: Path, stamp: tuple[int, int]) -> str:
 def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
     """The tensors of a file, read once for both stages and all trials; no code from it is run."""
     with path.open("rb") as file:
-        start = file.read(2)
+        start = file.read(9)
     try:
-        if zipfile.is_zipfile(path) or start[:1] == b"\x80":
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        # A safetensors file begins with the length of its header and a brace, a pickle with its protocol.
+        if zipfile.is_zipfile(path) or (start[:1] == b"\x80" and start[8:] != b"{"):
+            with warnings.catch_warnings():
+                # It warns of pickles of other protocols, and refuses or takes them all the same.
+                warnings.simplefilter("ignore")
+                content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             content = load_file(path)
     except pickle.UnpicklingError as error:
