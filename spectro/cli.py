@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spectro import interrupt
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
 from spectro.resume import asks_for_it, resume
@@ -70,8 +70,11 @@ def main(hydra_main: Callable[[], Any]) -> None:
     teach_hydra()
 
     def checked() -> None:
-        if not any(a.startswith("-") for a in arguments):
+        flags = {a for a in arguments if a.startswith("-")}
+        if not flags:
             _check_before_hydra_makes_folders(arguments)
+        elif flags <= {"-m", "--multirun"}:
+            _check_sweep([a for a in arguments if a not in flags])
         hydra_main()
         if _failures:
             raise _failures[0]
@@ -84,14 +87,16 @@ def guard(work: Callable[[], None], arguments: list[str], *, full_error: bool = 
     from spectro import terminal
 
     terminal.set_up()
-    # A cluster's polite kill ends a run the way Ctrl-C does: it is recorded as killed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.listen()
     try:
         work()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
+    except BaseException as error:
+        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr, flush=True)
+            # Not sys.exit: it would wait for threads that an interrupt may have left waiting for ever.
+            os._exit(130)
+        if not isinstance(error, Exception):
+            raise
         message = explain(error, arguments)
         if full_error or message is None:
             raise
@@ -123,13 +128,16 @@ def job(cfg: DictConfig) -> float | None:
     try:
         from spectro.config import check
 
-        _refuse_used(run_dir)
+        if (run_dir / "run.json").exists():
+            raise ConfigError(f"{run_dir}: holds a run already; allowed: a new folder")
         config = check(cfg)
         from spectro.experiment import run
 
         return run(config, run_dir)
-    except SpectroError as error:
+    except BaseException as error:
         _remove_if_unused(run_dir)
+        if not isinstance(error, SpectroError):
+            raise
         if hydra.mode == RunMode.MULTIRUN:
             raise
         # Hydra would print a line of its own before the message.
@@ -148,16 +156,44 @@ def _remove_if_unused(run_dir: Path) -> None:
 
 def _check_before_hydra_makes_folders(arguments: list[str]) -> None:
     composed(arguments)
-    if any(a.lstrip("+").startswith("hydra.run.dir=") for a in arguments):
+    _refuse_used(arguments, "run", "run.json")
+
+
+def _check_sweep(arguments: list[str]) -> None:
+    """Checks jobs of a plain sweep that between them have every value once, of long lists the ends."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if any(a.startswith(("sweeper=", "hydra/sweeper=")) for a in arguments):
+        return  # a search may leave out what does not go together
+    values = []
+    for argument, override in zip(arguments, OverridesParser.create().parse_overrides(arguments), strict=True):
+        here = [argument]
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                return
+            here = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        values.append(here if len(here) <= 10 else [here[0], here[-1]])
+    first = [here[0] for here in values]
+    for job in [first, *([*first[:i], v, *first[i + 1 :]] for i, here in enumerate(values) for v in here[1:])]:
+        try:
+            composed(job)
+        except Exception as error:
+            told = explain(error, job)
+            if told is None:
+                raise
+            raise ConfigError(told) from error
+    _refuse_used(first, "sweep", "*/run.json")
+
+
+def _refuse_used(arguments: list[str], mode: str, sign: str) -> None:
+    """Refuses a folder of the user's choice that has results in it, before Hydra writes anything there."""
+    if any(a.lstrip("+").startswith(f"hydra.{mode}.dir=") for a in arguments):
         from hydra import compose, initialize_config_dir
 
         with initialize_config_dir(str(CONF)):
-            _refuse_used(Path(compose("config", overrides=arguments, return_hydra_config=True).hydra.run.dir))
-
-
-def _refuse_used(run_dir: Path) -> None:
-    if (run_dir / "run.json").exists():
-        raise ConfigError(f"hydra.run.dir: found {str(run_dir)!r}, which holds a run; allowed: a new folder")
+            folder = Path(compose("config", overrides=arguments, return_hydra_config=True).hydra[mode].dir)
+        if any(folder.glob(sign)):
+            raise ConfigError(f"hydra.{mode}.dir: found {str(folder)!r}, which holds a run; allowed: a new folder")
 
 
 def explain(error: Exception, arguments: list[str]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spectro import results, task, tracking
+from spectro import interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
 from spectro.classifiers.work import Workplace, workplace
 from spectro.config import Config, DemoKnobs
@@ -64,12 +64,11 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
             results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
         with card.phase("figures"):
             results.draw(run_dir / "figures", metrics, tasks[""], dataset)
-    except KeyboardInterrupt:
-        card.end("KILLED", "interrupted")
-        tracking.send(run_dir)
-        raise
     except BaseException as error:
-        card.end("FAILED", f"{type(error).__name__}: {error}")
+        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+            card.end("KILLED", "interrupted")
+        else:
+            card.end("FAILED", f"{type(error).__name__}: {error}")
         tracking.send(run_dir)
         raise
     card.end("FINISHED")

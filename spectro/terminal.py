@@ -1,8 +1,10 @@
 """What a person sees on the terminal at the end of a run."""
 
+import io
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ def set_up() -> None:
     """Progress bars and warnings of the package go to stderr from now on."""
     from spectro import progress
 
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a label's alphabet must not end a run whose results are written.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     console = Console(stderr=True)
     progress.enable(console)
     log = logging.getLogger("spectro")

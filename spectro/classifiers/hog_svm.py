@@ -214,7 +214,7 @@ class SvmKnobs(Section):
     @classmethod
     def _positive(cls, gamma: float | str) -> float | str:
         try:
-            positive = float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) > 0
+            positive = 0 < float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) < float("inf")
         except ValueError:
             positive = False
         if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-# Reading maps file pages into the process; past this many bytes they are handed back to the system's page cache.
-_RELEASE_BYTES = 128 << 20
+# Reading maps file pages into the process, up to 2 MB around each row; past this many bytes read they are handed back.
+_RELEASE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,151 @@
+"""The shape of the house: which module may import what, what is paid for at start-up, and how long a module gets."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spectro.paths import CONF
+
+HOME = CONF.parent
+MODULES = [HOME / "train.py", *sorted((HOME / "spectro").rglob("*.py"))]
+HEAVY = ("torch", "torchvision", "timm", "sklearn", "skimage", "mlflow", "matplotlib", "skops", "optuna", "pandas")
+
+modules = pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(HOME).as_posix())
+
+
+def name_of(path: Path) -> str:
+    """``spectro/data/cache.py`` -> ``spectro.data.cache``."""
+    return ".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path, source: str | None = None) -> Iterator[str]:
+    """Full names of everything that a module imports, at its top or in a function, but not for type checkers."""
+    package = name_of(path).split(".") if path.name == "__init__.py" else name_of(path).split(".")[:-1]
+    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8") if source is None else source)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            yield ast.unparse(node.args[0]).strip("f'\"").split("{")[0].rstrip(".")
+        todo += ast.iter_child_nodes(node)
+
+
+def below(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@modules
+def test_only_tracking_imports_mlflow(path: Path) -> None:
+    """MLflow being away, or changed, must be the trouble of one place."""
+    if not below(name_of(path), "spectro.tracking"):
+        assert [name for name in imports(path) if below(name, "mlflow")] == []
+
+
+@modules
+def test_only_the_entry_imports_hydra(path: Path) -> None:
+    """The rest of the package is usable without Hydra."""
+    if name_of(path) not in ("train", "spectro.cli", "spectro.config", "spectro.experiment"):
+        assert [name for name in imports(path) if below(name, "hydra", "omegaconf")] == []
+
+
+# Package or module -> what of this project it may not import: imports point downwards only.
+UPWARDS = {
+    "spectro.errors": ["spectro"],
+    "spectro.paths": ["spectro"],
+    "spectro.progress": ["spectro"],
+    "spectro.knobs": ["spectro.data", "spectro.classifiers", "spectro.evaluation", "spectro.config"],
+    "spectro.data": ["spectro.classifiers", "spectro.evaluation", "spectro.tracking"],
+    "spectro.classifiers": ["spectro.evaluation", "spectro.tracking"],
+    "spectro.evaluation": ["spectro.classifiers", "spectro.tracking"],
+    "spectro.tracking": ["spectro.data", "spectro.classifiers", "spectro.evaluation", "spectro.config"],
+    "spectro.config": ["spectro.evaluation", "spectro.tracking"],
+}
+ENTRY = ["train", "spectro.cli", "spectro.experiment", "spectro.task", "spectro.results", "spectro.terminal"]
+
+
+@modules
+def test_imports_point_downwards(path: Path) -> None:
+    """A step back up ties layers together that are used apart: by a script, by a notebook, by a test."""
+    own = name_of(path)
+    for package, forbidden in UPWARDS.items():
+        if below(own, package):
+            up = [*forbidden, *ENTRY] + ["spectro.config"] * (package != "spectro.config")
+            wrong = {n for n in imports(path) if below(n, *up) and not below(n, package, "spectro.errors")}
+            # A progress bar is asked for from below; it is silent until an entry point switches it on.
+            assert {n for n in wrong if not below(n, "spectro.progress")} == set()
+
+
+@modules
+def test_data_and_evaluation_know_no_models(path: Path) -> None:
+    """Reading pictures and scoring predictions must not cost a library of networks."""
+    if below(name_of(path), "spectro.data", "spectro.evaluation"):
+        assert [name for name in imports(path) if below(name, "torch", "torchvision", "timm")] == []
+
+
+def test_every_form_of_import_is_seen() -> None:
+    """A test of the tests above: an import that they overlook would not be held."""
+    source = (
+        "import a.b\nfrom c import d\nfrom . import e\nfrom ..f import g\n"
+        "def h():\n    import i\n    from j.k import l\n    importlib.import_module(f'm.{n}')\n"
+        "if TYPE_CHECKING:\n    import never\n"
+    )
+    seen = set(imports(HOME / "spectro" / "data" / "new.py", source))
+    assert seen == {
+        "a.b",
+        "c",
+        "c.d",
+        "spectro.data",
+        "spectro.data.e",
+        "spectro.f",
+        "spectro.f.g",
+        "i",
+        "j.k",
+        "j.k.l",
+        "m",
+    }
+
+
+@modules
+def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
+    """300 lines are about what one can hold in mind."""
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), "no docstring"
+    assert len(source.splitlines()) <= 300
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import spectro",
+        "import spectro.help, spectro.errors, spectro.paths",
+        "import spectro.classifiers",
+        "import sys, runpy; sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')",
+    ],
+    ids=["package", "help", "classifiers", "train --help"],
+)
+def test_what_is_not_used_is_not_paid_for(code: str) -> None:
+    """torch, timm and mlflow cost seconds each; help must be there at once."""
+    check = f"{code}\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=HOME, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_checked_hog_svm_configuration_loads_no_other_family() -> None:
+    """The networks' libraries belong to their runs."""
+    heavy = ("torch", "torchvision", "timm", "mlflow", "matplotlib", "optuna")
+    check = f"from spectro import cli\ncli.composed([])\nimport sys\nprint([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], cwd=HOME, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
