@@ -286,4 +286,4 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
 
 def _brings(path: Path, top: str) -> bool:
     """Whether an option of a group brings a section of its own."""
-    return path.exists() and "@package _global_" in path.read_text(encoding="utf-8") and top in OmegaConf.load(path)
+    return "@package _global_" in path.read_text(encoding="utf-8") and top in OmegaConf.load(path)

@@ -75,10 +75,9 @@ def help_text(arguments: Sequence[str] = ()) -> str:
     for group, option in chosen.items():
         lines.append(f"  {group}")
         for name, text in options(group).items():
-            lines.append(f"    {'*' if name == option else ' '} {name:16} {text}")
+            lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
     lines += ["", "Knobs (of the options marked *)"]
-    # A group whose default is null, experiment, brings nothing unless it is asked for.
-    files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items() if o != "null")]
+    files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]
     for key, value, comment in found:
         shown = f"{key}={value}" if value and len(value) < 30 else key
