@@ -1,11 +1,14 @@
 """A frozen vision transformer with learnable prompt tokens."""
 
 import math
+from contextlib import nullcontext
 from typing import Self
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spectro.classifiers.device import Place
 from spectro.errors import ConfigError
@@ -101,12 +104,45 @@ class PromptedViT(nn.Module):
             if i < len(self.prompts):
                 prompts = self.projection(self.prompts[i]).expand(len(images), -1, -1)
                 tokens = torch.cat([prefix, self.dropout(prompts).to(prefix.dtype), patches], dim=1)
-            if i < self.first_trained:
-                tokens = block(tokens)
-            else:
-                # Trained weights are kept in fp32, where small steps are not rounded away.
-                with self.place.autocast():
+            # Trained weights are kept in fp32, where small steps are not rounded away.
+            with self.place.autocast() if i >= self.first_trained else nullcontext():
+                if i == len(vit.blocks) - 1 and self._reads_prefix_alone():
+                    tokens = first_tokens(block, tokens, n_prefix)
+                else:
                     tokens = block(tokens)
             prefix, patches = tokens[:, :n_prefix], tokens[:, n_prefix + n_prompts :]
         features = vit.norm(torch.cat([prefix, patches], dim=1).float())
         return self.head(vit.forward_head(features, pre_logits=True))
+
+    def _reads_prefix_alone(self) -> bool:
+        """Whether the head sees prefix tokens only, and the last block is of the kind that `first_tokens` knows."""
+        vit, last = self.vit, self.vit.blocks[-1]
+        attention = last.attn
+        plain = type(last) is Block and type(attention) is Attention and attention.gate is None
+        chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in last.modules())
+        return plain and not chance and vit.global_pool == "token" and vit.attn_pool is None
+
+
+def first_tokens(block: Block, tokens: Tensor, n: int) -> Tensor:
+    """The first n output tokens of a block ``(b, n, d)``; the others, which nobody reads, are not computed.
+
+    All tokens are attended to, but only n attend, and only they go through the rest of the block: in a small transformer
+    of twelve blocks a fifteenth of all the work is saved.
+
+    Args:
+        block: A plain pre-norm block without dropout.
+        tokens: Its input ``(b, t, d)``.
+        n: How many tokens are wanted.
+    """
+    attention, normalised = block.attn, block.norm1(tokens)
+    (b, t, _), heads, width = tokens.shape, attention.num_heads, attention.attn_dim
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    of_q, of_kv = (None, None) if bias is None else (bias[:width], bias[width:])
+    q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
+    k, v = (
+        functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    )
+    scores = attention.q_norm(q) * attention.scale @ attention.k_norm(k).transpose(-2, -1)  # (b, heads, n, t)
+    read = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, width)
+    out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(attention.norm(read))))
+    return out + block.drop_path2(block.ls2(block.mlp(block.norm2(out))))
