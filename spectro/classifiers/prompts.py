@@ -2,7 +2,7 @@
 
 import math
 from contextlib import nullcontext
-from typing import Self
+from typing import Any, Self
 
 import torch
 from timm.layers import Attention
@@ -117,17 +117,17 @@ class PromptedViT(nn.Module):
     def _reads_prefix_alone(self) -> bool:
         """Whether the head sees prefix tokens only, and the last block is of the kind that `first_tokens` knows."""
         vit, last = self.vit, self.vit.blocks[-1]
-        attention = last.attn
+        attention: Any = last.attn
         plain = type(last) is Block and type(attention) is Attention and attention.gate is None
         chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in last.modules())
         return plain and not chance and vit.global_pool == "token" and vit.attn_pool is None
 
 
-def first_tokens(block: Block, tokens: Tensor, n: int) -> Tensor:
+def first_tokens(block: Any, tokens: Tensor, n: int) -> Tensor:
     """The first n output tokens of a block ``(b, n, d)``; the others, which nobody reads, are not computed.
 
-    All tokens are attended to, but only n attend, and only they go through the rest of the block: in a small transformer
-    of twelve blocks a fifteenth of all the work is saved.
+    All tokens are attended to, but only n attend, and only they go through the rest of the block: of twelve blocks a
+    fifteenth of the work is saved.
 
     Args:
         block: A plain pre-norm block without dropout.
@@ -139,9 +139,8 @@ def first_tokens(block: Block, tokens: Tensor, n: int) -> Tensor:
     weight, bias = attention.qkv.weight, attention.qkv.bias
     of_q, of_kv = (None, None) if bias is None else (bias[:width], bias[width:])
     q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
-    k, v = (
-        functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    )
+    kv = functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1)
+    k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, t, d / heads) each
     scores = attention.q_norm(q) * attention.scale @ attention.k_norm(k).transpose(-2, -1)  # (b, heads, n, t)
     read = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, width)
     out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(attention.norm(read))))
