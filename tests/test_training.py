@@ -268,6 +268,36 @@ class TestRecords:
         np.testing.assert_allclose(seen[1], [1, 1, 1])
 
 
+def test_a_step_that_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
+    """Slower, and said once."""
+    from spectro.classifiers.graphs import CapturedStep
+
+    def refuse(self, *given):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(CapturedStep, "_capture", refuse)
+    network = torch.nn.Linear(1, 1)
+    step = CapturedStep(lambda *given: sum(given), network, torch.optim.SGD(network.parameters()), CPU)
+    with caplog.at_level(logging.WARNING, logger="spectro"):
+        assert [step(*map(torch.tensor, ([1], [2], [k]))).item() for k in (3, 4)] == [6, 7]
+    assert len(caplog.records) == 1
+    assert "runs slower (operation not permitted when stream is capturing)" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("make", [cnn, vpt], ids=["cnn", "vpt"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_captured_steps_are_the_steps(make, optimizer, monkeypatch):
+    """Capturing and its warm-up must leave no trace in the weights; batches of two sizes are captured apart."""
+    from spectro.classifiers.graphs import CapturedStep
+
+    settings = {"optimizer": optimizer, "epochs": 3, "batch_size": 5}
+    captured = trained(make, **settings).fit(*DATA)
+    monkeypatch.setattr(CapturedStep, "__call__", lambda self, *given: self._step(*given))
+    eager = trained(make, **settings).fit(*DATA)
+    np.testing.assert_allclose(captured.predict_proba(DATA[2]), eager.predict_proba(DATA[2]), atol=1e-3)
+
+
 def test_history_is_told_after_every_epoch(tmp_path):
     """A run that is killed leaves its learning curves behind."""
     told = []

@@ -67,13 +67,13 @@ class Batches:
         """A batch.
 
         Args:
-            rows: Row numbers ``(b,)``, on the device if the pixels are.
-            codes: The variant of each of these rows, ``(b,)``, likewise.
+            rows: Row numbers ``(b,)``.
+            codes: The variant of each of these rows, ``(b,)``.
 
         Returns:
             fp32 ``(b, 3, size, size)`` in channels-last order, on the device.
         """
-        where = self._where[rows]
+        where = self._where[rows.to(self._where.device)]
         pixels = self._read(where) if self._resident is None else self._resident[where]
         # On a processor nothing is gained where nothing is mirrored; a GPU's captured step must not ask.
         if self._device.type != "cpu" or bool(codes.any()):

@@ -68,7 +68,7 @@ class CapturedStep:
             self._optimizer.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                loss = self._step(*inputs)
+                loss = self._step(*inputs).detach()
         finally:
             torch.cuda.synchronize(self._device)
             with torch.no_grad():

@@ -47,7 +47,7 @@ def focal_loss(
     if gamma == 0:
         return functional.cross_entropy(logits, labels, weights, label_smoothing=label_smoothing)
     log_p = functional.log_softmax(logits, dim=1)
-    targets = functional.one_hot(labels, logits.shape[1]).to(log_p.dtype)
+    targets = torch.zeros_like(log_p).scatter(1, labels[:, None], 1.0)
     targets = targets * (1 - label_smoothing) + label_smoothing / logits.shape[1]
     # 1 - p without cancellation; exactly 0 would have an infinite slope under an exponent below 1.
     wrong = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)

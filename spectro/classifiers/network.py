@@ -84,10 +84,10 @@ class NetworkClassifier(PictureClassifier):
                 f"{self.section}.weights: found {self.weights!r}, no such file; allowed: a safetensors or torch "
                 f"file of the weights of {self.backbone}"
             )
-        from spectro.classifiers.device import choose
+        from spectro.classifiers.device import choose, seeded
 
-        choose(self.device, self.training.precision)
-        self._build(2, empty=False)
+        with seeded(self.seed, choose(self.device, self.training.precision).device):
+            self._build(2, empty=False)
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
         """The unfitted network, with `prepare(place)`, and where its weights come from.

@@ -98,6 +98,7 @@ def train(job: Job) -> list[dict[str, Any]]:
     loss = make_loss(job.loss, torch.tensor(weights, dtype=torch.float32, device=device))
     optimizer = make_optimizer(job.network, settings, device)
     step = _make_step(job, loss, optimizer)
+    labels = torch.from_numpy(job.train.labels).to(device)
     steps = len(batches_of(rows, settings.batch_size))
     total, warmup = steps * settings.epochs, min(round(settings.warmup_epochs * steps), steps * settings.epochs)
 
@@ -112,16 +113,15 @@ def train(job: Job) -> list[dict[str, Any]]:
             start, summed = time.perf_counter(), torch.zeros((), device=device)
             rng = np.random.default_rng([job.seed, epoch])
             rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
-            codes = job.train.pictures.codes(rng)
+            sizes = [len(batch) for batch in batches_of(rows, settings.batch_size)]
+            index = torch.from_numpy(rows).to(device)
+            given = (index, job.train.pictures.codes(rng).to(device)[index], labels[index])
             with seeded(int(rng.integers(2**63)), device):
                 job.network.train()
-                for number, batch in enumerate(batches_of(rows, settings.batch_size), start=steps * (epoch - 1)):
-                    lr = lr_at(number, peak=settings.lr, steps=total, warmup=warmup)
+                for number, batch in enumerate(zip(*(t.split(sizes) for t in given), strict=True)):
+                    lr = lr_at(steps * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
                     set_lr(optimizer, lr)
-                    index = torch.from_numpy(batch)
-                    labels = torch.from_numpy(job.train.labels[batch])
-                    batch_loss = step(*(t.to(device) for t in (index, codes[index], labels)))
-                    summed += batch_loss.detach() * len(batch)
+                    summed += step(*batch).detach() * sizes[number]
                     advance(1)
             row = {"epoch": epoch, "train_loss": summed.item() / len(rows), **_judge(job, loss), "lr": lr}
             _check_finite(row, history)
