@@ -41,7 +41,6 @@ class SplitKnobs(Section):
 
 
 class _Data(Section):
-    root: Annotated[str, Field(min_length=1)]
     crop: CropKnobs
     on_bad_file: Literal["error", "skip"]
     source_key: Literal["name", "class_name", "path"]
@@ -54,6 +53,7 @@ class DemoKnobs(_Data):
     """The demo data."""
 
     kind: Literal["demo"]
+    root: Annotated[str, Field(min_length=1)] | None
     label_set: Literal["field", "lake"]
     seed: Annotated[int, Field(ge=0)]
     # More records than there are file names for otherwise.
@@ -64,6 +64,7 @@ class FolderKnobs(_Data):
     """A user's own pictures."""
 
     kind: Literal["folder"]
+    root: Annotated[str, Field(min_length=1)]
     split: SplitKnobs
 
 
@@ -266,7 +267,11 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
             f"mapping.look_alikes: found none; allowed with cascade_stage={stage}: one group or more, e.g. "
             "'mapping.look_alikes={merged: [a, b]}' (cascade_stage=flat needs none)"
         )
-    if common.cascade.group is not None and common.cascade.group not in groups:
+    if common.cascade.gate is not None and stage != "full":
+        wrong.append(f"cascade.gate: found {common.cascade.gate!r}; allowed with cascade_stage={stage}: null")
+    if common.cascade.group is not None and stage != "hard":
+        wrong.append(f"cascade.group: found {common.cascade.group!r}; allowed with cascade_stage={stage}: null")
+    elif common.cascade.group is not None and common.cascade.group not in groups:
         wrong.append(f"cascade.group: found {common.cascade.group!r}; allowed: {', '.join(groups) or 'none'}")
     if stage == "hard" and len(groups) > 1 and common.cascade.group is None:
         wrong.append(f"cascade.group: found null; allowed with cascade_stage=hard: {', '.join(groups)}")

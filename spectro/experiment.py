@@ -84,8 +84,17 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
 
 def _check_objective(config: Config, dataset: Dataset) -> None:
     """A run whose val has nothing to say must not start, or a sweep would end with nothing."""
-    if config.common.objective is not None and not task.in_task(config, dataset.of("val")):
-        raise DataError(f"objective: found {config.common.objective!r}, but val has no records; allowed: null")
+    objective = config.common.objective
+    if objective is None:
+        return
+    records = task.in_task(config, dataset.of("val"))
+    stage, _, group = objective.rpartition("/val/")[0].partition("/")
+    if stage == "hard":
+        look_alikes = config.common.mapping.mapping.look_alikes
+        members = look_alikes[group or next(iter(look_alikes))]
+        records = [record for record in records if record.label in members]
+    if not records:
+        raise DataError(f"objective: found {objective!r}, but val has no records for it; allowed: null")
 
 
 def _check_same_data(dataset: Dataset, before: Mapping[str, Any] | None) -> None:
@@ -117,12 +126,18 @@ def _identity(config: Config) -> dict[str, Any]:
             "seed": str(common.seed),
             "git_commit": commit or "unknown",
         },
-        "config": config.raw,
+        "config": _without_password(config.raw),
         "seed": common.seed,
         "git_commit": commit,
         "data": {"name": common.data.label_set if isinstance(common.data, DemoKnobs) else Path(common.data.root).name},
         "mlflow": _mlflow_entry(common.tracking.uri, Path(common.outputs).absolute()),
     }
+
+
+def _without_password(raw: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as it goes to MLflow's parameters."""
+    uri = raw["tracking"]["uri"]
+    return raw if uri is None else {**raw, "tracking": {**raw["tracking"], "uri": tracking.redact(uri)}}
 
 
 def _mlflow_entry(uri: str | None, outputs: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Which of several model families best sorts labelled pictures of seismic records,
   python train.py                                     HOG-SVM cascade on the built-in demo data
   python train.py model=deit_vpt vpt.variant=deep     visual prompt tuning of a vision transformer
   python train.py data=folder data.root=DIR mapping=identity cascade_stage=flat
-  python train.py --multirun seed=0,1,2               several runs
+  python train.py --multirun data.seed=0,1,2          several runs
 
 A group picks one of the options; a knob sets one value: GROUP=OPTION KNOB=VALUE ...
 """

@@ -1,6 +1,7 @@
 """A fitted model on new picture files."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,21 @@ def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
         crop, max_megapixels = Crop(**use["crop"]), float(use["max_megapixels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
-    files = _files(paths)
+    files = _files(list(paths))
     rows: list[Sequence[Any]] = [("path", "predicted", *(f"p_{label}" for label in classifier.classes_))]
     bad: dict[Path, str] = {}
     # A batch at a time, in memory: new pictures are seen once, and there may be many of them.
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
         store = PictureStore(crop=crop, max_megapixels=max_megapixels)
-        digests = [file_digest(path) for path in batch]
-        unusable = store.add(batch, digests, classifier.specs)
-        bad |= unusable
-        good = [(path, digest) for path, digest in zip(batch, digests, strict=True) if path not in unusable]
+        digests: dict[Path, str] = {}
+        for path in batch:
+            try:
+                digests[path] = file_digest(path)
+            except OSError as error:
+                bad[path] = f"cannot be opened ({error.strerror or error})"
+        bad |= store.add(list(digests), list(digests.values()), classifier.specs)
+        good = [(path, digest) for path, digest in digests.items() if path not in bad]
         if good:
             probabilities = classifier.predict_proba(Pictures(store, [digest for _, digest in good]))
             for (path, _), row in zip(good, probabilities, strict=True):
@@ -70,8 +75,10 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith("."))
-            found += [p for p in inside if p.is_file()]
+            for folder, folders, names in os.walk(path, followlinks=True):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                inside = [Path(folder, name) for name in names if not name.startswith(".")]
+                found += [p for p in inside if p.suffix.lower() in PICTURE_ENDINGS]
         elif path.is_file():
             found.append(path)
         else:

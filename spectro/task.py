@@ -13,7 +13,7 @@ from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import merge
 from spectro.config import Config, DemoKnobs
 from spectro.data import Dataset, PictureSpec, Record
-from spectro.errors import ConfigError
+from spectro.errors import ConfigError, DataError
 from spectro.evaluation import score
 from spectro.progress import progress
 
@@ -53,9 +53,10 @@ class Judged:
 def load_data(config: Config) -> Dataset:
     """Makes the demo data if they are asked for, and reads and checks the data set."""
     knobs = config.common.data
-    root = Path(knobs.root).expanduser().absolute()
     if isinstance(knobs, DemoKnobs):
-        make_demo_data(root, knobs)
+        root = make_demo_data(knobs, Path(config.common.outputs))
+    else:
+        root = Path(knobs.root).expanduser().absolute()
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
     store = data.PictureStore(
         data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9),
@@ -74,10 +75,13 @@ def load_data(config: Config) -> Dataset:
     )
 
 
-def make_demo_data(root: Path, knobs: DemoKnobs) -> None:
-    """Makes the demo data at ``root``, with a progress bar, unless they are there."""
-    from spectro.data.demo import make_demo
+def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
+    """Makes the demo data, with a progress bar, unless they are there; returns their folder."""
+    from spectro.data.demo import VERSION, make_demo
 
+    # The version of the generator is in the name, so that an older one's pictures are not taken for its own.
+    name = f"{knobs.label_set}_seed{knobs.seed}_scale{knobs.scale:g}_v{VERSION}"
+    root = Path(knobs.root).expanduser() if knobs.root is not None else outputs / "demo" / name
     with ExitStack() as stack:
         bar: list[Any] = []
 
@@ -86,7 +90,12 @@ def make_demo_data(root: Path, knobs: DemoKnobs) -> None:
                 bar.append(stack.enter_context(progress("making demo data", total)))
             bar[0](1)
 
-        make_demo(root, knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress)
+        try:
+            return make_demo(
+                root.absolute(), knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(f"data.root: {error}") from error
 
 
 def in_task(config: Config, records: Sequence[Record]) -> list[Record]:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spectro.tracking import redact
+
 
 def set_up() -> None:
     """Progress bars and warnings of the package go to stderr from now on."""
@@ -28,6 +30,10 @@ def set_up() -> None:
     log = logging.getLogger("spectro")
     if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
         log.addHandler(_ConsoleHandler(console))
+
+
+# With fewer records in a class a bootstrap cannot know how much its score varies.
+_FEW = 5
 
 
 class _ConsoleHandler(logging.Handler):
@@ -71,6 +77,10 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         if absent:
             console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
     console.print("[dim]95 %: interval of recall (Wilson); below the line of macro-F1 (bootstrap)[/dim]")
+    few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
+    if few:
+        told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"
+        console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     for stage, network in (card.get("networks") or {}).items():
         console.print(escape(_about(stage, network)), soft_wrap=True)
     for warning in card["warnings"]:
@@ -83,7 +93,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         # A relative address of a local file is what one can type.
         local = uri.removeprefix("sqlite:///")
         shown = f"sqlite:///{_short(Path(local))}" if local != uri else uri
-        command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else uri
+        # A password in a server's address is not for the screen.
+        command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
 
 

@@ -256,7 +256,7 @@ def test_the_longest_unused_packs_go_first(tmp_path):
         pack = max(files(tmp_path, ".rows"), key=lambda path: path.stat().st_mtime)
         os.utime(pack, (hour_ago, hour_ago - age))
     reader = RowCache(tmp_path, limit_bytes=3 * KIND.row_bytes)
-    reader.missing(KIND, [])  # looks at all three: from now on they are in use
+    reader.missing(KIND, list("abc"))  # from now on all three are in use
     assert len(files(tmp_path, ".rows")) == 3
     for age, pack in enumerate(files(tmp_path, ".rows")):
         os.utime(pack, (hour_ago, hour_ago - age))
@@ -401,3 +401,24 @@ def test_a_pack_that_cannot_be_opened_now_is_not_thrown_away(tmp_path, monkeypat
         patched.setattr("mmap.mmap", refuse)
         assert RowCache(tmp_path).missing(KIND, keys_of(3)) == keys_of(3)
     assert RowCache(tmp_path).missing(KIND, keys_of(3)) == []
+
+
+def test_packs_of_the_same_kind_that_nobody_uses_go_too(tmp_path):
+    """If reading an index counted as use, a cache that all data sets share would grow without end."""
+    for key in "abcdef":
+        RowCache(tmp_path, limit_bytes=2 * KIND.row_bytes).rows(KIND, [key], Maker(KIND))
+    assert len(files(tmp_path, ".rows")) <= 2
+
+
+def test_many_packs_need_few_file_descriptors(tmp_path):
+    """A long sweep reads hundreds of packs in one process; every one that stays open holds a descriptor."""
+    for number in range(200):
+        RowCache(tmp_path).rows(KIND, [f"k{number}"], Maker(KIND))
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    cache = RowCache(tmp_path)
+    keys = [f"k{number}" for number in range(200)]
+    rows = cache.rows(KIND, keys)
+    for _ in range(2):
+        np.testing.assert_array_equal(rows[:], rows_of(keys))
+    if before:
+        assert len(os.listdir("/proc/self/fd")) - before <= 130

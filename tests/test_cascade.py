@@ -92,6 +92,12 @@ def test_unknown_gate():
         fitted("open")
 
 
+def test_a_group_named_as_a_class_outside_it():
+    """The easy stage could not tell them apart, and every record of the class would be called a member."""
+    with pytest.raises(ValueError, match="found group 'c', which is also a class outside"):
+        fitted(look_alikes={"c": ("a", "b")})
+
+
 def test_a_group_that_train_does_not_have_is_no_stage():
     cascade = CascadeClassifier(Memory(), Memory(), {"left": ("a", "b"), "none": ("x", "y")})
     X = np.zeros((4, 8, 8), np.uint8)

@@ -50,7 +50,9 @@ def test_the_numbers_of_one_report_agree_with_each_other(records):
             assert entry["recall"] == pytest.approx(matrix[i, i] / entry["support"])
             assert (entry["recall_ci_low"], entry["recall_ci_high"]) == wilson(matrix[i, i], entry["support"])
     for name in AVERAGES:
-        assert 0 <= report[f"{name}_ci_low"] <= report[f"{name}_ci_high"] <= 1
+        low, high = report[f"{name}_ci_low"], report[f"{name}_ci_high"]
+        assert (low is None) == (high is None)
+        assert low is None or 0 <= low < high <= 1
         assert 0 <= report[name] <= 1
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -117,7 +119,15 @@ def test_copies_of_a_source_do_not_narrow_the_interval():
 def test_every_resample_keeps_the_tiny_class():
     """An unstratified resample would lose the one record of b and score macro-F1 over a alone."""
     report = score(["a"] * 20 + ["b"], ["a"] * 20 + ["a"], ["a", "b"])
-    assert report["balanced_accuracy_ci_low"] == report["balanced_accuracy_ci_high"] == 0.5
+    # All resamples score 0.5: without the tiny class some would score 1.
+    assert report["balanced_accuracy_ci_low"] is None
+
+
+def test_an_interval_without_width_is_none():
+    """ "1.00 to 1.00" on a handful of records would claim a certainty that nobody has."""
+    report = score(["a", "a", "b"], ["a", "a", "b"], ["a", "b"])
+    assert report["macro_f1"] == 1.0
+    assert report["macro_f1_ci_low"] is report["macro_f1_ci_high"] is None
 
 
 def test_a_source_with_two_classes_stands_with_its_first_record():

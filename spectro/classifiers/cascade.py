@@ -62,6 +62,9 @@ class CascadeClassifier(PictureClassifier):
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         if self.gate not in GATES:
             raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
+        for group, labels in self.look_alikes.items():
+            if group in self.classes_ and group not in labels:
+                raise ValueError(f"look_alikes: found group {group!r}, which is also a class outside the group")
         present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
         with part("easy", "easy"):
             self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))

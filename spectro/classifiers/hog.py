@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from spectro.data import augmentation
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures, map_chunks, pixels_of
 from spectro.data.rows import RowKind
@@ -106,7 +107,11 @@ class Hog:
         """
         if not isinstance(X, Pictures):
             return self(pixels_of(X, self.spec)).astype(np.float32) if len(X) else np.empty((0, self.n_features), "f4")
-        settings = {"code": _CODE_VERSION, "pixels": X.store.kind(self.spec).folder, **asdict(self)}
+        settings = {
+            "code": [_CODE_VERSION, augmentation.CODE_VERSION],
+            "pixels": X.store.kind(self.spec).folder,
+            **asdict(self),
+        }
         kind = RowKind("hog", settings, (self.n_features,), "float32")
         row_of = {key: i for i, key in enumerate(X.keys)}
 

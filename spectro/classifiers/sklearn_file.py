@@ -3,13 +3,32 @@
 import io
 import json
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from spectro.errors import ModelError
 
+# The date of every file in an archive.
 _DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def _skops_io() -> Any:
+    """``skops.io`` without torch.
+
+    To list what can be trusted it imports every module of scikit-learn, one of which imports torch if it can: two
+    seconds and half a gigabyte for types that no model here holds.
+    """
+    if "torch" in sys.modules or "skops.io" in sys.modules:
+        import skops.io
+    else:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # makes "import torch" an ImportError
+        try:
+            import skops.io
+        finally:
+            del sys.modules["torch"]
+    return skops.io
 
 
 def save(estimator: Any, path: Path) -> None:
@@ -18,9 +37,7 @@ def save(estimator: Any, path: Path) -> None:
     skops names everything after addresses in memory and stamps the time; both are replaced, so that the same model
     gives the same file.
     """
-    import skops.io
-
-    archive = zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator)))
+    archive = zipfile.ZipFile(io.BytesIO(_skops_io().dumps(estimator)))
     schema = archive.read("schema.json").decode()
     number: dict[str, str] = {}
     schema = re.sub(
@@ -41,11 +58,11 @@ def load(path: Path) -> Any:
     Raises:
         ModelError: Damaged, or holds a type that is not trusted.
     """
-    import skops.io
+    skops_io = _skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.loads(path.read_bytes(), trusted=[])
+        return skops_io.loads(path.read_bytes(), trusted=[])
     except UntrustedTypesFoundException as error:
         raise ModelError(f"{path}: holds types that are not trusted ({error})") from error
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, ValueError, TypeError, AttributeError) as error:

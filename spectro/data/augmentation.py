@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+# Part of the key of whatever is made from variants: raise it when a variant gives other pixels.
+CODE_VERSION = 1
 ORIGINAL = "original"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "none": (ORIGINAL,),

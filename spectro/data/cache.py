@@ -12,14 +12,14 @@ import os
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from spectro.data.rows import Pack, RowKind, Rows, checksum, map_pack
+from spectro.data.rows import Pack, RowKind, Rows
 from spectro.errors import SpectroError
 
 log = logging.getLogger("spectro")
@@ -45,11 +45,17 @@ class RowCache:
         self._packs: dict[str, list[Pack]] = {}
         self._where: dict[str, dict[str, tuple[int, int]]] = {}
         self._read: set[Path] = set()
+        self._crc32: dict[Path, int] = {}
 
     def missing(self, kind: RowKind, keys: Iterable[str]) -> list[str]:
-        """The keys without a row, each once, in order."""
-        known = self._known(kind)
-        return [key for key in dict.fromkeys(keys) if key not in known]
+        """The keys without a row, each once, in order. A pack that rows would come from is checked first."""
+        self._look(kind)
+        known, wanted = self._where[kind.folder], list(dict.fromkeys(keys))
+        packs = self._packs[kind.folder]
+        for number in sorted({known[key][0] for key in wanted if key in known}):
+            if not self._is_good(packs[number]):
+                self._where[kind.folder] = known = {k: where for k, where in known.items() if where[0] != number}
+        return [key for key in wanted if key not in known]
 
     def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> Rows:
         """Rows for ``keys``, computed where they are not kept yet.
@@ -70,7 +76,7 @@ class RowCache:
             with self.writer(kind) as write:
                 for done, rows in compute(missing):
                     write(done, rows)
-        known = self._known(kind)
+        known = self._where[kind.folder]
         where = np.array([known[key] for key in keys], dtype=np.int64).reshape(-1, 2)
         return Rows(kind.shape, np.dtype(kind.dtype), self._packs[kind.folder], where)
 
@@ -78,38 +84,47 @@ class RowCache:
         """A context in which rows are written: ``write(keys, rows)``; they are kept when it ends without an error."""
         return _Writer(self, kind)
 
-    def _known(self, kind: RowKind) -> dict[str, tuple[int, int]]:
-        """Key -> (pack, position), after looking for packs that were not there before."""
-        for index in self._indexes(kind):
-            if index not in self._read:
-                self._read.add(index)
-                self._read_pack(kind, index)
+    def _look(self, kind: RowKind) -> None:
+        """Reads the indexes of packs that were not there before."""
         self._packs.setdefault(kind.folder, [])
-        return self._where.setdefault(kind.folder, {})
-
-    def _indexes(self, kind: RowKind) -> Iterator[Path]:
+        self._where.setdefault(kind.folder, {})
         if self.folder is None:
-            return iter(())
-        return iter(sorted((self.folder / kind.folder).glob("*.json")))
+            return
+        for index in sorted((self.folder / kind.folder).glob("*.json")):
+            if index in self._read:
+                continue
+            self._read.add(index)
+            path = index.with_suffix(".rows")
+            try:
+                said = json.loads(index.read_text())
+                keys, crc32 = [str(key) for key in said["keys"]], int(said["crc32"])
+            except OSError:  # gone, or not ours to read
+                continue
+            except (ValueError, TypeError, KeyError) as error:
+                self._give_up(path, error)
+                continue
+            self._keep(kind, keys, Pack(None, kind, len(keys), path))
+            self._crc32[path] = crc32
 
-    def _read_pack(self, kind: RowKind, index: Path) -> None:
-        """Maps a pack on disk; one that is gone or damaged is passed over, its rows are made again."""
-        path = index.with_suffix(".rows")
+    def _is_good(self, pack: Pack) -> bool:
+        """Whether a pack's rows can be used; its first use in this process checks and marks it."""
+        if pack.is_used or pack.path is None:
+            return True
         try:
-            said = json.loads(index.read_text())
-            keys = [str(key) for key in said["keys"]]
-            pack = map_pack(kind, path, len(keys))
-            if checksum(path) != said["crc32"]:
-                raise ValueError("its checksum is wrong")
+            pack.check(self._crc32[pack.path])
         except OSError:  # gone, not ours to read, too many files open: no sign of damage
-            return
-        except (ValueError, TypeError, KeyError) as error:
-            log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
-            self._delete(path)
-            return
+            return False
+        except ValueError as error:
+            self._give_up(pack.path, error)
+            return False
+        pack.is_used = True
         with suppress(OSError):  # somebody else's cache may be read, not touched
-            os.utime(path)
-        self._keep(kind, keys, pack)
+            os.utime(pack.path)
+        return True
+
+    def _give_up(self, path: Path, error: Exception) -> None:
+        log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
+        self._delete(path)
 
     def _keep(self, kind: RowKind, keys: Sequence[str], pack: Pack) -> None:
         packs = self._packs.setdefault(kind.folder, [])
@@ -133,7 +148,7 @@ class RowCache:
             with suppress(OSError):
                 if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
                     leftover.unlink()
-        used = {pack.path for packs in self._packs.values() for pack in packs}
+        used = {pack.path for packs in self._packs.values() for pack in packs if pack.is_used}
         found = []
         for path in self.folder.glob("*/*.rows"):
             with suppress(OSError):
@@ -201,12 +216,9 @@ class _Writer:
                 raise self._full(unwritten) from unwritten
             return
         if self._path is None or temporary is None:
-            self._cache._keep(self._kind, self._keys, Pack(np.concatenate(self._parts)))
+            rows = np.concatenate(self._parts)
+            self._cache._keep(self._kind, self._keys, Pack(rows, self._kind, len(rows)))
             return
-        # Mapped before others can see it: another process's clean-up cannot take the rows away any more.
-        pack = map_pack(self._kind, temporary, len(self._keys))
-        pack.path = self._path
-        self._cache._keep(self._kind, self._keys, pack)
         index = self._path.with_suffix(".json")
         draft = index.with_suffix(".tmp")
         self._cache._read.add(index)
@@ -214,11 +226,17 @@ class _Writer:
             temporary.rename(self._path)
             draft.write_text(json.dumps({"crc32": self._crc, "keys": self._keys}))
             draft.rename(index)
+            pack = Pack(None, self._kind, len(self._keys), self._path)
+            pack.is_used = True
         except OSError as error:
             log.warning("cache: cannot write to %s (%s); its rows serve this process only", index, error)
-            for part in (temporary, self._path):
+            made = self._path if self._path.exists() else temporary
+            rows = np.fromfile(made, dtype=self._kind.dtype).reshape(len(self._keys), *self._kind.shape)
+            pack = Pack(rows, self._kind, len(rows))
+            for part in (temporary, self._path, draft):
                 with suppress(OSError):
                     part.unlink()
+        self._cache._keep(self._kind, self._keys, pack)
         self._cache._shrink()
 
 

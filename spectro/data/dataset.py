@@ -134,6 +134,8 @@ def load_folder(
     ]
 
     records, bad = _read_digests(found.records, root, store.max_file_bytes)
+    used = {record.path for record in found.records if record.folder in label_of}
+    bad = [(path, reason) for path, reason in bad if path in used]
     records, copies = without_copies(records)
     if not found.is_split:
         split = split or Split()
@@ -191,6 +193,10 @@ def _read_digests(
         try:
             str(record.path.relative_to(root)).encode()
             size = record.path.stat().st_size
+            if size == 0 and record.path.is_file():
+                # Found here, before splitting: all empty files have the same bytes and would be kept together.
+                bad.append((record.path, "zero bytes"))
+                continue
             if size > max_file_bytes:
                 bad.append((record.path, f"absurdly large ({size / 1e6:.0f} MB, see data.max_megapixels)"))
                 continue

@@ -49,6 +49,8 @@ COUNTS: dict[str, dict[str, dict[str, int]]] = {
 }
 """Sources per label set, split and class at scale 1."""
 
+# Part of the default folder's name: raise it when the same seed gives other pictures.
+VERSION = 1
 CROP_PX: dict[str, int] = {"left": 94, "top": 41, "right": 13, "bottom": 0}
 """What to crop from a picture to be left with the plot area alone."""
 
@@ -154,7 +156,7 @@ def make_demo(
     is killed leaves nothing at `root`, and of two runs at once the slower discards its copy.
 
     Args:
-        root: Folder to make. One that holds anything is returned as it is.
+        root: Folder to make. One that holds these records already is returned as it is.
         label_set: A key of `COUNTS`.
         seed: Seed of all chance, not negative.
         scale: Multiplies the counts; each class keeps at least one record in each split.
@@ -164,11 +166,18 @@ def make_demo(
         `root`.
 
     Raises:
-        ValueError: `label_set`, `seed` or `scale` isn't allowed, or `scale` asks for more records than there are names.
+        ValueError: `label_set`, `seed` or `scale` isn't allowed, or `scale` asks for more records than there are names,
+            or `root` holds something else.
         NotADirectoryError: `root` is a file.
     """
     records = _records(label_set, seed, scale)
     if root.exists() and any(root.iterdir()):
+        absent = [path for path in _paths(root, records) if not path.exists()]
+        if absent:
+            raise ValueError(
+                f"{root} is not the demo data asked for: {len(absent)} of {len(records)} pictures are not there, e.g. "
+                f"{absent[0].name}; delete the folder or name another"
+            )
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     making = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -205,30 +214,35 @@ def _records(label_set: str, seed: int, scale: float) -> list[_Record]:
     ]
 
 
-def _write_all(root: Path, records: list[_Record], on_progress: Callable[[int, int], None] | None) -> None:
+def _paths(root: Path, records: list[_Record]) -> list[Path]:
+    """The file of each record."""
     first = records[0]
     # A shuffle of all numbers, so that neither order nor gaps between names tell the class.
     name_rng = np.random.default_rng(np.random.SeedSequence([first.seed, first.entropy()[1]]))
     numbers = name_rng.permutation(_NAME_COUNT)
-    for split, label in {(record.split, record.label): None for record in records}:
-        (root / split / label).mkdir(parents=True)
+    return [root / r.split / r.label / f"_{numbers[r.slot()]:06d}.png" for r in records]
 
-    def write(record: _Record) -> None:
-        path = root / record.split / record.label / f"_{numbers[record.slot()]:06d}.png"
-        _picture(record).save(path, format="PNG", compress_level=6)
 
-    for done, _ in enumerate(_each(write, records), start=1):
+def _write_all(root: Path, records: list[_Record], on_progress: Callable[[int, int], None] | None) -> None:
+    paths = _paths(root, records)
+    for folder in dict.fromkeys(path.parent for path in paths):
+        folder.mkdir(parents=True)
+
+    def write(number: int) -> None:
+        _picture(records[number]).save(paths[number], format="PNG", compress_level=6)
+
+    for done, _ in enumerate(_each(write, len(records)), start=1):
         if on_progress is not None:
             on_progress(done, len(records))
 
 
-def _each(write: Callable[[_Record], None], records: list[_Record]) -> Iterator[None]:
-    if len(records) <= _THREADS_FROM:
-        yield from map(write, records)
+def _each(write: Callable[[int], None], n: int) -> Iterator[None]:
+    if n <= _THREADS_FROM:
+        yield from map(write, range(n))
         return
     # numpy and zlib work outside the interpreter lock, so threads help and need no importable main module.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(write, records)
+        yield from pool.map(write, range(n))
 
 
 def _picture(record: _Record) -> Image.Image:

@@ -66,6 +66,7 @@ class PictureStore:
         settings = {
             "code": CODE_VERSION,
             "pillow": PIL.__version__,
+            "max_megapixels": self._max_megapixels,
             "crop": [self.crop.left, self.crop.top, self.crop.right, self.crop.bottom],
             # Squashed pictures have been kept under these two values alone.
             "spec": [spec.size_px, spec.mode, *([] if spec.fit == "squash" else [spec.fit])],

@@ -4,6 +4,7 @@ import hashlib
 import json
 import mmap
 import zlib
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 # Reading maps file pages into the process, up to 2 MB around each row; past this many bytes read they are handed back.
 _RELEASE_BYTES = 8 << 20
+_MAX_OPEN = 128
 
 
 @dataclass(frozen=True)
@@ -41,50 +43,63 @@ class RowKind:
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
-@dataclass
 class Pack:
-    """Rows that lie together: in memory, or mapped from a file.
+    """Rows that lie together: in memory, or in a file that is mapped while it is among the last ones used.
 
     Attributes:
-        rows: ``(n, *shape)``.
-        mapped: The mapping behind them.
-        path: The file behind it.
-        bytes_read: Since pages were last handed back.
+        path: The file; None in memory.
+        is_used: Whether this process has had rows from it: then it was checked, and must not be deleted.
     """
 
-    rows: np.ndarray
-    mapped: mmap.mmap | None = None
-    path: Path | None = None
-    bytes_read: int = 0
+    def __init__(self, rows: np.ndarray | None, kind: RowKind, n: int, path: Path | None = None):
+        self.path = path
+        self.is_used = rows is not None
+        self._kind, self._n, self._rows = kind, n, rows
+        self._mapped: mmap.mmap | None = None
+        self._bytes_read = 0
+
+    def check(self, crc32: int) -> None:
+        """Opens the file and compares it with what its index says.
+
+        Raises:
+            OSError: It cannot be opened.
+            ValueError: It holds other bytes.
+        """
+        self._open()
+        if self.path is not None and checksum(self.path) != crc32:
+            raise ValueError("its checksum is wrong")
 
     def take(self, index: np.ndarray) -> np.ndarray:
         """Copies of some rows."""
-        taken = self.rows[index]
-        if self.mapped is not None:
-            self.bytes_read += taken.nbytes
-            if self.bytes_read > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-                self.mapped.madvise(mmap.MADV_DONTNEED)
-                self.bytes_read = 0
+        rows = self._rows if self._rows is not None else self._open()
+        taken = rows[index]
+        mapped = self._mapped
+        if mapped is not None:
+            self._bytes_read += taken.nbytes
+            if self._bytes_read > _RELEASE_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+                self._bytes_read = 0
         return taken
 
+    def _open(self) -> np.ndarray:
+        """Maps the file; of many mapped packs the one that was mapped first is given up, it can be mapped again."""
+        if self.path is None:
+            raise ValueError("a pack in memory has no file")
+        with self.path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(mapped) != self._n * self._kind.row_bytes:
+            raise ValueError(f"{len(mapped)} bytes for {self._n} rows of {self._kind.row_bytes} bytes")
+        rows = np.frombuffer(mapped, dtype=self._kind.dtype).reshape(self._n, *self._kind.shape)
+        self._mapped, self._rows = mapped, rows
+        _opened.append(self)
+        if len(_opened) > _MAX_OPEN:
+            first = _opened.popleft()
+            first._mapped = first._rows = None
+        return rows
 
-def map_pack(kind: RowKind, path: Path, n: int) -> Pack:
-    """The pack in a file.
 
-    Args:
-        kind: What rows.
-        path: The file.
-        n: How many rows it should hold.
-
-    Raises:
-        OSError: It cannot be opened.
-        ValueError: It holds more or less.
-    """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if len(mapped) != n * kind.row_bytes:
-        raise ValueError(f"{len(mapped)} bytes for {n} rows of {kind.row_bytes} bytes")
-    return Pack(np.frombuffer(mapped, dtype=kind.dtype).reshape(n, *kind.shape), mapped, path)
+# Packs that are mapped: each holds a file descriptor, of which a process may have as few as 256.
+_opened: deque[Pack] = deque()
 
 
 def checksum(path: Path) -> int:

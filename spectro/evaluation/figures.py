@@ -186,7 +186,7 @@ def _summary(report: Report) -> str:
     parts = []
     for key, name in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
         low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
-        parts.append(f"{name} {report[key]:.2f} [{low:.2f}, {high:.2f}]")
+        parts.append(f"{name} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
     have, of = len(report["macro_f1_classes"]), len(report["classes"])
     parts[0] += f" over {have} of {of} classes" if have < of else ""
     return "   ".join([*parts, f"n={report['n_records']}"])

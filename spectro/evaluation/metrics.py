@@ -43,7 +43,8 @@ def score(
     Returns:
         A dictionary of plain Python values that is valid JSON:
 
-        - ``macro_f1``, ``accuracy``, ``balanced_accuracy``, each with ``_ci_low`` and ``_ci_high``; None without
+        - ``macro_f1``, ``accuracy``, ``balanced_accuracy``, each with ``_ci_low`` and ``_ci_high``, which are
+          None where every resample gives the same number; None without
           records;
         - ``per_class``: for each class ``precision``, ``recall``, ``f1``, ``support``, ``recall_ci_low``,
           ``recall_ci_high``. Without support the recall and its interval are None; precision and F1 are then 0, or
@@ -127,8 +128,10 @@ def _averages_with_ci(
     np.add.at(tallies, (source, true, pred), 1)
     value = _averages(tallies.sum(axis=0, keepdims=True))[0]
     low, high = bootstrap_ci(tallies, true[first_record], _averages, seed=seed, resamples=resamples)
+    # Where all resamples agree the data have nothing to say about the spread; an interval without width would claim it.
+    has_spread = high > low
     return {
-        name + end: float(numbers[i])
+        name + end: float(numbers[i]) if end == "" or has_spread[i] else None
         for i, name in enumerate(AVERAGES)
         for end, numbers in (("", value), ("_ci_low", low), ("_ci_high", high))
     }

@@ -88,7 +88,7 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path) -> int:
                     print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
                     continue
             _send(run_dir, run)
-            print(f"{run_dir}: sent to {_redact(run['mlflow']['tracking_uri'])}")
+            print(f"{run_dir}: sent to {redact(run['mlflow']['tracking_uri'])}")
         except Exception as error:
             print(f"{run_dir}: not sent: {_reason(error)}")
             failures += 1
@@ -105,7 +105,7 @@ def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], object]
             _warned.add(run_dir.resolve())
             _log.warning(
                 "MLflow at %s did not take the run (%s). Nothing is lost; send it later: python scripts/resend.py %s",
-                _redact(run["mlflow"]["tracking_uri"]),
+                redact(run["mlflow"]["tracking_uri"]),
                 _reason(error),
                 shlex.quote(str(run_dir)),
             )
@@ -118,10 +118,11 @@ def _reason(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     lines = str(error).strip().splitlines() or [""]
-    return _redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
+    return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
 
 
-def _redact(uri: str) -> str:
+def redact(uri: str) -> str:
+    """An address without the user and password that may stand in it."""
     return re.sub(r"://[^/\s]*@", "://***@", uri)
 
 
