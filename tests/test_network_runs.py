@@ -56,12 +56,12 @@ def results_of(run_dir):
 
 @pytest.fixture
 def root(demo_root):
-    return f"data.root={demo_root}"
+    return [f"data.root={demo_root}", "data.scale=0.1"]
 
 
 @pytest.mark.parametrize("model", TINY)
 def test_a_cascade_of_networks_does_its_whole_job(model, run_here, root):
-    run_dir = run_here(*tiny(model), root, figures=True)
+    run_dir = run_here(*tiny(model), *root, figures=True)
     metrics, card, rows = read_json(run_dir / "metrics.json"), read_json(run_dir / "run.json"), history_of(run_dir)
     assert card["status"] == "FINISHED"
     assert (run_dir / "figures" / "learning_curves.png").exists()
@@ -92,7 +92,7 @@ def test_counts_of_parameters_go_to_mlflow():
 
 
 def test_the_terminal_tells_the_counts(run_here, root, capsys):
-    run_here(*tiny("deit_vpt", "cascade_stage=flat", epochs=1), root)
+    run_here(*tiny("deit_vpt", "cascade_stage=flat", epochs=1), *root)
     assert "flat: 340 of 19,900 parameters trained, epoch 1 of 1 is the best" in capsys.readouterr().out
 
 
@@ -101,8 +101,8 @@ def test_drawn_variants(run_here, root, monkeypatch):
     seen = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda job: seen.append(job.train) or real(job))
-    run_here(*tiny("resnet18", "cascade_stage=flat", "augmentation.mode=sample", epochs=1), root)
-    run_here(*tiny("resnet18", "cascade_stage=flat", epochs=1), root, name="expanded")
+    run_here(*tiny("resnet18", "cascade_stage=flat", "augmentation.mode=sample", epochs=1), *root)
+    run_here(*tiny("resnet18", "cascade_stage=flat", epochs=1), *root, name="expanded")
     drawn, expanded = seen
     assert len(expanded.labels) == 4 * len(drawn.labels)
     codes = np.concatenate([drawn.pictures.codes(np.random.default_rng(i)).numpy() for i in range(5)])
@@ -123,12 +123,12 @@ def test_weights_that_would_not_be_used_are_refused():
 
 def test_missing_weights_end_a_run_before_it_begins(run_here, root, tmp_path):
     with pytest.raises(ModelError, match=r"vpt.weights: found 'nowhere', no such file"):
-        run_here("model=deit_vpt", "vpt.weights=nowhere", root)
+        run_here("model=deit_vpt", "vpt.weights=nowhere", *root)
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_knob_for_one_stage(run_here, root):
-    run_dir = run_here(*tiny("deit_vpt", "stages.hard.vpt.variant=deep", "stages.hard.train.epochs=1"), root)
+    run_dir = run_here(*tiny("deit_vpt", "stages.hard.vpt.variant=deep", "stages.hard.train.epochs=1"), *root)
     networks = read_json(run_dir / "run.json")["networks"]
     assert networks["hard"]["parameters"]["trainable"] == 2 * 10 * 24 + 2 * 24 + 2
     assert [row["stage"] for row in history_of(run_dir)].count("hard") == 1
@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_leaves_its_curves(run_here, root, tmp_path, mo
     judge = training._judge
     monkeypatch.setattr(training, "_judge", lambda *a: {**judge(*a), "val_loss": float("nan")})
     with pytest.raises(training.TrainingError, match="in epoch 1; the last finite numbers: none"):
-        run_here(*tiny("resnet18"), root)
+        run_here(*tiny("resnet18"), *root)
     assert read_json(tmp_path / "run" / "run.json")["status"] == "FAILED"
 
 
@@ -199,7 +199,7 @@ class TestPictureFit:
 
 class TestResume:
     def test_a_killed_run_ends_as_if_it_had_not_been(self, run_here, root, tmp_path, monkeypatch):
-        whole = run_here(*tiny("deit_vpt", "vpt.prompt_dropout=0.2"), root, name="whole")
+        whole = run_here(*tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root, name="whole")
         real = training._judge
         left = [5]
 
@@ -210,7 +210,7 @@ class TestResume:
             return real(*arguments)
 
         monkeypatch.setattr(training, "_judge", killed)
-        overrides = ["tracking.uri=null", "data.cache_dir=null", *tiny("deit_vpt", "vpt.prompt_dropout=0.2"), root]
+        overrides = ["tracking.uri=null", "data.cache_dir=null", *tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root]
         run_dir = tmp_path / "stopped"
         run_dir.mkdir()
         with pytest.raises(KeyboardInterrupt):
@@ -225,10 +225,10 @@ class TestResume:
         assert not (run_dir / "checkpoints").exists()
 
     def test_other_data_are_refused(self, run_here, root, tmp_path):
-        run_dir = run_here(*tiny("resnet18", epochs=1), root)
+        run_dir = run_here(*tiny("resnet18", epochs=1), *root)
         before = read_json(run_dir / "run.json")
         before["data"]["fingerprint"] = "0" * 16
-        composed = cli.composed(["tracking.uri=null", "data.cache_dir=null", *tiny("resnet18", epochs=1), root])
+        composed = cli.composed(["tracking.uri=null", "data.cache_dir=null", *tiny("resnet18", epochs=1), *root])
         with pytest.raises(DataError, match="are not those that the run began with"):
             experiment.run(composed, run_dir, before)
 
@@ -261,7 +261,12 @@ class TestResume:
     def test_sigkill_at_random_moments(self, model, demo_root, tmp_path):
         """Killed five times or more, wherever it was, and resumed each time by the command that users type."""
         chance = random.Random(model)
-        overrides = [*tiny(model, "augmentation=mirror", epochs=40), f"data.root={demo_root}", "tracking.uri=null"]
+        overrides = [
+            *tiny(model, "augmentation=mirror", epochs=40),
+            f"data.root={demo_root}",
+            "data.scale=0.1",
+            "tracking.uri=null",
+        ]
         overrides += ["train.patience=null", "data.cache_dir=null"]
         overrides += ["vpt.prompt_dropout=0.1"] if model == "deit_vpt" else []
 
@@ -325,7 +330,7 @@ class TestPretrained:
             "cascade_stage=flat",
             "augmentation=none",
             "train.epochs=2",
-            root,
+            *root,
         )
         facts = read_json(run_dir / "run.json")["networks"]["flat"]
         assert facts["parameters"]["trainable"] == 5_380
@@ -353,6 +358,6 @@ class TestPretrained:
             "cascade_stage=flat",
             "augmentation=none",
             "train.epochs=2",
-            root,
+            *root,
         )
         assert read_json(run_dir / "run.json")["networks"]["flat"]["weights"]["source"] == str(path)
