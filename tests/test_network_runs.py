@@ -258,7 +258,7 @@ class TestResume:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("model", TINY)
-    def test_sigkill_at_random_moments(self, model, demo_root, tmp_path):
+    def test_sigkill_at_random_moments(self, model, root, tmp_path):
         """Killed five times or more, wherever it was, and resumed each time by the command that users type."""
         chance = random.Random(model)
         overrides = [
