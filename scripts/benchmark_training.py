@@ -71,6 +71,8 @@ def plain(model: str, root: Path, options: argparse.Namespace) -> dict[str, Any]
     loader = DataLoader(chosen, options.batch, shuffle=True, num_workers=2, pin_memory=device.type == "cuda")
     torch.manual_seed(0)
     network, _ = classifier(model, options)._build(len(data.classes), empty=True)
+    # Whoever writes prompts into a transformer runs its blocks whole.
+    network._reads_prefix_alone = lambda: False
     network.to(device).train()
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], 1e-4)
     loss = torch.nn.CrossEntropyLoss()

@@ -263,8 +263,7 @@ class TestResume:
         chance = random.Random(model)
         overrides = [
             *tiny(model, "augmentation=mirror", epochs=40),
-            f"data.root={demo_root}",
-            "data.scale=0.1",
+            *root,
             "tracking.uri=null",
         ]
         overrides += ["train.patience=null", "data.cache_dir=null"]
