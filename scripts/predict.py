@@ -2,6 +2,8 @@
 
 RUN is a run directory (or its model/ folder); a PICTURE may be a folder, which is searched through. Margins are cut as
 they were for training. Without --out the table goes to the terminal.
+
+Exit code: 0 all sorted, 1 some files gave no picture (they are named), 2 something to mend.
 """
 
 import argparse
@@ -21,6 +23,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out is not None and arguments.out.exists():
         parser.error(f"--out: {arguments.out} exists; name a new file")
+    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
+        parser.error(f"--out: found {arguments.out}; allowed: a file in a folder that exists")
     cli.guard(lambda: _predict(arguments.run, arguments.pictures, arguments.out), [])
 
 

@@ -18,8 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="default: all that are unsent")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
+    parser.add_argument("--uri", help="send to this store instead of the one that the runs name")
     arguments = parser.parse_args()
-    return resend(arguments.run_dirs, outputs=arguments.outputs)
+    return resend(arguments.run_dirs, outputs=arguments.outputs, uri=arguments.uri)
 
 
 if __name__ == "__main__":

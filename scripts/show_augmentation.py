@@ -27,7 +27,8 @@ def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
     from spectro.evaluation import sheet_figure
     from spectro.task import SHOW, load_data, training_rows
 
-    config = cli.composed(overrides)
+    # A drawing needs no cascade, and so no look-alikes.
+    config = cli.composed(["cascade_stage=flat", *overrides])
     dataset = load_data(config)
     train, rows, variants = training_rows(config, dataset)
     chosen = [i for label in dataset.classes for i in _first(train, label, per_class)]

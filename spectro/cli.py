@@ -1,12 +1,16 @@
 """The command line around a run: what Hydra is taught, help, and one message for what a user can mend."""
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +24,10 @@ if TYPE_CHECKING:
     from spectro.config import Config
 
 _claimed: dict[str, str] = {}
-_GRAMMAR = "KEY=VALUE, brackets closed, other characters than letters, digits and -_./:+%@ in quotes: \"KEY='VALUE'\""
+_GRAMMAR = (
+    "KEY=VALUE, brackets closed; with braces, brackets or spaces the whole word in quotes, 'KEY={a: [b, c]}'; other "
+    "characters than letters, digits and -_./:+%@ in two pairs of them, \"KEY='VALUE'\""
+)
 
 
 def free_dir(wanted: str) -> str:
@@ -60,12 +67,11 @@ def main(hydra_main: Callable[[], Any]) -> None:
     if {"--help", "-h"} & set(arguments):
         from spectro.help import help_text
 
-        print(help_text([a for a in arguments if not a.startswith("-")]))
+        # Whoever reads only the first lines closes the pipe.
+        with suppress(BrokenPipeError):
+            print(help_text([a for a in arguments if not a.startswith("-")]))
         return
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    if asks_for_it(arguments):
-        guard(lambda: resume(arguments), arguments, full_error=full_error)
-        return
     os.environ["HYDRA_FULL_ERROR"] = "1"
     teach_hydra()
 
@@ -79,7 +85,7 @@ def main(hydra_main: Callable[[], Any]) -> None:
         if _failures:
             raise _failures[0]
 
-    guard(checked, arguments, full_error=full_error)
+    guard((lambda: resume(arguments)) if asks_for_it(arguments) else checked, arguments, full_error=full_error)
 
 
 def guard(work: Callable[[], None], arguments: list[str], *, full_error: bool = False) -> None:
@@ -155,7 +161,12 @@ def _remove_if_unused(run_dir: Path) -> None:
 
 
 def _check_before_hydra_makes_folders(arguments: list[str]) -> None:
-    composed(arguments)
+    outputs = Path(composed(arguments).common.outputs)
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=outputs).close()
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
     _refuse_used(arguments, "run", "run.json")
 
 
@@ -203,6 +214,11 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
     text = str(error).strip()
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         return _not_an_option(arguments)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'the disk'}: {error.strerror}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
     if isinstance(error, OverrideParseException):
@@ -258,6 +274,7 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
         # Something else is wrong as well; this key is still worth naming.
         return f"{key}: unknown key (found {value})"
     chosen = groups() | {g: o for g, _, o in (a.partition("=") for a in arguments) if g in groups()}
+    chosen.pop("experiment")  # a recipe sets what others bring
     top = key.split(".")[0]
     bringing = (g for g, option in chosen.items() if g == top or _brings(CONF / g / f"{option}.yaml", top))
     under = next((f"{g}={chosen[g]}" for g in bringing), f"model={chosen['model']}")
@@ -272,13 +289,7 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
     hint = did_you_mean(wrong.split(".")[0], allowed, ".".join(parent))
     if parent[:1] == ["mapping"] and len(parent) > 1:
         hint = f"; +{key}=... adds one, ~{'.'.join(parent)}.KEY takes one away"
-    owners = [
-        f"{g}={p.stem}"
-        for g in chosen
-        if g != "experiment"
-        for p in sorted((CONF / g).glob("*.yaml"))
-        if _brings(p, top)
-    ]
+    owners = [f"{g}={p.stem}" for g in chosen for p in sorted((CONF / g).glob("*.yaml")) if _brings(p, top)]
     if owners and not parent:
         hint = f"; {top} belongs to {' or '.join(owners)}"
     return f"{key}: unknown key under {under} (found {value}); allowed: {', '.join(allowed) or 'none'}{hint}"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spectro import interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
 from spectro.classifiers.work import Workplace, workplace
@@ -56,14 +58,15 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
         with card.phase("evaluate"):
             tasks = task.judge(config, dataset, classifier)
             metrics = results.metrics_of(config, tasks)
-        card.content["warnings"] += _one_sided(tasks)
+        card.content["warnings"] += _never_predicted(tasks)
         with card.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")
             write_json(run_dir / "metrics.json", metrics)
             results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
         with card.phase("figures"):
-            results.draw(run_dir / "figures", metrics, tasks[""], dataset)
+            named = f"{card.content['run_name']} on {card.content['data']['name']}"
+            results.draw(run_dir / "figures", metrics, tasks[""], dataset, named)
     except BaseException as error:
         if interrupt.happened() or isinstance(error, KeyboardInterrupt):
             card.end("KILLED", "interrupted")
@@ -169,14 +172,16 @@ def _unknown_exclusions(config: Config, dataset: Dataset) -> list[str]:
     return [f"augmentation.exclude names sources that are not there: {', '.join(unknown)}"] if unknown else []
 
 
-def _one_sided(tasks: Mapping[str, Mapping[str, task.Judged]]) -> list[str]:
-    """Tasks in which every val record is called the same, whatever it is: a model that learned nothing of use."""
+def _never_predicted(tasks: Mapping[str, Mapping[str, task.Judged]]) -> list[str]:
+    """Classes that val has and that no val record is called, in the whole task and in its stages."""
     lines = []
     for name, splits in tasks.items():
         val = splits["val"]
-        if len(set(val.truth)) > 1 and len(set(val.predicted)) == 1:
-            stage = f" in stage {name}" if name else ""
-            lines.append(f"the model calls all {len(val.truth)} val records {val.predicted[0]!r}{stage}")
+        never = sorted(set(val.truth) - set(val.predicted))
+        if never:
+            stage = f"stage {name}" if name else "the model"
+            n = int(np.isin(val.truth, never).sum())
+            lines.append(f"{stage} calls no val record {' or '.join(never)}, though {n} of {len(val.truth)} are")
     return lines
 
 

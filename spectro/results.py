@@ -74,9 +74,18 @@ def write_model_card(config: Config, dataset: Dataset, classifier: PictureClassi
     )
 
 
-def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset) -> None:
-    """Confusion matrices and recall of the whole task and its stages, a gallery of the wrong ones, learning curves."""
+def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset, named: str) -> None:
+    """Confusion matrices and recall of the whole task and its stages, a gallery of the wrong ones, learning curves.
+
+    Args:
+        folder: Where they go.
+        metrics: The content of ``metrics.json``.
+        splits: The whole task's judgements.
+        dataset: For the pictures.
+        named: What stands over each figure: the run and its data.
+    """
     from spectro.evaluation import confusion_figure, curves_figure, recall_figure, wrong_figure
+    from spectro.evaluation.gallery import MAX_PICTURES
 
     history = folder.parent / "history.csv"
     if history.exists():
@@ -87,17 +96,23 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
     for number, (name, reports) in enumerate(tasks.items()):
         # A group's label may hold anything; file names have the stage and a number.
         stem = name.split("/")[0] + (f"_{number - 1}" if "/" in name else "")
-        title = f"Stage {name}" if name else "Whole task"
+        title = f"{named}: stage {name}" if name else f"{named}: whole task"
         for split, report in reports.items():
             confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
-        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}: recall by class")
+        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
         order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")]
-        shown = [judged.records[i] for i in order[:24]]
+        shown = [judged.records[i] for i in order[:MAX_PICTURES]]
         pictures = list(dataset.pictures(shown).pixels(SHOW)) if shown else []
         captions = [
             (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
-            for i in order[:24]
+            for i in order[:MAX_PICTURES]
         ]
-        wrong_figure(pictures, captions, folder / f"wrong_{split}.png", f"Wrong on {split}", len(wrong))
+        wrong_figure(
+            pictures,
+            captions,
+            folder / f"wrong_{split}.png",
+            f"{named}: wrong on {split}, the surest first",
+            len(wrong),
+        )

@@ -32,6 +32,7 @@ def set_up() -> None:
         log.addHandler(_ConsoleHandler(console))
 
 
+JUDGED = ("val", "test")
 # With fewer records in a class a bootstrap cannot know how much its score varies.
 _FEW = 5
 
@@ -56,27 +57,31 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
     console = Console(highlight=False)
     title = f"{card['run_name']}, mapping {card['experiment']}"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("class", overflow="fold", min_width=14)
-    for split in ("val", "test"):
-        table.add_column(f"{split}\nrecall", justify="right")
-        table.add_column("\nF1", justify="right")
-        table.add_column("\n95 %", justify="center", no_wrap=True)
-        table.add_column("\nn", justify="right")
+    averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for one, first, names in (
+        (table, "class", ("recall", "95 %", "F1", "n")),
+        (averages, "", ("macro-F1", "95 %", "n")),
+    ):
+        one.add_column(first, overflow="fold", min_width=14)
+        for split in JUDGED:
+            for number, name in enumerate(names):
+                above = split if number == 0 else ""
+                one.add_column(f"{above}\n{name}", justify="center" if name == "95 %" else "right", no_wrap=True)
     for label in metrics["test"]["classes"]:
-        scores = [metrics[split]["per_class"][label] for split in ("val", "test")]
-        cells = [(_number(s["recall"]), _number(s["f1"]), _interval(s, "recall"), str(s["support"])) for s in scores]
+        scores = [metrics[split]["per_class"][label] for split in JUDGED]
+        cells = [(_number(s["recall"]), _interval(s, "recall"), _number(s["f1"]), str(s["support"])) for s in scores]
         table.add_row(escape(label), *cells[0], *cells[1])
-    table.add_section()
-    for name, reports in {"macro-F1": metrics, **metrics["stages"]}.items():
-        scores = [reports[split] for split in ("val", "test")]
-        cells = [("", _number(s["macro_f1"]), _interval(s, "macro_f1"), str(s["n_records"])) for s in scores]
-        table.add_row(escape(name if name == "macro-F1" else f" {name} stage"), *cells[0], *cells[1])
+    for name, reports in {"whole task": metrics, **{f"stage {k}": v for k, v in metrics["stages"].items()}}.items():
+        scores = [reports[split] for split in JUDGED]
+        means = [(_number(s["macro_f1"]), _interval(s, "macro_f1"), str(s["n_records"])) for s in scores]
+        averages.add_row(escape(name), *means[0], *means[1])
     console.print(table)
-    for split in ("val", "test"):
+    console.print(averages)
+    for split in JUDGED:
         absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
         if absent:
             console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
-    console.print("[dim]95 %: interval of recall (Wilson); below the line of macro-F1 (bootstrap)[/dim]")
+    console.print("[dim]95 %: intervals, of recall by Wilson, of macro-F1 by bootstrap over sources[/dim]")
     few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
     if few:
         told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"

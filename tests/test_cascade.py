@@ -92,6 +92,21 @@ def test_unknown_gate():
         fitted("open")
 
 
+@pytest.mark.parametrize(
+    ("look_alikes", "told"),
+    [
+        ({}, "found none"),
+        ({"left": "ab"}, "found 'ab'; allowed: a list of classes"),
+        ({"left": ["a"]}, "two or more"),
+        ({"left": ["a", "b"], "right": ["b", "d"]}, "'b' is already in 'left'"),
+    ],
+)
+def test_groups_that_make_no_sense(look_alikes, told):
+    """In Python nobody has checked the mapping before."""
+    with pytest.raises(ValueError, match=told):
+        fitted(look_alikes=look_alikes)
+
+
 def test_a_group_named_as_a_class_outside_it():
     """The easy stage could not tell them apart, and every record of the class would be called a member."""
     with pytest.raises(ValueError, match="found group 'c', which is also a class outside"):
@@ -101,7 +116,8 @@ def test_a_group_named_as_a_class_outside_it():
 def test_a_group_that_train_does_not_have_is_no_stage():
     cascade = CascadeClassifier(Memory(), Memory(), {"left": ("a", "b"), "none": ("x", "y")})
     X = np.zeros((4, 8, 8), np.uint8)
-    cascade.fit(X, np.array(list("aabc"), dtype=object))
+    with pytest.warns(UserWarning, match="look_alikes: no training records of x, y"):
+        cascade.fit(X, np.array(list("aabc"), dtype=object))
     assert list(cascade.hard_) == ["left"]
 
 

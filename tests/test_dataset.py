@@ -400,5 +400,7 @@ def test_names_numbered_anew_in_each_class_get_a_hint(tmp_path):
         for n in range(4):
             save_picture(tmp_path / label / f"{n:03}.png", seed=10 * number + n)
     hints = load_folder(tmp_path, Mapping(), store=PictureStore()).warnings
-    assert any("4 of 4 sources" in hint and "data.source_key=class_name" in hint for hint in hints)
-    assert load_folder(tmp_path, Mapping(), store=PictureStore(), source_key="class_name").warnings == []
+    assert "were split here: train 4, val 2, test 2 records" in hints[0]
+    assert "4 of 4 sources" in hints[1]
+    assert "data.source_key=class_name" in hints[1]
+    assert load_folder(tmp_path, Mapping(), store=PictureStore(), source_key="class_name").warnings == [hints[0]]

@@ -370,7 +370,7 @@ def test_resend_delivers_once_the_store_is_back(
     assert artifacts(run_dir) == files_below(run_dir)
     capsys.readouterr()
     assert call() == 0
-    assert capsys.readouterr().out == ""
+    assert "nothing to send: MLflow has all 1 runs" in capsys.readouterr().out
 
 
 def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
@@ -420,3 +420,11 @@ def test_labels_that_nearly_meet() -> None:
     assert names["plain name"] == "plain name"
     assert names[safe_name("a[b")] == safe_name("a[b")
     assert len(tracking.flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
+
+
+def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path) -> None:
+    """A run that was meant for a server under its old address could never be sent."""
+    run_dir = make_run(tmp_path, uri="http://127.0.0.1:9")
+    finish(run_dir)
+    assert tracking.resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
+    assert stored(run_dir).info.status == "FINISHED"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
@@ -84,14 +85,20 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Pictures | np.ndarray) -> np.ndarray:
-        """Probabilities ``(n, k)``: rows sum to 1, columns in the order of ``classes_``."""
+        """Probabilities ``(n, k)``: rows sum to 1, columns in the order of ``classes_``.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+        """
+        check_is_fitted(self, "classes_")
         if len(X) == 0 or self._is_constant:
             return np.ones((len(X), len(self.classes_))) / len(self.classes_)
         return self._predict_proba(X)
 
     def predict(self, X: Pictures | np.ndarray) -> np.ndarray:
         """The label of the largest probability, ``(n,)``."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def save(self, folder: Path) -> None:
         """Writes the fitted model into ``folder``: JSON, and what the family adds. No file holds code."""

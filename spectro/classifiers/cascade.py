@@ -1,6 +1,8 @@
 """Two stages: the easy one sees look-alike classes as one, a hard one for each group tells them apart."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,6 +12,7 @@ from sklearn.base import clone
 from spectro.classifiers.base import PictureClassifier, load
 from spectro.classifiers.work import part
 from spectro.data.decode import PictureSpec
+from spectro.data.mapping import Mapping
 from spectro.data.pictures import Pictures
 
 GATES = ("soft", "hard")
@@ -37,7 +40,7 @@ class CascadeClassifier(PictureClassifier):
         self,
         easy: PictureClassifier,
         hard: PictureClassifier,
-        look_alikes: Mapping[str, Sequence[str]],
+        look_alikes: MappingType[str, Sequence[str]],
         gate: str = "soft",
     ):
         self.easy = easy
@@ -62,9 +65,7 @@ class CascadeClassifier(PictureClassifier):
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         if self.gate not in GATES:
             raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
-        for group, labels in self.look_alikes.items():
-            if group in self.classes_ and group not in labels:
-                raise ValueError(f"look_alikes: found group {group!r}, which is also a class outside the group")
+        self._check_look_alikes()
         present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
         with part("easy", "easy"):
             self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
@@ -77,12 +78,28 @@ class CascadeClassifier(PictureClassifier):
     def _predict_proba(self, X: Any) -> np.ndarray:
         return self.compose(*self.stage_probabilities(X))
 
+    def _check_look_alikes(self) -> None:
+        if not self.look_alikes:
+            raise ValueError("look_alikes: found none; allowed: one group or more, {merged: [class, class]}")
+        for group, labels in self.look_alikes.items():
+            if isinstance(labels, str):
+                raise ValueError(f"look_alikes.{group}: found {labels!r}; allowed: a list of classes")
+        for key, text in Mapping(look_alikes=self.look_alikes).contradictions():
+            raise ValueError(f"{key}: {text}")
+        for group, labels in self.look_alikes.items():
+            if group in self.classes_ and group not in labels:
+                raise ValueError(f"look_alikes: found group {group!r}, which is also a class outside the group")
+            unknown = sorted(set(labels) - set(self.classes_))
+            if unknown:
+                # No error: a fold of a rare class may be without it.
+                warnings.warn(f"look_alikes: no training records of {', '.join(unknown)}", stacklevel=4)
+
     def stage_probabilities(self, X: Pictures | np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What each stage says of every record: the two arguments of `compose`."""
         hard = {group: classifier.predict_proba(X) for group, classifier in self.hard_.items()}
         return self.easy_.predict_proba(X), hard
 
-    def compose(self, easy: np.ndarray, hard: Mapping[str, np.ndarray]) -> np.ndarray:
+    def compose(self, easy: np.ndarray, hard: MappingType[str, np.ndarray]) -> np.ndarray:
         """Probabilities of the stages -> probabilities of the classes.
 
         Args:
@@ -131,7 +148,7 @@ class CascadeClassifier(PictureClassifier):
         self.hard_ = {group: load(folder / f"hard_{number}") for number, group in enumerate(fitted["groups"])}
 
 
-def merge(y: np.ndarray, look_alikes: Mapping[str, Sequence[str]]) -> np.ndarray:
+def merge(y: np.ndarray, look_alikes: MappingType[str, Sequence[str]]) -> np.ndarray:
     """Labels with look-alikes merged, ``(n,)``."""
     group_of = {label: group for group, labels in look_alikes.items() for label in labels}
     return np.array([group_of.get(label, label) for label in y], dtype=object)

@@ -168,7 +168,10 @@ def load_folder(
         ignored=found.ignored,
         copies=copies,
         left_out=left_out,
-        warnings=[*_oddities(records, found.ignored, copies, left_out), *_shared_names(records, found.is_split)],
+        warnings=[
+            *_oddities(records, found.ignored, copies, left_out),
+            *([] if found.is_split else _split_here(records)),
+        ],
         fingerprint=fingerprint(records),
     )
 
@@ -258,17 +261,24 @@ def _oddities(records: Sequence[Record], ignored: int, copies: int, left_out: Ma
     return lines
 
 
-def _shared_names(records: Sequence[Record], is_split: bool) -> list[str]:
-    """A hint where files of one name in several classes may be no more than files numbered anew in each folder."""
+def _split_here(records: Sequence[Record]) -> list[str]:
+    """How a set that came without splits was split, and a hint where its names may mislead.
+
+    Files of one name in several classes may be no more than files that are numbered anew in each folder.
+    """
     labels_of_source: dict[str, set[str]] = {}
     for record in records:
         labels_of_source.setdefault(record.source, set()).add(record.label)
     shared = [source for source, labels in labels_of_source.items() if len(labels) > 1]
-    if is_split or 2 * len(shared) < len(labels_of_source):
-        return []
+    counts = Counter(record.split for record in records)
+    told = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+    lines = [f"the data came without train, val and test and were split here: {told} records"]
+    if 2 * len(shared) < len(labels_of_source):
+        return lines
     return [
+        *lines,
         f"{len(shared)} of {len(labels_of_source)} sources have pictures in several classes, e.g. {shared[0]}, and "
-        "were kept together; if they are different recordings of one name, set data.source_key=class_name"
+        "were kept together; if they are different recordings of one name, set data.source_key=class_name",
     ]
 
 

@@ -176,7 +176,8 @@ def make_demo(
         if absent:
             raise ValueError(
                 f"{root} is not the demo data asked for: {len(absent)} of {len(records)} pictures are not there, e.g. "
-                f"{absent[0].name}; delete the folder or name another"
+                f"{absent[0].name}; name another folder, or "
+                "read pictures of your own with data=folder"
             )
         return root
     root.parent.mkdir(parents=True, exist_ok=True)

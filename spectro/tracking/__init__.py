@@ -61,12 +61,13 @@ def send(run_dir: Path) -> bool:
     return _attempt(run_dir, run, lambda: _send(run_dir, run))
 
 
-def resend(run_dirs: Sequence[Path], *, outputs: Path) -> int:
+def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -> int:
     """Sends run directories whose copy in MLflow is missing or incomplete, and prints a line for each.
 
     Args:
         run_dirs: The directories to send; empty for all unsent ones under `outputs`, but for those that may be alive.
         outputs: The folder that holds `runs/` and `sweeps/`.
+        uri: Another store than the one that the runs were meant for, as when a server has moved.
 
     Returns:
         The exit code: 0 all sent, 1 some not, 2 a path is not a run directory (then nothing is sent).
@@ -77,7 +78,9 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path) -> int:
     if strangers:
         return 2
     found = sorted(path.parent for pattern in ("runs/*", "sweeps/*/*") for path in outputs.glob(f"{pattern}/run.json"))
-    failures = 0
+    if not found and not run_dirs:
+        print(f"no runs below {outputs}")
+    failures = sent = 0
     for run_dir in run_dirs or found:
         try:
             run = _read_run(run_dir)
@@ -87,11 +90,17 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path) -> int:
                 if run["status"] == "RUNNING" and is_alive(run) is not False:
                     print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
                     continue
+            if uri is not None:
+                _note(run_dir, tracking_uri=uri, artifact_location=None, run_id=None, sent=False)
+                run = _read_run(run_dir)
             _send(run_dir, run)
+            sent += 1
             print(f"{run_dir}: sent to {redact(run['mlflow']['tracking_uri'])}")
         except Exception as error:
             print(f"{run_dir}: not sent: {_reason(error)}")
             failures += 1
+    if found and not (run_dirs or sent or failures):
+        print(f"nothing to send: MLflow has all {len(found)} runs below {outputs}, or they were not meant for it")
     return 1 if failures else 0
 
 
