@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from spectro import data
 from spectro.classifiers import family
