@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spectro import interrupt
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
+from spectro.resume import asks_for_it, resume
 
 if TYPE_CHECKING:
     from spectro.config import Config
@@ -84,7 +85,7 @@ def main(hydra_main: Callable[[], Any]) -> None:
         if _failures:
             raise _failures[0]
 
-    guard(checked, arguments, full_error=full_error)
+    guard((lambda: resume(arguments)) if asks_for_it(arguments) else checked, arguments, full_error=full_error)
 
 
 def guard(work: Callable[[], None], arguments: list[str], *, full_error: bool = False) -> None:
@@ -273,6 +274,7 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
         # Something else is wrong as well; this key is still worth naming.
         return f"{key}: unknown key (found {value})"
     chosen = groups() | {g: o for g, _, o in (a.partition("=") for a in arguments) if g in groups()}
+    chosen.pop("experiment")  # a recipe sets what others bring
     top = key.split(".")[0]
     bringing = (g for g, option in chosen.items() if g == top or _brings(CONF / g / f"{option}.yaml", top))
     under = next((f"{g}={chosen[g]}" for g in bringing), f"model={chosen['model']}")

@@ -1,11 +1,13 @@
 """What a valid configuration is: every key, its type and its range, checked before any work starts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field
+from yaml import YAMLError
 
 from spectro import data
 from spectro.classifiers import family
@@ -84,6 +86,7 @@ class AugmentationKnobs(Section):
     """Variants of training records."""
 
     name: Literal["none", "mirror", "mirror_halves"]
+    mode: Literal["expand", "sample"] = "expand"
     exclude: dict[str, list[Variant]] | None = None
 
 
@@ -190,9 +193,32 @@ def check(cfg: DictConfig) -> Config:
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
     knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
     wrong = _contradictions(common, stages)
+    if common.augmentation.mode == "sample":
+        # A family that sees every record once would see one variant of it, for good.
+        once = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
+        if once:
+            wrong.append(
+                f"augmentation.mode: found 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no "
+                "epochs in which to draw)"
+            )
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Config(common, knobs, {str(key): value for key, value in raw.items()})
+
+
+def saved(run_dir: Path) -> Config:
+    """The configuration of a run, as Hydra wrote it into the run's directory.
+
+    Raises:
+        ConfigError: It is not there, or not valid.
+    """
+    path = run_dir / ".hydra" / "config.yaml"
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"resume: found {str(run_dir)!r} ({error}); allowed: a run directory") from error
+    assert isinstance(loaded, DictConfig)
+    return check(loaded)
 
 
 def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:

@@ -1,5 +1,6 @@
 """One run, top to bottom: data, fit, evaluation, files, MLflow."""
 
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from spectro import interrupt, results, task, tracking
+from spectro.classifiers import PictureClassifier
+from spectro.classifiers.work import Workplace, workplace
 from spectro.config import Config, DemoKnobs
 from spectro.data import Dataset
 from spectro.errors import DataError
@@ -15,12 +18,13 @@ from spectro.run_dir import Card, git_commit, write_json
 from spectro.terminal import show_result
 
 
-def run(config: Config, run_dir: Path) -> float | None:
+def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) -> float | None:
     """Fits and judges one configuration, and writes its run directory.
 
     Args:
         config: A valid configuration.
         run_dir: The run's own folder.
+        before: Where the run goes on after it was killed: what its ``run.json`` said.
 
     Returns:
         The objective, a val metric; None if none is asked for.
@@ -28,11 +32,13 @@ def run(config: Config, run_dir: Path) -> float | None:
     Raises:
         SpectroError: The data do not fit the configuration; nothing was started.
     """
-    card = Card(run_dir, _identity(config))
+    card = Card(run_dir, _identity(config), before)
     with card.phase("data"):
+        config.estimator().prepare()
         dataset = task.load_data(config)
         train, rows, variants = task.training_rows(config, dataset)
         _check_objective(config, dataset)
+        _check_same_data(dataset, before)
     card.content["data"] |= _data_entry(dataset)
     card.content["tags"]["data_fingerprint"] = dataset.fingerprint
     card.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
@@ -44,7 +50,10 @@ def run(config: Config, run_dir: Path) -> float | None:
         card.reload_mlflow()
         with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            classifier = task.fit(config, dataset, train, rows, variants)
+            place = Workplace(run_dir / "checkpoints", config.stage, results.History(run_dir / "history.csv"))
+            with workplace(place):
+                classifier = task.fit(config, dataset, train, rows, variants)
+        _add_facts(card, task.stages_of(config, classifier))
         card.content["warnings"] += _texts(caught)
         with card.phase("evaluate"):
             tasks = task.judge(config, dataset, classifier)
@@ -66,6 +75,8 @@ def run(config: Config, run_dir: Path) -> float | None:
         tracking.send(run_dir)
         raise
     card.end("FINISHED")
+    # They are large, and there is nothing left to go on with.
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     with card.phase("mlflow_send"):
         tracking.send(run_dir)
     card.reload_mlflow()
@@ -87,6 +98,20 @@ def _check_objective(config: Config, dataset: Dataset) -> None:
         records = [record for record in records if record.label in members]
     if not records:
         raise DataError(f"objective: found {objective!r}, but val has no records for it; allowed: null")
+
+
+def _check_same_data(dataset: Dataset, before: Mapping[str, Any] | None) -> None:
+    found = (before or {}).get("data", {}).get("fingerprint", dataset.fingerprint)
+    if found != dataset.fingerprint:
+        raise DataError(f"resume: the data in {dataset.root} are not those that the run began with; start a new run")
+
+
+def _add_facts(card: Card, stages: Mapping[str, PictureClassifier]) -> None:
+    """What is known of the fitted stages: parameters, weights, epochs."""
+    card.content["networks"] = {stage: facts for stage, own in stages.items() if (facts := own.facts)}
+    weights = {facts["weights"]["sha256"] or "random" for facts in card.content["networks"].values()}
+    if weights:
+        card.content["tags"]["weights"] = " ".join(sorted(weights))
 
 
 def _identity(config: Config) -> dict[str, Any]:

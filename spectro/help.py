@@ -10,6 +10,7 @@ _HEAD = """\
 Which of several model families best sorts labelled pictures of seismic records, and how sure can you be?
 
   python train.py                                     HOG-SVM cascade on the built-in demo data
+  python train.py model=deit_vpt vpt.variant=deep     visual prompt tuning of a vision transformer
   python train.py data=folder data.root=DIR mapping=identity cascade_stage=flat
   python train.py --multirun data.seed=0,1,2          several runs
 
@@ -17,6 +18,7 @@ A group picks one of the options; a knob sets one value: GROUP=OPTION KNOB=VALUE
 """
 _FOOT = """\
 stages.easy.KNOB and stages.hard.KNOB set a model's knob for one stage of the cascade.
+resume=DIR goes on with a run that was killed.
 --cfg job shows the composed configuration, --hydra-help what Hydra itself offers.
 """
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#]+):(?: (?P<value>.*?))?(?:\s+# (?P<comment>.*))?$")
@@ -73,7 +75,7 @@ def help_text(arguments: Sequence[str] = ()) -> str:
     for group, option in chosen.items():
         lines.append(f"  {group}")
         for name, text in options(group).items():
-            lines.append(f"    {'*' if name == option else ' '} {name:16} {text}")
+            lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
     lines += ["", "Knobs (of the options marked *)"]
     files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]

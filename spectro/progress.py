@@ -25,7 +25,7 @@ def status(description: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar for a job of ``total`` steps.
 
     Args:
@@ -33,14 +33,15 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         total: How many steps there are.
 
     Yields:
-        A function that is told how many more steps are done.
+        A function that is told how many more steps are done, and as second argument, if it has changed, what is being
+        done.
     """
     if _console is None or total == 0:
-        yield lambda steps: None
+        yield lambda steps, now=None: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console, transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+        yield lambda steps, now=None: bar.update(task, advance=steps, description=now)

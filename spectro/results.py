@@ -1,6 +1,7 @@
 """What was judged, as metrics, tables and figures in the run directory."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,22 @@ from spectro.config import Config
 from spectro.data import Dataset
 from spectro.run_dir import write_csv, write_json
 from spectro.task import JUDGED, SHOW, Judged
+
+
+class History:
+    """``history.csv``: called after every epoch of a stage, it writes all that is known by then."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._stages: dict[str, Sequence[Mapping[str, Any]]] = {}
+
+    def __call__(self, stage: str, history: Sequence[Mapping[str, Any]]) -> None:
+        """Takes the rows of a stage, one for each epoch so far."""
+        self._stages[stage] = history
+        rows = [{"epoch": row["epoch"], "stage": name, **row} for name, own in self._stages.items() for row in own]
+        if rows:
+            table = [["" if value is None else value for value in row.values()] for row in rows]
+            write_csv(self._path, list(rows[0]), table)
 
 
 def metrics_of(config: Config, tasks: Mapping[str, Mapping[str, Judged]]) -> dict[str, Any]:
@@ -58,7 +75,7 @@ def write_model_card(config: Config, dataset: Dataset, classifier: PictureClassi
 
 
 def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset, named: str) -> None:
-    """Confusion matrices and recall of the whole task and its stages, and a gallery of the wrong ones.
+    """Confusion matrices and recall of the whole task and its stages, a gallery of the wrong ones, learning curves.
 
     Args:
         folder: Where they go.
@@ -67,8 +84,13 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
         dataset: For the pictures.
         named: What stands over each figure: the run and its data.
     """
-    from spectro.evaluation import confusion_figure, recall_figure, wrong_figure
+    from spectro.evaluation import confusion_figure, curves_figure, recall_figure, wrong_figure
     from spectro.evaluation.gallery import MAX_PICTURES
+
+    history = folder.parent / "history.csv"
+    if history.exists():
+        with history.open(newline="", encoding="utf-8") as file:
+            curves_figure(list(csv.DictReader(file)), folder / "learning_curves.png", "Learning curves")
 
     tasks = {"": {split: metrics[split] for split in JUDGED}, **metrics["stages"]}
     for number, (name, reports) in enumerate(tasks.items()):

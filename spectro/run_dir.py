@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,8 @@ class Card:
         content: What it holds; call `write` after changing it.
     """
 
-    def __init__(self, run_dir: Path, content: dict[str, Any]):
+    def __init__(self, run_dir: Path, content: dict[str, Any], before: Mapping[str, Any] | None = None):
+        """``before`` is the card of the same run when it was killed."""
         self.path = run_dir / "run.json"
         self.content = {
             "status": "RUNNING",
@@ -45,6 +46,10 @@ class Card:
             "peak_memory_mb": None,
             "warnings": [],
         }
+        if before is not None:
+            # MLflow knows the run by its start, and by its id.
+            self.content |= {key: before[key] for key in ("started_at", "mlflow", "wall_s")}
+            self.content["resumed_at"] = [*before.get("resumed_at", []), time.time()]
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -54,7 +59,8 @@ class Card:
             with status(name.replace("_", " ")):
                 yield
         finally:
-            self.content["wall_s"][name] = round(time.perf_counter() - start, 3)
+            so_far = self.content["wall_s"].get(name, 0.0)
+            self.content["wall_s"][name] = round(so_far + time.perf_counter() - start, 3)
 
     def end(self, status: str, reason: str | None = None) -> None:
         """Closes the run and writes the file."""

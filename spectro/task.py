@@ -125,10 +125,29 @@ def training_rows(config: Config, dataset: Dataset) -> tuple[list[Record], np.nd
 def fit(
     config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
 ) -> PictureClassifier:
-    """The configured classifier, fitted to the augmented training records; val as it is."""
+    """The configured classifier, fitted to the augmented training records; val as it is.
+
+    With ``augmentation.mode=sample`` each record is there once, and its rows are what is drawn from.
+    """
     val = in_task(config, dataset.of("val"))
-    X = dataset.pictures([train[i] for i in rows], list(variants))
+    if config.common.augmentation.mode == "sample":
+        of_record: dict[int, list[str]] = {}
+        for row, variant in zip(rows, variants, strict=True):
+            of_record.setdefault(int(row), []).append(variant)
+        rows = np.array(list(of_record))
+        X = dataset.pictures([train[i] for i in rows], choices=list(of_record.values()))
+    else:
+        X = dataset.pictures([train[i] for i in rows], list(variants))
     return config.estimator().fit(X, task_labels(config, train)[rows], dataset.pictures(val), task_labels(config, val))
+
+
+def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, PictureClassifier]:
+    """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
+    if not isinstance(classifier, CascadeClassifier):
+        return {config.stage: classifier}
+    alone = len(classifier.hard_) == 1
+    hard = {"hard" if alone else f"hard/{group}": own for group, own in classifier.hard_.items()}
+    return {"easy": classifier.easy_, **hard}
 
 
 def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> dict[str, dict[str, Judged]]:

@@ -86,6 +86,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
     if few:
         told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+    for stage, network in (card.get("networks") or {}).items():
+        console.print(escape(_about(stage, network)), soft_wrap=True)
     for warning in card["warnings"]:
         console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
     console.print(f"run:    {escape(shlex.quote(_short(run_dir)))}", soft_wrap=True)
@@ -99,6 +101,15 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         # A password in a server's address is not for the screen.
         command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
+
+
+def _about(stage: str, network: Mapping[str, Any]) -> str:
+    counts, weights = network["parameters"], network["weights"]
+    came_from = weights["source"] if weights["sha256"] is None else f"{weights['source']} ({weights['sha256'][:12]})"
+    return (
+        f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters trained, epoch {network['best_epoch']} of "
+        f"{network['epochs']} is the best; {network['precision']} on {network['device']}, weights {came_from}"
+    )
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from spectro.classifiers import CascadeClassifier, HogSvmClassifier, families, family, load
+from spectro.classifiers import (
+    CascadeClassifier,
+    CnnClassifier,
+    HogSvmClassifier,
+    Training,
+    VptClassifier,
+    families,
+    family,
+    load,
+)
 from spectro.errors import ModelError
 
 LABELS = ("brak_Empty zone", "шум", "a[1].b")
@@ -17,6 +26,22 @@ LABELS = ("brak_Empty zone", "шум", "a[1].b")
 
 def svm(**options):
     return HogSvmClassifier(size_px=32, **options)
+
+
+def vpt(epochs=25, precision="fp32", **options):
+    """Prompts on a random transformer of width 24 with two blocks."""
+    tiny = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2} | options.pop("backbone_options", {})
+    settings = Training(lr=0.05, epochs=epochs, precision=precision, patience=None)
+    given = {"backbone": "deit_tiny_patch16_224", "training": settings, "pretrained": False, "size_px": 32} | options
+    return VptClassifier(backbone_options=tiny, **given)
+
+
+def cnn(epochs=12, precision="fp32", **options):
+    """A random ResNet of four blocks with 8 to 16 channels."""
+    tiny = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+    settings = Training(lr=0.005, epochs=epochs, precision=precision, patience=None)
+    given = {"backbone": "resnet18", "training": settings, "pretrained": False, "size_px": 32} | options
+    return CnnClassifier(backbone_options=tiny, **given)
 
 
 def stripes(label: str, rng: np.random.Generator) -> np.ndarray:
@@ -37,6 +62,12 @@ MAKERS = {
     "hog_svm": svm,
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax"),
     "hog_svm components": lambda: svm(pca_components=3, scaler="robust"),
+    "vpt shallow": vpt,
+    "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),
+    "vpt bf16": lambda: vpt(precision="bf16"),
+    "cnn": cnn,
+    "cnn bf16": lambda: cnn(precision="bf16"),
+    "cascade of networks": lambda: CascadeClassifier(cnn(), vpt(), {"merged": LABELS[:2]}),
     "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),
     "cascade hard": lambda: CascadeClassifier(svm(), svm(C=5.0), {"merged": LABELS[:2]}, gate="hard"),
 }
@@ -146,9 +177,9 @@ def test_the_same_fit_gives_the_same_files(make, tmp_path):
 
 
 def test_every_family_is_found_and_has_knobs():
-    assert families() == ["cascade", "hog_svm"]
+    assert families() == ["cascade", "cnn", "hog_svm", "vpt"]
     assert family("hog_svm").CLASSIFIER is HogSvmClassifier
-    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, hog_svm"):
+    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, cnn, hog_svm, vpt"):
         family("os")
 
 

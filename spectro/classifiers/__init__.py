@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spectro.classifiers.base import PictureClassifier, families, family, load
     from spectro.classifiers.cascade import CascadeClassifier
+    from spectro.classifiers.cnn import CnnClassifier
     from spectro.classifiers.hog_svm import HogSvmClassifier
+    from spectro.classifiers.settings import Loss, Training
+    from spectro.classifiers.vpt import VptClassifier
 
 _HOME = {
     "PictureClassifier": "base",
@@ -14,9 +17,24 @@ _HOME = {
     "family": "base",
     "load": "base",
     "CascadeClassifier": "cascade",
+    "CnnClassifier": "cnn",
     "HogSvmClassifier": "hog_svm",
+    "Loss": "settings",
+    "Training": "settings",
+    "VptClassifier": "vpt",
 }
-__all__ = ["CascadeClassifier", "HogSvmClassifier", "PictureClassifier", "families", "family", "load"]
+__all__ = [
+    "CascadeClassifier",
+    "CnnClassifier",
+    "HogSvmClassifier",
+    "Loss",
+    "PictureClassifier",
+    "Training",
+    "VptClassifier",
+    "families",
+    "family",
+    "load",
+]
 
 
 def __getattr__(name: str) -> object:

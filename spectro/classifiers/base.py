@@ -39,6 +39,19 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         """The geometries in which pictures will be asked for."""
         raise TypeError(f"{type(self).__name__} does not say which pictures it wants")
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run should record of the fitted classifier besides its metrics; JSON values."""
+        return {}
+
+    def prepare(self) -> None:
+        """Raises what can be known to be wrong before any data are read, e.g. that pretrained weights are not there.
+
+        Raises:
+            SpectroError: Names it, and what is allowed.
+        """
+        return None
+
     def fit(
         self,
         X: Pictures | np.ndarray,

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from spectro.classifiers.base import PictureClassifier, load
+from spectro.classifiers.work import part
 from spectro.data.decode import PictureSpec
 from spectro.data.mapping import Mapping
 from spectro.data.pictures import Pictures
@@ -52,6 +53,11 @@ class CascadeClassifier(PictureClassifier):
         """What both stages want."""
         return list(dict.fromkeys(self.easy.specs + self.hard.specs))
 
+    def prepare(self) -> None:
+        """What both stages need must be there."""
+        self.easy.prepare()
+        self.hard.prepare()
+
     def merged(self, y: np.ndarray) -> np.ndarray:
         """Labels as the easy stage sees them."""
         return merge(y, self.look_alikes)
@@ -61,11 +67,13 @@ class CascadeClassifier(PictureClassifier):
             raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
         self._check_look_alikes()
         present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
-        self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
+        with part("easy", "easy"):
+            self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
         self.hard_ = {}
-        for group, labels in present.items():
+        for number, (group, labels) in enumerate(present.items()):
             own, own_val = np.isin(y, list(labels)), np.isin(y_val, list(labels))
-            self.hard_[group] = clone(self.hard).fit(X[own], y[own], X_val[own_val], y_val[own_val])
+            with part("hard" if len(present) == 1 else f"hard/{group}", f"hard_{number}"):
+                self.hard_[group] = clone(self.hard).fit(X[own], y[own], X_val[own_val], y_val[own_val])
 
     def _predict_proba(self, X: Any) -> np.ndarray:
         return self.compose(*self.stage_probabilities(X))

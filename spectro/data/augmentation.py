@@ -43,6 +43,19 @@ def vary(pictures: np.ndarray, variant: str) -> np.ndarray:
     return doubled
 
 
+def source_columns(width: int) -> np.ndarray:
+    """For each variant, in the order of ``VARIANTS["mirror_halves"]``, the column that each of its columns comes from.
+
+    Args:
+        width: Width of the pictures, in pixels.
+
+    Returns:
+        Integers ``(variants, width)``: ``picture[:, columns[v]]`` is variant ``v`` of ``picture``.
+    """
+    numbers = np.arange(width)[None, None, :]
+    return np.concatenate([vary(numbers, variant)[0] for variant in VARIANTS["mirror_halves"]])
+
+
 def expand(
     sources: Sequence[str], variants: Sequence[str], exclude: Mapping[str, Collection[str]] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

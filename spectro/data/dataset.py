@@ -69,9 +69,14 @@ class Dataset:
         """A record's path below the root, with forward slashes."""
         return record.path.relative_to(self.root).as_posix()
 
-    def pictures(self, records: Sequence[Record], variants: Sequence[str] | None = None) -> Pictures:
-        """The pictures of some records, as the ``X`` of an estimator."""
-        return Pictures(self.store, [record.digest for record in records], variants)
+    def pictures(
+        self,
+        records: Sequence[Record],
+        variants: Sequence[str] | None = None,
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> Pictures:
+        """The pictures of some records, as the ``X`` of an estimator; of each a variant, or several to choose from."""
+        return Pictures(self.store, [record.digest for record in records], variants, choices)
 
 
 def labels_of(records: Sequence[Record]) -> np.ndarray:

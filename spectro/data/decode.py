@@ -32,12 +32,16 @@ class PictureSpec:
     """The geometry in which a family wants its pictures.
 
     Attributes:
-        size_px: Height and width; the picture is squashed to it.
+        size_px: Height and width.
         mode: ``L`` for grey ``(size, size)``, ``RGB`` for colour ``(size, size, 3)``.
+        fit: How a picture that is not square becomes one. ``squash``: both sides to the size. ``center_crop``: the
+            shorter side to the size, the middle of the longer one is kept. ``pad``: the longer side to the size, white
+            paper on both sides of the shorter one.
     """
 
     size_px: int
     mode: Literal["L", "RGB"]
+    fit: Literal["squash", "center_crop", "pad"] = "squash"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -157,6 +161,17 @@ def fit(picture: Image.Image, spec: PictureSpec) -> np.ndarray:
     """A decoded picture in the geometry of a family: uint8 of ``spec.shape``."""
     if picture.mode != spec.mode:
         picture = picture.convert(spec.mode)
-    if picture.size != (spec.size_px, spec.size_px):
-        picture = picture.resize((spec.size_px, spec.size_px), Image.Resampling.BILINEAR)
+    size, (width, height) = spec.size_px, picture.size
+    if spec.fit != "squash" and width != height:
+        side = min(picture.size) if spec.fit == "center_crop" else max(picture.size)
+        width, height = max(1, round(width * size / side)), max(1, round(height * size / side))
+        left, top = (width - size) // 2, (height - size) // 2
+        scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+        if spec.fit == "center_crop":
+            return np.asarray(scaled.crop((left, top, left + size, top + size)))
+        paper = Image.new(spec.mode, (size, size), "white")
+        paper.paste(scaled, (-left, -top))
+        return np.asarray(paper)
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture)

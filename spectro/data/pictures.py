@@ -68,7 +68,8 @@ class PictureStore:
             "pillow": PIL.__version__,
             "max_megapixels": self._max_megapixels,
             "crop": [self.crop.left, self.crop.top, self.crop.right, self.crop.bottom],
-            "spec": [spec.size_px, spec.mode],
+            # Squashed pictures have been kept under these two values alone.
+            "spec": [spec.size_px, spec.mode, *([] if spec.fit == "squash" else [spec.fit])],
         }
         return RowKind("pixels", settings, spec.shape, "uint8")
 
@@ -152,6 +153,11 @@ class Pictures:
     """A lazy array of records, or of variants of records: the ``X`` of an estimator.
 
     ``X[index]`` with a slice, an integer array or a mask is a `Pictures` again; nothing is read until `pixels`.
+
+    Attributes:
+        variants: The variant that each row is, ``(n,)``.
+        choices: For each row the variants of which a network draws one in every epoch, ``(n,)``; None: it is always
+            the one in ``variants``.
     """
 
     def __init__(
@@ -159,10 +165,16 @@ class Pictures:
         store: PictureStore,
         digests: Sequence[str] | np.ndarray,
         variants: Sequence[str] | np.ndarray | None = None,
+        choices: Sequence[Sequence[str]] | np.ndarray | None = None,
     ):
         self.store = store
         self.digests = np.asarray(digests, dtype=object)
         self.variants = np.asarray([ORIGINAL] * len(self.digests) if variants is None else variants, dtype=object)
+        self.choices: np.ndarray | None = None
+        if choices is not None:
+            # An array of tuples: numpy would take tuples of one length for a second axis.
+            self.choices = np.empty(len(self.digests), dtype=object)
+            self.choices[:] = [tuple(names) for names in choices]
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -173,7 +185,14 @@ class Pictures:
         return (len(self),)
 
     def __getitem__(self, index: np.ndarray | slice) -> "Pictures":
-        return Pictures(self.store, self.digests[index], self.variants[index])
+        choices = None if self.choices is None else self.choices[index]
+        return Pictures(self.store, self.digests[index], self.variants[index], choices)
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """A variant for each row, ``(n,)``: drawn from its choices where it has them."""
+        if self.choices is None:
+            return self.variants
+        return np.array([names[rng.integers(len(names))] for names in self.choices], dtype=object)
 
     @property
     def keys(self) -> list[str]:

@@ -3,9 +3,19 @@
 Importing this package costs numpy only; scikit-learn and matplotlib are imported by the functions that use them.
 """
 
+from spectro.evaluation.curves import curves_figure
 from spectro.evaluation.figures import confusion_figure, recall_figure
 from spectro.evaluation.gallery import sheet_figure, wrong_figure
 from spectro.evaluation.intervals import bootstrap_ci, wilson
 from spectro.evaluation.metrics import score
 
-__all__ = ["bootstrap_ci", "confusion_figure", "recall_figure", "score", "sheet_figure", "wilson", "wrong_figure"]
+__all__ = [
+    "bootstrap_ci",
+    "confusion_figure",
+    "curves_figure",
+    "recall_figure",
+    "score",
+    "sheet_figure",
+    "wilson",
+    "wrong_figure",
+]

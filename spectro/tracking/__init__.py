@@ -19,7 +19,7 @@ from typing import Any
 from spectro.tracking import _store
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
-__all__ = ["flatten_metrics", "flatten_params", "open_run", "resend", "safe_name", "safe_names", "send"]
+__all__ = ["flatten_metrics", "flatten_params", "is_alive", "open_run", "resend", "safe_name", "safe_names", "send"]
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
@@ -87,7 +87,7 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
             if not run_dirs:
                 if run["mlflow"].get("sent") or run["mlflow"]["tracking_uri"] is None:
                     continue
-                if run["status"] == "RUNNING" and _is_alive(run) is not False:
+                if run["status"] == "RUNNING" and is_alive(run) is not False:
                     print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
                     continue
             if uri is not None:
@@ -179,7 +179,12 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
             client.delete_tag(run_id, "reason")
         if run.get("data"):
             _store.log_dataset(client, run_id, run["data"])
-        client.log_artifacts(run_id, str(run_dir))
+        for path in sorted(run_dir.iterdir()):
+            # Checkpoints of a run that was stopped are for going on where it lies, and large.
+            if path.is_dir() and path.name != "checkpoints":
+                client.log_artifacts(run_id, str(path), path.name)
+            elif path.is_file():
+                client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status=status, end_time=ended_ms)
         _note(run_dir, sent=True)
         try:
@@ -219,14 +224,14 @@ def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, flo
     """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
     status, reason = run["status"], run.get("reason")
     if status == "RUNNING":
-        if _is_alive(run):
+        if is_alive(run):
             raise RuntimeError(f"the run is still going in process {run['pid']}")
         status, reason = "KILLED", reason or "the process ended without reporting a result"
     files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
     return status, reason, run.get("ended_at") or max(files, default=run["started_at"])
 
 
-def _is_alive(run: Mapping[str, Any]) -> bool | None:
+def is_alive(run: Mapping[str, Any]) -> bool | None:
     """Says whether the process of a run still exists; None where that cannot be known from here."""
     pid = run.get("pid")
     if not isinstance(pid, int) or run.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":

@@ -56,7 +56,8 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
 
     Args:
         metrics: Content of metrics.json.
-        run: Content of run.json, for `wall_s/<phase>` (seconds) and `peak_memory_mb`.
+        run: Content of run.json, for `wall_s/<phase>` (seconds), `peak_memory_mb`, and for networks
+            `<stage>/parameters/trainable` and `total`, `<stage>/epochs` and `best_epoch`.
     """
     found: dict[tuple[str, ...], float] = {}
 
@@ -81,6 +82,11 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
     for phase, seconds in (run.get("wall_s") or {}).items():
         add(("wall_s", phase), seconds)
     add(("peak_memory_mb",), run.get("peak_memory_mb"))
+    for stage, network in (run.get("networks") or {}).items():
+        for key in ("trainable", "total"):
+            add((*stage.split("/", 1), "parameters", key), network["parameters"][key])
+        for key in ("epochs", "best_epoch"):
+            add((*stage.split("/", 1), key), network.get(key))
     names = safe_names(part for parts in found for part in parts)
     return {"/".join(names[part] for part in parts): value for parts, value in sorted(found.items())}
 

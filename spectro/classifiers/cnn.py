@@ -1,0 +1,122 @@
+"""Convolutional networks: transfer learning from a timm backbone."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from spectro.classifiers.network import NetworkClassifier
+from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
+from spectro.knobs import Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+_TRAINING = Training(optimizer="adam", lr=1e-4, epochs=10, warmup_epochs=0.0, patience=None)
+_LOSS = Loss()
+
+
+class CnnClassifier(NetworkClassifier):
+    """A timm convolutional backbone with a new head.
+
+    Args:
+        backbone: timm's name of the backbone.
+        backbone_options: timm's own arguments of it, e.g. ``{"drop_rate": 0.1}``.
+        pretrained: Start from pretrained weights; without, from random ones.
+        weights: A safetensors or torch file of them, with a head of any size; None: timm downloads them.
+        freeze: ``none``, ``stem`` or ``backbone``: what is not trained. Frozen batch norms keep their statistics.
+        size_px: Height and width of the pictures.
+        picture_fit: ``squash``, ``center_crop`` or ``pad``.
+        training: How it is trained.
+        loss: What is made small.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        seed: Of everything random.
+    """
+
+    family: ClassVar[str] = "cnn"
+    section: ClassVar[str] = "cnn"
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet18.tv_in1k",
+        backbone_options: Mapping[str, Any] | None = None,
+        pretrained: bool = True,
+        weights: str | None = None,
+        freeze: str = "none",
+        size_px: int = 224,
+        picture_fit: Literal["squash", "center_crop", "pad"] = "squash",
+        training: Training = _TRAINING,
+        loss: Loss = _LOSS,
+        device: str = "auto",
+        seed: int = 0,
+    ):
+        self.backbone = backbone
+        self.backbone_options = backbone_options
+        self.pretrained = pretrained
+        self.weights = weights
+        self.freeze = freeze
+        self.size_px = size_px
+        self.picture_fit = picture_fit
+        self.training = training
+        self.loss = loss
+        self.device = device
+        self.seed = seed
+
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
+        from spectro.classifiers.convolution import Convolution
+        from spectro.classifiers.weights import create
+
+        model, origin = create(self._backbone(), num_classes, empty=empty)
+        return Convolution(model, self.freeze), origin
+
+
+class BackboneKnobs(Section):
+    """What both network families can set about their backbone."""
+
+    backbone: Annotated[str, Field(min_length=1)]
+    backbone_options: dict[str, Any] | None
+    pretrained: bool
+    weights: str | None
+    size_px: Annotated[int, Field(ge=16, le=1024)]
+    fit: Literal["squash", "center_crop", "pad"]
+
+    @field_validator("weights")
+    @classmethod
+    def _are_used(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        if weights is not None and info.data.get("pretrained") is False:
+            raise ValueError("null, as pretrained=false starts from random weights")
+        return weights
+
+
+class CnnKnobs(BackboneKnobs):
+    """The network."""
+
+    freeze: Literal["none", "stem", "backbone"]
+
+
+class Knobs(Section):
+    """What a user can set under ``model=resnet18``."""
+
+    draws_variants: ClassVar[bool] = True
+
+    cnn: CnnKnobs
+    train: TrainKnobs
+    loss: LossKnobs
+    device: Literal["auto", "cpu", "cuda", "mps"]
+
+    def build(self, seed: int) -> CnnClassifier:
+        """The unfitted classifier."""
+        values = self.cnn.model_dump()
+        return CnnClassifier(
+            picture_fit=values.pop("fit"),
+            **values,
+            training=self.train.settings,
+            loss=self.loss.settings,
+            device=self.device,
+            seed=seed,
+        )
+
+
+CLASSIFIER = CnnClassifier

@@ -1,0 +1,56 @@
+"""Where a fit keeps its checkpoints and tells of its progress, without being an argument of it.
+
+scikit-learn's contract leaves no room for a run's folder in ``fit``. A run opens a `workplace` around it, the cascade
+names the `part` that is being fitted, and the training loop asks for the one that is `current`. Without a workplace a
+fit keeps nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A run's place for work under way.
+
+    Attributes:
+        folder: Where checkpoints go; None: nowhere.
+        stage: What is being fitted: ``flat``, ``easy``, ``hard``, ``hard/<group>``; empty: not known.
+        on_epoch: Called after every epoch with the stage and its history so far, a row for each epoch.
+    """
+
+    folder: Path | None = None
+    stage: str = ""
+    on_epoch: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda stage, history: None
+
+
+_NOWHERE = Workplace()
+_current: ContextVar[Workplace | None] = ContextVar("workplace", default=None)
+
+
+def current() -> Workplace:
+    """The workplace of the fit that is under way."""
+    return _current.get() or _NOWHERE
+
+
+@contextmanager
+def workplace(place: Workplace) -> Iterator[None]:
+    """Fits inside work here."""
+    token = _current.set(place)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def part(stage: str, folder: str) -> Iterator[None]:
+    """Fits inside are one part of what is being fitted: a stage with its name and a folder of its own."""
+    here = current()
+    below = None if here.folder is None else here.folder / folder
+    with workplace(replace(here, stage=stage, folder=below)):
+        yield
