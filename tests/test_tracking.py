@@ -422,9 +422,14 @@ def test_labels_that_nearly_meet() -> None:
     assert len(tracking.flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
 
 
-def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path) -> None:
-    """A run that was meant for a server under its old address could never be sent."""
+def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was meant for a server under its old address could never be sent; nothing lands where one stands."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     run_dir = make_run(tmp_path, uri="http://127.0.0.1:9")
     finish(run_dir)
     assert tracking.resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
     assert stored(run_dir).info.status == "FINISHED"
+    assert artifacts(run_dir) == files_below(run_dir)
+    assert not list(elsewhere.iterdir())

@@ -91,7 +91,9 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
                     print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
                     continue
             if uri is not None:
-                _note(run_dir, tracking_uri=uri, artifact_location=None, run_id=None, sent=False)
+                # A database says nothing of files, and MLflow would put them where one stands; a server keeps its own.
+                local = (outputs.absolute() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+                _note(run_dir, tracking_uri=uri, artifact_location=local, run_id=None, sent=False)
                 run = _read_run(run_dir)
             _send(run_dir, run)
             sent += 1
