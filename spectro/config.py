@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from spectro import data
 from spectro.classifiers import family
+from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
 from spectro.knobs import Section, validate
 from spectro.paths import CONF
@@ -279,7 +280,7 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
         if override and name not in stages:
             fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: found {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
-    scored = ["", *(["easy/", *hard_names(groups)] if stage == "full" else [])]
+    scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
     allowed = [f"{prefix}val/{metric}" for prefix in scored for metric in _OBJECTIVES]
     if common.objective is not None and common.objective not in allowed:
         wrong.append(f"objective: found {common.objective!r}; allowed: {', '.join(allowed)}, null")
@@ -291,8 +292,3 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
         split = common.data.split
         wrong.append(f"data.split: found val {split.val} and test {split.test}; allowed: a sum below 1")
     return wrong
-
-
-def hard_names(groups: list[str]) -> list[str]:
-    """Metric prefixes of the hard stages: ``hard/``, or one with the group's name where there are several."""
-    return ["hard/"] if len(groups) == 1 else [f"hard/{group}/" for group in groups]

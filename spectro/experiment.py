@@ -133,7 +133,7 @@ def _identity(config: Config) -> dict[str, Any]:
         "seed": common.seed,
         "git_commit": commit,
         "data": {"name": common.data.label_set if isinstance(common.data, DemoKnobs) else Path(common.data.root).name},
-        "mlflow": _mlflow_entry(common.tracking.uri, Path(common.outputs).absolute()),
+        "mlflow": tracking.new_entry(common.tracking.uri, Path(common.outputs)),
     }
 
 
@@ -141,17 +141,6 @@ def _without_password(raw: dict[str, Any]) -> dict[str, Any]:
     """The configuration as it goes to MLflow's parameters."""
     uri = raw["tracking"]["uri"]
     return raw if uri is None else {**raw, "tracking": {**raw["tracking"], "uri": tracking.redact(uri)}}
-
-
-def _mlflow_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
-    """Where the run goes in MLflow: for a local database absolute addresses, a server keeps its own artifacts."""
-    local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
-    return {
-        "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
-        "artifact_location": None if local is None else (outputs / "mlartifacts").as_uri(),
-        "run_id": None,
-        "sent": False,
-    }
 
 
 def _data_entry(dataset: Dataset) -> dict[str, Any]:

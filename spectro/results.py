@@ -90,7 +90,7 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
     history = folder.parent / "history.csv"
     if history.exists():
         with history.open(newline="", encoding="utf-8") as file:
-            curves_figure(list(csv.DictReader(file)), folder / "learning_curves.png", "Learning curves")
+            curves_figure(list(csv.DictReader(file)), folder / "learning_curves.png", f"{named}: learning curves")
 
     tasks = {"": {split: metrics[split] for split in JUDGED}, **metrics["stages"]}
     for number, (name, reports) in enumerate(tasks.items()):

@@ -13,6 +13,7 @@ from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import merge
 from spectro.config import Config, DemoKnobs
 from spectro.data import Dataset, PictureSpec, Record
+from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import score
 from spectro.progress import progress
@@ -145,9 +146,8 @@ def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, Pictur
     """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
     if not isinstance(classifier, CascadeClassifier):
         return {config.stage: classifier}
-    alone = len(classifier.hard_) == 1
-    hard = {"hard" if alone else f"hard/{group}": own for group, own in classifier.hard_.items()}
-    return {"easy": classifier.easy_, **hard}
+    names = hard_stage_names(list(classifier.hard_))
+    return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
 
 
 def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> dict[str, dict[str, Judged]]:
@@ -167,9 +167,9 @@ def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> di
         tasks[""][split] = Judged(records, truth, classifier.classes_, classifier.compose(easy, hard))
         easy_truth = classifier.merged(truth)
         tasks.setdefault("easy", {})[split] = Judged(records, easy_truth, classifier.easy_.classes_, easy)
+        names = hard_stage_names(list(classifier.hard_))
         for group, model in classifier.hard_.items():
             own = np.isin(truth, list(classifier.look_alikes[group]))
-            name = "hard" if len(classifier.hard_) == 1 else f"hard/{group}"
             kept = [record for record, is_own in zip(records, own, strict=True) if is_own]
-            tasks.setdefault(name, {})[split] = Judged(kept, truth[own], model.classes_, hard[group][own])
+            tasks.setdefault(names[group], {})[split] = Judged(kept, truth[own], model.classes_, hard[group][own])
     return tasks

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from spectro.classifiers.base import PictureClassifier, load
 from spectro.classifiers.work import part
 from spectro.data.decode import PictureSpec
-from spectro.data.mapping import Mapping
+from spectro.data.mapping import Mapping, hard_stage_names
 from spectro.data.pictures import Pictures
 
 GATES = ("soft", "hard")
@@ -69,10 +69,10 @@ class CascadeClassifier(PictureClassifier):
         present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
         with part("easy", "easy"):
             self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
-        self.hard_ = {}
+        self.hard_, names = {}, hard_stage_names(list(present))
         for number, (group, labels) in enumerate(present.items()):
             own, own_val = np.isin(y, list(labels)), np.isin(y_val, list(labels))
-            with part("hard" if len(present) == 1 else f"hard/{group}", f"hard_{number}"):
+            with part(names[group], f"hard_{number}"):
                 self.hard_[group] = clone(self.hard).fit(X[own], y[own], X_val[own_val], y_val[own_val])
 
     def _predict_proba(self, X: Any) -> np.ndarray:

@@ -1,13 +1,10 @@
 """Convolutional networks: transfer learning from a timm backbone."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, ValidationInfo, field_validator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from spectro.classifiers.network import NetworkClassifier
-from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
-from spectro.knobs import Section
+from spectro.classifiers.settings import BackboneKnobs, Loss, NetworkKnobs, Training
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,51 +69,20 @@ class CnnClassifier(NetworkClassifier):
         return Convolution(model, self.freeze), origin
 
 
-class BackboneKnobs(Section):
-    """What both network families can set about their backbone."""
-
-    backbone: Annotated[str, Field(min_length=1)]
-    backbone_options: dict[str, Any] | None
-    pretrained: bool
-    weights: str | None
-    size_px: Annotated[int, Field(ge=16, le=1024)]
-    fit: Literal["squash", "center_crop", "pad"]
-
-    @field_validator("weights")
-    @classmethod
-    def _are_used(cls, weights: str | None, info: ValidationInfo) -> str | None:
-        if weights is not None and info.data.get("pretrained") is False:
-            raise ValueError("null, as pretrained=false starts from random weights")
-        return weights
-
-
 class CnnKnobs(BackboneKnobs):
     """The network."""
 
     freeze: Literal["none", "stem", "backbone"]
 
 
-class Knobs(Section):
+class Knobs(NetworkKnobs):
     """What a user can set under ``model=resnet18``."""
 
-    draws_variants: ClassVar[bool] = True
-
     cnn: CnnKnobs
-    train: TrainKnobs
-    loss: LossKnobs
-    device: Literal["auto", "cpu", "cuda", "mps"]
 
     def build(self, seed: int) -> CnnClassifier:
         """The unfitted classifier."""
-        values = self.cnn.model_dump()
-        return CnnClassifier(
-            picture_fit=values.pop("fit"),
-            **values,
-            training=self.train.settings,
-            loss=self.loss.settings,
-            device=self.device,
-            seed=seed,
-        )
+        return CnnClassifier(**self.arguments(self.cnn, seed))
 
 
 CLASSIFIER = CnnClassifier

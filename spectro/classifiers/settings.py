@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from spectro.knobs import Section
 
@@ -87,3 +87,43 @@ class LossKnobs(Section):
     def settings(self) -> Loss:
         """As a classifier takes it."""
         return Loss(**self.model_dump())
+
+
+class BackboneKnobs(Section):
+    """What both network families can set about their backbone."""
+
+    backbone: Annotated[str, Field(min_length=1)]
+    backbone_options: dict[str, Any] | None
+    pretrained: bool
+    weights: str | None
+    size_px: Annotated[int, Field(ge=16, le=1024)]
+    fit: Literal["squash", "center_crop", "pad"]
+
+    @field_validator("weights")
+    @classmethod
+    def _are_used(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        if weights is not None and info.data.get("pretrained") is False:
+            raise ValueError("null, as pretrained=false starts from random weights")
+        return weights
+
+
+class NetworkKnobs(Section):
+    """What both network families can set beside their own section."""
+
+    draws_variants: ClassVar[bool] = True
+
+    train: TrainKnobs
+    loss: LossKnobs
+    device: Literal["auto", "cpu", "cuda", "mps"]
+
+    def arguments(self, own: BackboneKnobs, seed: int) -> dict[str, Any]:
+        """The classifier's keyword arguments; ``own`` is the family's section."""
+        values = own.model_dump()
+        return {
+            "picture_fit": values.pop("fit"),
+            **values,
+            "training": self.train.settings,
+            "loss": self.loss.settings,
+            "device": self.device,
+            "seed": seed,
+        }

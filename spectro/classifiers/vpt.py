@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from spectro.classifiers.cnn import BackboneKnobs
 from spectro.classifiers.network import NetworkClassifier
-from spectro.classifiers.settings import Loss, LossKnobs, Training, TrainKnobs
+from spectro.classifiers.settings import BackboneKnobs, Loss, NetworkKnobs, Training
 from spectro.errors import ConfigError
-from spectro.knobs import Section
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,27 +107,14 @@ class VptKnobs(BackboneKnobs):
     unfreeze_blocks: Annotated[int, Field(ge=0)]
 
 
-class Knobs(Section):
+class Knobs(NetworkKnobs):
     """What a user can set under ``model=deit_vpt``."""
 
-    draws_variants: ClassVar[bool] = True
-
     vpt: VptKnobs
-    train: TrainKnobs
-    loss: LossKnobs
-    device: Literal["auto", "cpu", "cuda", "mps"]
 
     def build(self, seed: int) -> VptClassifier:
         """The unfitted classifier."""
-        values = self.vpt.model_dump()
-        return VptClassifier(
-            picture_fit=values.pop("fit"),
-            **values,
-            training=self.train.settings,
-            loss=self.loss.settings,
-            device=self.device,
-            seed=seed,
-        )
+        return VptClassifier(**self.arguments(self.vpt, seed))
 
 
 CLASSIFIER = VptClassifier

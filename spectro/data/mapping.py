@@ -94,3 +94,8 @@ class Mapping:
             if not set(made_of) & set(folders):
                 problems.append(f"class {label!r} has no pictures: none of its folders is there ({', '.join(made_of)})")
         return {folder: owner[folder] for folder in folders if folder in owner}, problems
+
+
+def hard_stage_names(groups: Sequence[str]) -> dict[str, str]:
+    """Merged label -> the name of its hard stage: ``hard``, or ``hard/<group>`` where there are several."""
+    return {group: "hard" if len(groups) == 1 else f"hard/{group}" for group in groups}

@@ -16,13 +16,44 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spectro.run_dir import write_json
 from spectro.tracking import _store
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
-__all__ = ["flatten_metrics", "flatten_params", "is_alive", "open_run", "resend", "safe_name", "safe_names", "send"]
+__all__ = [
+    "flatten_metrics",
+    "flatten_params",
+    "is_alive",
+    "new_entry",
+    "open_run",
+    "redact",
+    "resend",
+    "safe_name",
+    "safe_names",
+    "send",
+]
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
+
+
+def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
+    """The "mlflow" entry of a run.json that nothing has been sent of.
+
+    A database is given an absolute address and a place for files: it says nothing of them, and MLflow would put them
+    where one stands. A server keeps its own.
+
+    Args:
+        uri: The store; None for none.
+        outputs: The folder that holds the runs.
+    """
+    local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
+    return {
+        "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
+        "artifact_location": None if local is None else (outputs.absolute() / "mlartifacts").as_uri(),
+        "run_id": None,
+        "sent": False,
+    }
 
 
 def open_run(run_dir: Path) -> bool:
@@ -91,9 +122,7 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
                     print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
                     continue
             if uri is not None:
-                # A database says nothing of files, and MLflow would put them where one stands; a server keeps its own.
-                local = (outputs.absolute() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
-                _note(run_dir, tracking_uri=uri, artifact_location=local, run_id=None, sent=False)
+                _note(run_dir, **new_entry(uri, outputs))
                 run = _read_run(run_dir)
             _send(run_dir, run)
             sent += 1
@@ -217,9 +246,7 @@ def _note(run_dir: Path, **entries: Any) -> None:
     """Updates the "mlflow" entry of run.json; a reader sees the old file or the new one, never half of one."""
     run = _read_run(run_dir)
     run["mlflow"].update(entries)
-    temporary = run_dir / f"run.json.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, run_dir / "run.json")
+    write_json(run_dir / "run.json", run)
 
 
 def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
