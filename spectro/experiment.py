@@ -11,10 +11,11 @@ import numpy as np
 from spectro import interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
 from spectro.classifiers.work import Workplace, workplace
-from spectro.config import Config, DemoKnobs
+from spectro.config import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.run_dir import Card, git_commit, write_json
+from spectro.schema import DemoKnobs
 from spectro.terminal import show_result
 
 

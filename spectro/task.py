@@ -11,12 +11,13 @@ import numpy as np
 from spectro import data
 from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import merge
-from spectro.config import Config, DemoKnobs
+from spectro.config import Config
 from spectro.data import Dataset, PictureSpec, Record
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import score
 from spectro.progress import progress
+from spectro.schema import DemoKnobs
 
 # Val is for choosing, test is for the last word; train is never scored.
 JUDGED = ("val", "test")

@@ -14,6 +14,7 @@ from spectro.classifiers import HogSvmClassifier
 from spectro.config import model_names
 from spectro.data import VARIANTS
 from spectro.errors import ConfigError, SpectroError
+from spectro.explain import explain
 from spectro.help import groups, knobs, options
 from spectro.paths import CONF
 
@@ -29,7 +30,7 @@ def message(*overrides: str) -> str:
     """What a person is told about wrong overrides."""
     with pytest.raises(Exception) as caught:  # noqa: PT011  Hydra, OmegaConf and the checks raise types of their own
         cli._check_before_hydra_makes_folders(list(overrides))
-    told = cli.explain(caught.value, list(overrides))
+    told = explain(caught.value, list(overrides))
     assert told is not None, f"a traceback: {caught.value!r}"
     return told
 
@@ -341,6 +342,6 @@ def test_a_folder_that_holds_a_sweep_is_refused(tmp_path: Path) -> None:
 
 def test_errors_that_no_user_can_mend_are_not_explained() -> None:
     """A defect of ours dressed up as a message would hide where it is."""
-    assert cli.explain(ValueError("x"), []) is None
-    assert cli.explain(KeyError("x"), []) is None
-    assert cli.explain(SpectroError("x: found 1"), []) == "x: found 1"
+    assert explain(ValueError("x"), []) is None
+    assert explain(KeyError("x"), []) is None
+    assert explain(SpectroError("x: found 1"), []) == "x: found 1"
