@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spectro import interrupt
 from spectro.errors import ConfigError, SpectroError
@@ -38,8 +38,11 @@ def free_dir(wanted: str) -> str:
 
 
 def teach_hydra() -> None:
-    """Registers the resolver of run directories and the open ``stages`` node, before Hydra composes anything."""
+    """Registers the resolver of run directories, the open ``stages`` node and the sweeper, before Hydra composes."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    from spectro.sweeps.sweeper import StudySweeper
 
     OmegaConf.register_resolver("free_dir", free_dir, replace=True)
     # Any knob may stand below a stage; which ones do is checked with the family's own schema.
@@ -47,6 +50,7 @@ def teach_hydra() -> None:
     for node in (stages.stages, stages.stages.easy, stages.stages.hard):
         OmegaConf.set_struct(node, False)
     ConfigStore.instance().store(name="stages", node=stages, replace=True)
+    Plugins.instance().register(StudySweeper)
 
 
 def main(hydra_main: Callable[[], Any]) -> None:
@@ -129,7 +133,13 @@ def job(cfg: DictConfig) -> float | None:
 
         if (run_dir / "run.json").exists():
             raise ConfigError(f"{run_dir}: holds a run already; allowed: a new folder")
+        ticket = cfg.get("ticket")
+        if ticket is not None:
+            _trial(cfg, run_dir, ticket)
+            return None
         config = check(cfg)
+        if config.common.sweep is not None:
+            raise ConfigError("sweeper: found one in a single run; allowed: with --multirun")
         from spectro.experiment import run
 
         return run(config, run_dir)
@@ -142,6 +152,18 @@ def job(cfg: DictConfig) -> float | None:
         # Hydra would print a line of its own before the message.
         _failures.append(error)
         return None
+
+
+def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:
+    """One trial of a search in a process of its own; what came of it is told to the study, not to Hydra."""
+    from spectro import tracking
+    from spectro.config import check
+    from spectro.sweeps.trial import Ticket, run_trial
+
+    with open_dict(cfg):
+        del cfg["ticket"]
+    if run_trial(check(cfg), run_dir, Ticket.read(ticket)) is not None:
+        tracking.send(run_dir)
 
 
 def _remove_if_unused(run_dir: Path) -> None:

@@ -14,7 +14,7 @@ from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
 from spectro.knobs import validate
 from spectro.paths import CONF
-from spectro.schema import Common, FolderKnobs
+from spectro.schema import Common, FolderKnobs, SweepKnobs
 
 STAGES = ("easy", "hard")
 _OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
@@ -43,6 +43,17 @@ class Config:
     def group(self) -> str:
         """The look-alike group of ``cascade_stage=hard``."""
         return self.common.cascade.group or next(iter(self.common.mapping.look_alikes or {}))
+
+    @property
+    def sweep(self) -> SweepKnobs:
+        """How a search goes on.
+
+        Raises:
+            ConfigError: The configuration is not one of a search.
+        """
+        if self.common.sweep is None:
+            raise ConfigError("sweep: found nothing; it comes with sweeper=NAME")
+        return self.common.sweep
 
     def estimator(self) -> Any:
         """The unfitted classifier of the configured stage."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from spectro import interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
-from spectro.classifiers.work import Workplace, workplace
+from spectro.classifiers.work import OnEpoch, Workplace, workplace
 from spectro.config import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
@@ -19,13 +19,19 @@ from spectro.schema import DemoKnobs
 from spectro.terminal import show_result
 
 
-def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) -> float | None:
+def run(
+    config: Config,
+    run_dir: Path,
+    before: Mapping[str, Any] | None = None,
+    belonging: Mapping[str, Any] | None = None,
+) -> float | None:
     """Fits and judges one configuration, and writes its run directory.
 
     Args:
         config: A valid configuration.
         run_dir: The run's own folder.
         before: Where the run goes on after it was killed: what its ``run.json`` said.
+        belonging: What its ``run.json`` says besides as a part of something: ``run_name``, ``parent``, ``tags``.
 
     Returns:
         The objective, a val metric; None if none is asked for.
@@ -33,14 +39,16 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
     Raises:
         SpectroError: The data do not fit the configuration; nothing was started.
     """
-    card = Card(run_dir, _identity(config), before)
+    identity, belonging = identity_of(config), belonging or {}
+    identity |= {**belonging, "tags": identity["tags"] | belonging.get("tags", {})}
+    card = Card(run_dir, identity, before)
     with card.phase("data"):
         config.estimator().prepare()
         dataset = task.load_data(config)
         train, rows, variants = task.training_rows(config, dataset)
         _check_objective(config, dataset)
         _check_same_data(dataset, before)
-    card.content["data"] |= _data_entry(dataset)
+    card.content["data"] |= data_entry(dataset)
     card.content["tags"]["data_fingerprint"] = dataset.fingerprint
     card.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
     results.write_records(run_dir / "records.csv", dataset)
@@ -86,6 +94,52 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
     return metrics["objective"]
 
 
+def attempt(config: Config, dataset: Dataset, run_dir: Path, card: Card, on_epoch: OnEpoch) -> float:
+    """One trial of a search: fits and judges by what the objective is made of, and never reads test.
+
+    Args:
+        config: A valid configuration.
+        dataset: Its data.
+        run_dir: The trial's own folder: it gets metrics, predictions and history.
+        card: Its ``run.json``.
+        on_epoch: Called after every epoch with the stage and its history so far; may end the trial with an error.
+
+    Returns:
+        The objective.
+    """
+    history = results.History(run_dir / "history.csv")
+
+    def after_epoch(stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        history(stage, rows)
+        on_epoch(stage, rows)
+
+    with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train, rows, variants = task.training_rows(config, dataset)
+        with workplace(Workplace(None, config.stage, after_epoch)):
+            classifier = task.fit(config, dataset, train, rows, variants)
+    _add_facts(card, task.stages_of(config, classifier))
+    card.content["warnings"] += _texts(caught)
+    with card.phase("evaluate"):
+        tasks = task.judge(config, dataset, classifier, splits=("val",))
+        metrics = results.metrics_of(config, tasks)
+    write_json(run_dir / "metrics.json", metrics)
+    results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+    card.end("FINISHED")
+    return float(metrics["objective"])
+
+
+def new_trial_card(config: Config, run_dir: Path, number: int, study: str, shown: Mapping[str, Any]) -> Card:
+    """The ``run.json`` of a trial: of the configuration only what is searched, the rest stands in the sweep's."""
+    content = identity_of(config)
+    content["tags"] |= {"study": study, "trial": str(number)}
+    content |= {"run_name": f"trial {number}", "config": dict(shown), "parent": ".."}
+    del content["data"]
+    card = Card(run_dir, content)
+    card.write()
+    return card
+
+
 def _check_objective(config: Config, dataset: Dataset) -> None:
     """A run whose val has nothing to say must not start, or a sweep would end with nothing."""
     objective = config.common.objective
@@ -115,8 +169,8 @@ def _add_facts(card: Card, stages: Mapping[str, PictureClassifier]) -> None:
         card.content["tags"]["weights"] = " ".join(sorted(weights))
 
 
-def _identity(config: Config) -> dict[str, Any]:
-    """What is known of a run before it has seen its data."""
+def identity_of(config: Config) -> dict[str, Any]:
+    """What is known of a run before it has seen its data: the first entries of its ``run.json``."""
     common = config.common
     commit = git_commit(Path(__file__).parent)
     return {
@@ -144,7 +198,8 @@ def _without_password(raw: dict[str, Any]) -> dict[str, Any]:
     return raw if uri is None else {**raw, "tracking": {**raw["tracking"], "uri": tracking.redact(uri)}}
 
 
-def _data_entry(dataset: Dataset) -> dict[str, Any]:
+def data_entry(dataset: Dataset) -> dict[str, Any]:
+    """What ``run.json`` says of the data."""
     return {
         "root": str(dataset.root),
         "fingerprint": dataset.fingerprint,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,19 @@ class Card:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON under a temporary name and renames it."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text under a temporary name and renames it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is not there."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -94,6 +105,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     draft.replace(path)
 
 
+@cache
 def git_commit(folder: Path) -> str | None:
     """The commit that ``folder`` stands at, ``-dirty`` behind it where tracked files differ; None outside git."""
     try:
@@ -117,5 +129,6 @@ def peak_memory_mb() -> float | None:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in _VERSIONS_OF}

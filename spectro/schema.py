@@ -105,6 +105,17 @@ class TrackingKnobs(Section):
     uri: str | None
 
 
+class SweepKnobs(Section):
+    """How a search goes on, besides what is searched."""
+
+    prune: bool
+    warmup_epochs: Annotated[int, Field(ge=1)]
+    startup_trials: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)] | None
+    final_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    suffix: dict[str, str]
+
+
 class Common(Section):
     """Every key that does not belong to a model family."""
 
@@ -119,3 +130,8 @@ class Common(Section):
     cascade_stage: StageKnobs
     cascade: CascadeKnobs = CascadeKnobs()
     stages: dict[Literal["easy", "hard"], dict[str, Any]]
+    n_trials: Annotated[int, Field(ge=1)] | None = None
+    study: Annotated[str, Field(pattern=r"^[^/\\]+$")] | None = None
+    storage: Annotated[str, Field(min_length=1)] | None = None
+    n_jobs: Annotated[int, Field(ge=1)] | None = None
+    sweep: SweepKnobs | None = None

@@ -151,13 +151,15 @@ def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, Pictur
     return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
 
 
-def judge(config: Config, dataset: Dataset, classifier: PictureClassifier) -> dict[str, dict[str, Judged]]:
-    """What the classifier says of val and test: task -> split -> judgement; the whole task's name is empty.
+def judge(
+    config: Config, dataset: Dataset, classifier: PictureClassifier, splits: Sequence[str] = JUDGED
+) -> dict[str, dict[str, Judged]]:
+    """What the classifier says of some splits: task -> split -> judgement; the whole task's name is empty.
 
     Each stage is asked once; the whole cascade is composed from what the stages said.
     """
     tasks: dict[str, dict[str, Judged]] = {"": {}}
-    for split in JUDGED:
+    for split in splits:
         records = in_task(config, dataset.of(split))
         truth = task_labels(config, records)
         X = dataset.pictures(records)

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spectro.paths import short
 from spectro.tracking import redact
 
 
@@ -90,14 +90,14 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         console.print(escape(_about(stage, network)), soft_wrap=True)
     for warning in card["warnings"]:
         console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
-    console.print(f"run:    {escape(shlex.quote(_short(run_dir)))}", soft_wrap=True)
+    console.print(f"run:    {escape(shlex.quote(short(run_dir)))}", soft_wrap=True)
     uri = card["mlflow"]["tracking_uri"]
     if uri is None:
         return
     if card["mlflow"]["sent"]:
         # A relative address of a local file is what one can type.
         local = uri.removeprefix("sqlite:///")
-        shown = f"sqlite:///{_short(Path(local))}" if local != uri else uri
+        shown = f"sqlite:///{short(Path(local))}" if local != uri else uri
         # A password in a server's address is not for the screen.
         command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
@@ -119,9 +119,3 @@ def _interval(scores: Mapping[str, Any], name: str) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
-
-
-def _short(path: Path) -> str:
-    """Relative to where one stands, if it lies below."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+OnEpoch = Callable[[str, Sequence[Mapping[str, Any]]], None]
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -25,7 +27,7 @@ class Workplace:
 
     folder: Path | None = None
     stage: str = ""
-    on_epoch: Callable[[str, Sequence[Mapping[str, Any]]], None] = lambda stage, history: None
+    on_epoch: OnEpoch = lambda stage, history: None
 
 
 _NOWHERE = Workplace()

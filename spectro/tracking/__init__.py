@@ -108,7 +108,9 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
         print(f"{path}: not a run directory: expected a folder that holds run.json")
     if strangers:
         return 2
-    found = sorted(path.parent for pattern in ("runs/*", "sweeps/*/*") for path in outputs.glob(f"{pattern}/run.json"))
+    found = sorted(
+        path.parent for pattern in ("runs/*", "sweeps/*", "sweeps/*/*") for path in outputs.glob(f"{pattern}/run.json")
+    )
     if not found and not run_dirs:
         print(f"no runs below {outputs}")
     failures = sent = 0
@@ -177,7 +179,10 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
             # The run may be there without its id here: the answer was lost, or run.json was written over.
             found = _store.search_run(client, experiment, f"tags.run_key = '{key}'")
             if found is None:
-                tags, started_ms = {**tags_of(run), "run_key": key}, int(run["started_at"] * 1000)
+                tags, started_ms = (
+                    {**tags_of(run), **_parent(run_dir, run), "run_key": key},
+                    int(run["started_at"] * 1000),
+                )
                 found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
             if found.info.lifecycle_stage == "deleted":
                 client.restore_run(found.info.run_id)
@@ -212,7 +217,8 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
             _store.log_dataset(client, run_id, run["data"])
         for path in sorted(run_dir.iterdir()):
             # Checkpoints of a run that was stopped are for going on where it lies, and large.
-            if path.is_dir() and path.name != "checkpoints":
+            # The trials of a sweep are runs of their own.
+            if path.is_dir() and path.name != "checkpoints" and not (path / "run.json").exists():
                 client.log_artifacts(run_id, str(path), path.name)
             elif path.is_file():
                 client.log_artifact(run_id, str(path))
@@ -223,6 +229,18 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
         except BaseException:
             _note(run_dir, sent=False)
             raise
+
+
+def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the tag that puts a run below the one whose folder it names, which is opened if it has to be."""
+    if run.get("parent") is None:
+        return {}
+    folder = run_dir / run["parent"]
+    parent = _read_run(folder)
+    if not parent["mlflow"].get("run_id"):
+        _open(folder, parent)
+        parent = _read_run(folder)
+    return {"mlflow.parentRunId": parent["mlflow"]["run_id"]}
 
 
 def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
@@ -252,6 +270,8 @@ def _note(run_dir: Path, **entries: Any) -> None:
 def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
     """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
     status, reason = run["status"], run.get("reason")
+    if status == "PRUNED":
+        status = "KILLED"  # MLflow has no word for it; the tag `pruned` says it
     if status == "RUNNING":
         if is_alive(run):
             raise RuntimeError(f"the run is still going in process {run['pid']}")

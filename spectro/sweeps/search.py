@@ -1,0 +1,213 @@
+"""A search from its first trial to the one run that reads test."""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectro import experiment, tracking
+from spectro.config import check
+from spectro.errors import ConfigError, SpectroError
+from spectro.run_dir import read_json
+from spectro.sweeps import study as studies
+from spectro.sweeps import summary
+from spectro.sweeps.space import Space, quoted
+from spectro.sweeps.trial import Ticket, dataset_of, run_trial
+from spectro.sweeps.watch import Watch
+
+if TYPE_CHECKING:
+    import optuna
+
+Launch = Callable[["Search", Sequence[Sequence[str]], int], Sequence[Any]]
+
+
+class SweepError(SpectroError):
+    """A search that has come to nothing."""
+
+
+class Search:
+    """One study on its way to ``n_trials``.
+
+    Args:
+        space: What is searched and what stays.
+        storage: The study's database.
+        name: Its name; None: made from model, stage, data and a hash of the settings.
+        direction: ``maximize`` or ``minimize``.
+        sampler: The sampler's configuration, to be shown and compared.
+        make_sampler: Trial number -> a sampler.
+        n_trials: How many trials the study shall have.
+        n_jobs: How many are handed to ``launch`` at a time.
+        launch: Hands jobs to other processes; None: trials run in this one, after each other.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        storage: str,
+        name: str | None,
+        direction: str,
+        sampler: Any,
+        make_sampler: Callable[[int], Any],
+        n_trials: int,
+        n_jobs: int,
+        launch: Launch | None,
+    ):
+        self._space = space
+        self._storage = studies.absolute(storage)
+        self._n_trials = n_trials
+        self._n_jobs = n_jobs
+        self._launch = launch
+        self._config = check(space.config({}))
+        if self._config.common.objective is None:
+            raise ConfigError("objective: found null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
+        self._dataset = dataset_of(self._config)
+        settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
+        self.name = name or summary.name_of(self._config, settings)
+        self._study = studies.open_study(
+            self._storage, self.name, direction, settings, studies.sampler_by_trial(make_sampler)
+        )
+        self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
+        self._sampler = sampler
+
+    def run(self) -> None:
+        """Goes on with the study until it has its trials, then fits the best configuration and reads test.
+
+        Raises:
+            SweepError: Every trial failed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        card = summary.open_card(self.folder, self._config, self.name, self._space, self._sampler, self._dataset)
+        tracking.open_run(self.folder)
+        watch = Watch(self._study, self.folder, self._n_trials, self._space)
+        stale = studies.fail_stale(self._study)
+        watch.begin(stale)
+        try:
+            with _sender() as send:
+                while trials := self._claim():
+                    if self._launch is None:
+                        self._run_here(trials[0], send)
+                    else:
+                        self._run_elsewhere(trials, self._launch)
+                    for trial in trials:
+                        watch.tell(trial.number)
+        except BaseException as error:
+            summary.end_card(self.folder, card, self._study, "KILLED", f"{type(error).__name__}: {error}".strip(": "))
+            raise
+        trials_now = studies.counting(self._study.get_trials(deepcopy=False))
+        running = [trial for trial in trials_now if not trial.state.is_finished()]
+        if running:
+            watch.others(running)
+            return
+        self._finish(card, watch)
+
+    def _claim(self) -> list["optuna.trial.Trial"]:
+        drawn = []
+        for _ in range(1 if self._launch is None else self._n_jobs):
+            trial = studies.claim(self._study, self._space.distributions, self._n_trials)
+            if trial is None:
+                break
+            drawn.append(trial)
+        return drawn
+
+    def _ticket(self, trial: "optuna.trial.Trial", threads: int | None) -> Ticket:
+        return Ticket(self._storage, self.name, trial.number, self._space.shown(trial.params), threads)
+
+    def _run_here(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
+        if self._copy_value(trial):
+            return
+        run_dir = self.folder / str(trial.number)
+        try:
+            cfg = self._space.config(trial.params)
+            config = check(cfg)
+        except Exception as error:  # a combination that is not allowed, or a choice that Hydra cannot compose
+            studies.give_up(self._study, trial.number, f"{type(error).__name__}: {error}".splitlines()[0])
+            return
+        self._space.save(run_dir, cfg, trial.params)
+        if run_trial(config, run_dir, self._ticket(trial, self._config.sweep.threads)) is not None:
+            send(run_dir)
+
+    def _run_elsewhere(self, trials: Sequence["optuna.trial.Trial"], launch: Launch) -> None:
+        threads = self._config.sweep.threads or max(1, (os.cpu_count() or 1) // self._n_jobs)
+        jobs = []
+        for trial in trials:
+            ticket = self._ticket(trial, threads)
+            jobs.append(
+                [
+                    *self._space.fixed,
+                    *self._space.overrides(trial.params),
+                    *ticket.overrides(),
+                    f"hydra.sweep.dir={quoted(str(self.folder))}",
+                    f"hydra.sweep.subdir={quoted(str(trial.number))}",
+                ]
+            )
+        reasons: list[str | None] = [None] * len(trials)
+        try:
+            for number, back in enumerate(launch(self, jobs, trials[0].number)):
+                try:
+                    back.return_value  # noqa: B018  raises what the job raised
+                except Exception as error:
+                    reasons[number] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # whatever a launcher raises when its workers die
+            reasons = [f"{type(error).__name__}: {error}"] * len(trials)
+        for trial, reason in zip(trials, reasons, strict=True):
+            told = (reason or "its process ended without a result").splitlines()[0]
+            studies.give_up(self._study, trial.number, told)
+
+    def _copy_value(self, trial: "optuna.trial.Trial") -> bool:
+        """Gives a point that was tried before the value that it had: it would come out again."""
+        for other in self._study.get_trials(deepcopy=False):
+            if other.number < trial.number and other.params == trial.params and other.values:
+                trial.set_user_attr(studies.SAME_AS, other.number)
+                self._study.tell(trial.number, other.values[0])
+                return True
+        return False
+
+    def _finish(self, card: Any, watch: Watch) -> None:
+        from filelock import FileLock
+        from optuna.trial import TrialState
+
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            summary.end_card(self.folder, card, self._study, "FAILED", "every trial failed or was pruned")
+            raise SweepError(summary.why_all_failed(self._study, self.folder))
+        best = self._study.best_trial
+        run_dir = self.folder / f"final_trial_{best.number}"
+        with FileLock(self.folder / "final.lock"):
+            summary.write_tables(self.folder, self._study, self._space)
+            summary.draw(self.folder / "figures", self._study)
+            cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)
+            told = f"trial {best.number} of {self.name}, {self._config.common.objective} {best.value:.4f}"
+            self._space.save_best(self.folder, cfg, told)
+            before = read_json(run_dir / "run.json")
+            watch.best(best)
+            if before is None or before["status"] != "FINISHED":
+                self._space.save(run_dir, cfg, best.params)
+                extra = {
+                    "run_name": f"final: trial {best.number} of {self.name}",
+                    "parent": "..",
+                    "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
+                }
+                experiment.run(check(cfg), run_dir, before, extra)
+        summary.end_card(self.folder, card, self._study, "FINISHED")
+        watch.end(self.folder, run_dir)
+
+
+@contextmanager
+def _sender() -> Any:
+    """Sends finished trials to MLflow beside the fits; leaves when all are sent."""
+    waiting: queue.Queue[Path | None] = queue.Queue()
+
+    def work() -> None:
+        while (run_dir := waiting.get()) is not None:
+            tracking.send(run_dir)
+
+    thread = threading.Thread(target=work, name="mlflow", daemon=True)
+    thread.start()
+    try:
+        yield waiting.put
+    finally:
+        waiting.put(None)
+        thread.join()

@@ -1,0 +1,227 @@
+"""A study in a database: several processes work on it, it counts to a total, and a kill changes none of its points."""
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectro.errors import ConfigError
+from spectro.tracking import is_alive, redact
+
+if TYPE_CHECKING:
+    import optuna
+
+# What a study and its trials are marked with.
+SETTINGS, OWNER, REASON, UNCOUNTED, SAME_AS = "settings", "owner", "reason", "uncounted", "same_as"
+# A running trial of another machine cannot be asked whether it lives.
+_STALE_ELSEWHERE_S = 24 * 3600
+
+
+def absolute(storage: str) -> str:
+    """A storage address that means the same from every folder: the file of a sqlite address made absolute."""
+    found = re.fullmatch(r"sqlite:///([^?]+)(\?.*)?", storage)
+    if found is None or found[1] == ":memory:":
+        return storage
+    return f"sqlite:///{Path(found[1]).expanduser().absolute()}{found[2] or ''}"
+
+
+def open_storage(storage: str) -> "optuna.storages.BaseStorage":
+    """Connects to a study database, made if it is not there; several processes may do so at once.
+
+    Args:
+        storage: ``sqlite:///FILE`` or another address that SQLAlchemy takes.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    import optuna
+    from filelock import FileLock
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = absolute(storage)
+    file = storage.removeprefix("sqlite:///").partition("?")[0] if storage.startswith("sqlite:///") else None
+    try:
+        if file is not None:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            # Optuna's first use of a file collides between processes; writers wait for each other afterwards.
+            with FileLock(f"{file}.lock", timeout=120):
+                return _quick(optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 120}}))
+        for attempt in range(4):
+            try:
+                return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+            except Exception:
+                # Another process may be making the tables at this moment.
+                if attempt == 3:
+                    raise
+                time.sleep(0.5 * 2**attempt)
+    except Exception as error:  # drivers and SQLAlchemy raise any type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"storage: found {redact(storage)!r}, which cannot be used ({redact(reason)}); allowed: sqlite:///FILE, "
+            "postgresql+psycopg://USER@HOST/NAME (pip install 'spectro[postgres]')"
+        ) from error
+    raise AssertionError("unreachable")
+
+
+def _quick(storage: "optuna.storages.RDBStorage") -> "optuna.storages.RDBStorage":
+    """Lets sqlite leave it to the system when bytes reach the disk: a study writes a dozen times a trial.
+
+    A kill of the process loses nothing; only a power failure may lose the last trials, never the file.
+    """
+    from sqlalchemy import event
+
+    def set_pragmas(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(storage.engine, "connect", set_pragmas)
+    storage.engine.dispose()
+    return storage
+
+
+def open_study(
+    storage: str, name: str, direction: str, settings: Mapping[str, Any], sampler: "optuna.samplers.BaseSampler"
+) -> "optuna.Study":
+    """The study of this name, made if it is not there.
+
+    Args:
+        storage: See `open_storage`.
+        name: The study's name.
+        direction: ``minimize`` or ``maximize``.
+        settings: Whatever makes two trials comparable: dotted key -> value.
+        sampler: The sampler.
+
+    Raises:
+        ConfigError: It holds trials of other settings, or the storage cannot be used.
+    """
+    import optuna
+
+    study = optuna.create_study(
+        storage=open_storage(storage),
+        study_name=name,
+        direction=direction,  # type: ignore[arg-type]
+        sampler=sampler,
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get(SETTINGS)
+    if known is None:
+        if study.get_trials(deepcopy=False):
+            raise ConfigError(f"study: found {name!r}, which another program made; allowed: another name")
+        study.set_user_attr(SETTINGS, dict(settings))
+    elif known != dict(settings):
+        changed = sorted(key for key in known.keys() | settings.keys() if known.get(key) != settings.get(key))
+        told = ", ".join(f"{key} (was {known.get(key)!r}, is {settings.get(key)!r})" for key in changed[:3])
+        raise ConfigError(
+            f"study: found {name!r}, whose trials had other settings: {told}{' ...' if len(changed) > 3 else ''}; "
+            "allowed: study=NAME with a new name"
+        )
+    return study
+
+
+def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "optuna.samplers.BaseSampler":
+    """A sampler whose chance depends on the number of the trial alone.
+
+    A sampler that was given a seed once draws its first points again in every process that opens the study; this one
+    draws what it would have drawn there in an uninterrupted process, and two processes at once never draw the same.
+
+    Args:
+        make: Seed -> a sampler.
+    """
+    import optuna
+
+    class ByTrial(optuna.samplers.BaseSampler):
+        def __init__(self) -> None:
+            self._now = make(0)
+
+        def before_trial(self, study: Any, trial: Any) -> None:
+            self._now = make(trial.number)
+            self._now.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return self._now.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return self._now.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return self._now.sample_independent(study, trial, param_name, param_distribution)
+
+        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+            self._now.after_trial(study, trial, state, values)
+
+    return ByTrial()
+
+
+def seed_of_trial(seed: int, number: int) -> int:
+    """The seed of one trial's sampler, below 2**32."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def owner() -> dict[str, Any]:
+    """What marks a running trial as this process's."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
+
+
+def fail_stale(study: "optuna.Study") -> list[int]:
+    """Marks trials failed whose process is gone; they do not count, another takes the place. Returns their numbers."""
+    import optuna
+
+    stale = []
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        its = trial.user_attrs.get(OWNER)
+        alive = is_alive(its) if its is not None else None
+        if alive is None:
+            begun = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
+            # Without an owner it was left in the instant between being drawn and being marked.
+            alive = time.time() - begun < (_STALE_ELSEWHERE_S if its is not None else 60)
+        if not alive:
+            give_up(study, trial.number, "its process was killed", counts=False)
+            stale.append(trial.number)
+    return stale
+
+
+def give_up(study: "optuna.Study", number: int, reason: str, *, counts: bool = True) -> None:
+    """Ends a trial without a value, unless another process was faster to end it."""
+    import optuna
+
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state.is_finished():
+        return
+    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+    if not counts:
+        study._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, True)
+    study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+
+def counting(trials: Sequence["optuna.trial.FrozenTrial"]) -> list["optuna.trial.FrozenTrial"]:
+    """The trials that count towards the total: all but those that were killed or one too many."""
+    return [trial for trial in trials if UNCOUNTED not in trial.user_attrs]
+
+
+def claim(study: "optuna.Study", space: Mapping[str, Any], total: int) -> "optuna.trial.Trial | None":
+    """Draws the next trial, for this process to run.
+
+    Processes that draw at the same moment may draw more than are wanted; the order of the numbers decides who runs.
+
+    Args:
+        study: The study.
+        space: Parameter -> Optuna distribution.
+        total: How many trials the study shall have.
+
+    Returns:
+        The trial; None if as many are finished or being run.
+    """
+    if len(counting(study.get_trials(deepcopy=False))) >= total:
+        return None
+    trial = study.ask(dict(space))
+    trial.set_user_attr(OWNER, owner())
+    before = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
+    if len(before) >= total:
+        give_up(study, trial.number, "one more than n_trials, drawn by two processes at once", counts=False)
+        return None
+    return trial

@@ -1,0 +1,121 @@
+"""What is left of a search: its card, its tables, its figures."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectro import experiment
+from spectro.config import Config
+from spectro.data import Dataset
+from spectro.run_dir import Card, read_json, write_csv, write_json, write_text
+from spectro.sweeps.study import REASON, counting
+from spectro.sweeps.trial import seconds_of
+from spectro.tracking import send
+
+if TYPE_CHECKING:
+    import optuna
+
+    from spectro.sweeps.space import Space
+
+
+def name_of(config: Config, settings: dict[str, Any]) -> str:
+    """The name of a search that was given none: another for whatever else is searched or set."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
+    data = experiment.identity_of(config)["data"]["name"]
+    return f"{config.common.model.name}_{config.stage}_{data}_{digest}"
+
+
+def open_card(
+    folder: Path, config: Config, name: str, space: "Space", sampler: dict[str, Any], dataset: Dataset
+) -> Card:
+    """``run.json`` of a sweep's folder, the one that is there if there is one: MLflow keeps one parent."""
+    before = read_json(folder / "run.json")
+    content = experiment.identity_of(config)
+    content["tags"] |= {"study": name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
+    content["config"] = {
+        "search": {key: str(distribution) for key, distribution in space.distributions.items()},
+        "sampler": {key: value for key, value in sampler.items() if value is not None},
+        "objective": config.common.objective,
+        # MLflow never changes a parameter: the number of trials, which may grow, is a metric.
+        **{key: value for key, value in content["config"].items() if key not in ("n_trials", "objective", "n_jobs")},
+    }
+    content["run_name"] = f"sweep {name}"
+    content["data"] |= experiment.data_entry(dataset)
+    card = Card(folder, content, before)
+    card.write()
+    return card
+
+
+def end_card(folder: Path, card: Card, study: "optuna.Study", status: str, reason: str | None = None) -> None:
+    """Closes a sweep's ``run.json``, writes its ``metrics.json`` and sends both."""
+    trials = study.get_trials(deepcopy=False)
+    states = Counter(trial.state.name.lower() for trial in counting(trials))
+    best = [trial.values[0] for trial in trials if trial.state.name == "COMPLETE"]
+    metrics = {
+        "best": max(best) if best else None,
+        "trials": {**{state: states[state] for state in ("complete", "pruned", "fail")}, "all": sum(states.values())},
+        "trial_seconds": sum(seconds_of(trial) for trial in trials),
+    }
+    card.reload_mlflow()
+    write_json(folder / "metrics.json", metrics)
+    card.end(status, reason)
+    send(folder)
+
+
+def write_tables(folder: Path, study: "optuna.Study", space: "Space") -> None:
+    """``trials.csv``, a row for each trial, and ``optimization_results.yaml`` as the official sweeper writes it."""
+    keys = list(space.distributions)
+    names = list(space.shown(dict.fromkeys(keys)))
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        params = [trial.params.get(key, "") for key in keys]
+        value = trial.value if trial.values else ""
+        reason = trial.user_attrs.get(REASON, "")
+        rows.append([trial.number, trial.state.name, value, *params, round(seconds_of(trial), 3), reason])
+    write_csv(folder / "trials.csv", ["trial", "state", "value", *names, "seconds", "reason"], rows)
+    best = study.best_trial
+    import yaml
+
+    results = {"name": "optuna", "best_params": best.params, "best_value": best.value}
+    write_text(folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
+
+
+def why_all_failed(study: "optuna.Study", folder: Path) -> str:
+    """The message for a search without a single value: its reasons, the commonest first."""
+    trials = counting(study.get_trials(deepcopy=False))
+    reasons = Counter(trial.user_attrs.get(REASON, "unknown") for trial in trials)
+    told = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+    return f"{folder}: none of {len(trials)} trials gave a value ({told})"
+
+
+def draw(folder: Path, study: "optuna.Study") -> None:
+    """Optuna's own plots: history, importance of the parameters, parallel coordinates, slices."""
+    import warnings
+
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import optuna.visualization.matplotlib as plots
+    from matplotlib import pyplot
+    from optuna.exceptions import ExperimentalWarning
+
+    folder.mkdir(exist_ok=True)
+    wanted: dict[str, Any] = {
+        "optimization_history": plots.plot_optimization_history,
+        "parameter_importance": plots.plot_param_importances,
+        "parallel_coordinates": plots.plot_parallel_coordinate,
+        "slices": plots.plot_slice,
+    }
+    for name, plot in wanted.items():
+        try:
+            with warnings.catch_warnings(), matplotlib.rc_context({"figure.figsize": (9, 5)}):
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                plot(study)
+                pyplot.gcf().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
+        except (ValueError, RuntimeError, ZeroDivisionError):
+            # A single trial, or trials that all came out the same, have no importance to draw.
+            continue
+        finally:
+            pyplot.close("all")

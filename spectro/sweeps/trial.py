@@ -1,0 +1,160 @@
+"""One trial, in whatever process: composed, fitted, judged on val or by cross-validation, and told to the study."""
+
+import contextlib
+import json
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectro import experiment, interrupt, task
+from spectro.config import Config
+from spectro.data import Dataset
+from spectro.errors import SpectroError
+from spectro.run_dir import Card
+from spectro.sweeps.pruning import PrunedError, Reporter
+from spectro.sweeps.study import OWNER, REASON, absolute, give_up, open_storage, owner
+
+if TYPE_CHECKING:
+    import optuna
+
+_MAX_DATASETS = 2
+_datasets: OrderedDict[str, Dataset] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Which trial it is: everything that a process needs besides the configuration.
+
+    Attributes:
+        storage: The study's database.
+        study: Its name.
+        number: The trial's number.
+        shown: What is searched, as the trial's run shows it: name -> value.
+        threads: Processor threads; None: the cores divided by the trials that run on this machine.
+    """
+
+    storage: str
+    study: str
+    number: int
+    shown: dict[str, Any]
+    threads: int | None = None
+
+    def overrides(self) -> list[str]:
+        """The ticket as an override, for a process that Hydra composes in."""
+        # Letters and digits alone: names and addresses may hold anything.
+        return [f"+ticket=t{json.dumps(asdict(self)).encode().hex()}"]
+
+    @classmethod
+    def read(cls, text: str) -> "Ticket":
+        """The ticket of `overrides`."""
+        return cls(**json.loads(bytes.fromhex(text[1:])))
+
+
+def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
+    """Runs one trial and tells the study of it: complete, pruned, or failed with its reason.
+
+    Args:
+        config: A valid configuration.
+        run_dir: The trial's own folder.
+        ticket: Which trial it is.
+
+    Returns:
+        The trial's card; None where it failed before it had one.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted; the trial does not count.
+    """
+    import optuna
+
+    study = _study(absolute(ticket.storage), ticket.study)
+    trials = study.get_trials(deepcopy=False)
+    its = trials[ticket.number]
+    live = optuna.trial.Trial(study, its._trial_id)
+    if (its.user_attrs.get(OWNER) or {}).get("pid") != os.getpid():
+        # It was drawn by one process and is run by another, which is the one that may be killed.
+        live.set_user_attr(OWNER, owner())
+    sweep = config.sweep
+    finished = [t for t in trials if t.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)]
+    reporter = Reporter(
+        live,
+        [t.intermediate_values for t in finished],
+        prune=sweep.prune,
+        warmup_epochs=sweep.warmup_epochs,
+        startup_trials=sweep.startup_trials,
+    )
+    card = experiment.new_trial_card(config, run_dir, ticket.number, ticket.study, ticket.shown)
+    try:
+        with _threads(ticket.threads or _share_of_cores(trials)):
+            value = experiment.attempt(config, dataset_of(config), run_dir, card, reporter)
+        study.tell(ticket.number, value)
+    except PrunedError as pruned:
+        card.end("PRUNED", str(pruned))
+        live.set_user_attr(REASON, str(pruned))
+        study.tell(ticket.number, state=optuna.trial.TrialState.PRUNED)
+    except BaseException as error:
+        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+            card.end("KILLED", "interrupted")
+            give_up(study, ticket.number, "interrupted", counts=False)
+            raise
+        if not isinstance(error, Exception):
+            raise
+        reason = str(error) if isinstance(error, SpectroError) else f"{type(error).__name__}: {error}"
+        card.end("FAILED", reason)
+        give_up(study, ticket.number, reason.strip().splitlines()[0] if reason.strip() else type(error).__name__)
+    return card
+
+
+def dataset_of(config: Config) -> Dataset:
+    """The configuration's data, read and checked once in a process."""
+    key = repr((config.raw["data"], config.raw["mapping"], config.raw["outputs"], config.estimator().specs))
+    if key not in _datasets:
+        _datasets[key] = task.load_data(config)
+    _datasets.move_to_end(key)
+    while len(_datasets) > _MAX_DATASETS:
+        _datasets.popitem(last=False)
+    return _datasets[key]
+
+
+@cache
+def _study(storage: str, name: str) -> "optuna.Study":
+    import optuna
+
+    return optuna.load_study(study_name=name, storage=open_storage(storage))
+
+
+def _share_of_cores(trials: list["optuna.trial.FrozenTrial"]) -> int:
+    """The cores of this machine, divided by the processes with running trials of the study on it."""
+    here = {os.getpid()}
+    for trial in trials:
+        its = trial.user_attrs.get(OWNER) or {}
+        if not trial.state.is_finished() and its.get("host") == socket.gethostname():
+            here.add(its["pid"])
+    return max(1, len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0]) // len(here))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Computes with so many threads: what is loaded by now, and torch where it comes to be loaded."""
+    import sys
+
+    from threadpoolctl import threadpool_limits
+
+    os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+    with threadpool_limits(count):
+        yield
+
+
+def seconds_of(trial: "optuna.trial.FrozenTrial") -> float:
+    """How long a finished trial took; 0 where it is not known."""
+    if trial.datetime_start is None or trial.datetime_complete is None:
+        return 0.0
+    return (trial.datetime_complete - trial.datetime_start).total_seconds()
