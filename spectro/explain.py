@@ -86,7 +86,8 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
         # Something else is wrong as well; this key is still worth naming.
         return f"{key}: unknown key (found {value})"
     chosen = groups() | {g: o for g, _, o in (a.partition("=") for a in arguments) if g in groups()}
-    chosen.pop("experiment")  # a recipe sets what others bring
+    for group in ("experiment", "sweeper"):
+        chosen.pop(group)  # they set what others bring
     top = key.split(".")[0]
     bringing = (g for g, option in chosen.items() if g == top or _brings(CONF / g / f"{option}.yaml", top))
     under = next((f"{g}={chosen[g]}" for g in bringing), f"model={chosen['model']}")

@@ -13,6 +13,7 @@ Which of several model families best sorts labelled pictures of seismic records,
   python train.py model=deit_vpt vpt.variant=deep     visual prompt tuning of a vision transformer
   python train.py data=folder data.root=DIR mapping=identity cascade_stage=flat
   python train.py --multirun data.seed=0,1,2          several runs
+  python train.py --multirun sweeper=hog_svm          a search, then one run of the best on test
 
 A group picks one of the options; a knob sets one value: GROUP=OPTION KNOB=VALUE ...
 """
@@ -78,6 +79,8 @@ def help_text(arguments: Sequence[str] = ()) -> str:
             lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
     lines += ["", "Knobs (of the options marked *)"]
     files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
+    if chosen["sweeper"] != "none":
+        files.append((CONF / "hydra" / "sweeper" / "study.yaml", ""))
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]
     for key, value, comment in found:
         shown = f"{key}={value}" if value and len(value) < 30 else key

@@ -14,7 +14,7 @@ from spectro.errors import ConfigError, SpectroError
 from spectro.run_dir import read_json
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
-from spectro.sweeps.space import Space, quoted
+from spectro.sweeps.space import Space, nested, quoted
 from spectro.sweeps.trial import Ticket, dataset_of, run_trial
 from spectro.sweeps.watch import Watch
 
@@ -114,7 +114,7 @@ class Search:
         return drawn
 
     def _ticket(self, trial: "optuna.trial.Trial", threads: int | None) -> Ticket:
-        return Ticket(self._storage, self.name, trial.number, self._space.shown(trial.params), threads)
+        return Ticket(self._storage, self.name, trial.number, nested(self._space.shown(trial.params)), threads)
 
     def _run_here(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
         if self._copy_value(trial):
@@ -177,7 +177,7 @@ class Search:
         run_dir = self.folder / f"final_trial_{best.number}"
         with FileLock(self.folder / "final.lock"):
             summary.write_tables(self.folder, self._study, self._space)
-            summary.draw(self.folder / "figures", self._study)
+            summary.draw(self.folder / "figures", self._study, str(self._config.common.objective))
             cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)
             told = f"trial {best.number} of {self.name}, {self._config.common.objective} {best.value:.4f}"
             self._space.save_best(self.folder, cfg, told)

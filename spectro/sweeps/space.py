@@ -94,11 +94,7 @@ class Space:
 
     def alone(self, params: Mapping[str, Any], **changes: Any) -> DictConfig:
         """The same without a word of the search: a run of its own."""
-        cfg = self.config(params, **changes)
-        with open_dict(cfg):
-            for key in SWEEP_KEYS:
-                cfg.pop(key, None)
-        return cfg
+        return _alone(self.config(params, **changes))
 
     def settings(self, config: Config, sampler: Any) -> dict[str, Any]:
         """Whatever makes two trials comparable: dotted key -> value."""
@@ -115,7 +111,7 @@ class Space:
         """Writes what Hydra would write into a job's ``.hydra/``."""
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, folder / "config.yaml")
+        OmegaConf.save(_alone(cfg), folder / "config.yaml")
         OmegaConf.save(OmegaConf.create([*self.fixed, *self.overrides(params)]), folder / "overrides.yaml")
 
     def save_best(self, folder: Path, cfg: DictConfig, what: str) -> None:
@@ -158,6 +154,26 @@ class Space:
                     check(self.config({**first, key: value}))
                 except ConfigError as error:
                     raise ConfigError(f"{error}\n(searched: {key}={distribution})") from error
+
+
+def _alone(cfg: DictConfig) -> DictConfig:
+    """Without a word of the search."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in SWEEP_KEYS])
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as sections: ``{"svm.C": 1}`` gives ``{"svm": {"C": 1}}``; a key that is also a section stays dotted."""
+    tree: dict[str, Any] = {}
+    for key, value in sorted(flat.items()):
+        *sections, last = key.split(".")
+        here: Any = tree
+        for section in sections:
+            here = here.setdefault(section, {}) if isinstance(here, dict) else None
+        if isinstance(here, dict):
+            here[last] = value
+        else:
+            tree[key] = value
+    return tree
 
 
 def quoted(text: str) -> str:

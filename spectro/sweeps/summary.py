@@ -10,6 +10,7 @@ from spectro import experiment
 from spectro.config import Config
 from spectro.data import Dataset
 from spectro.run_dir import Card, read_json, write_csv, write_json, write_text
+from spectro.sweeps.space import SWEEP_KEYS, nested
 from spectro.sweeps.study import REASON, counting
 from spectro.sweeps.trial import seconds_of
 from spectro.tracking import send
@@ -35,11 +36,11 @@ def open_card(
     content = experiment.identity_of(config)
     content["tags"] |= {"study": name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
     content["config"] = {
-        "search": {key: str(distribution) for key, distribution in space.distributions.items()},
+        "search": nested({key: str(distribution) for key, distribution in space.distributions.items()}),
         "sampler": {key: value for key, value in sampler.items() if value is not None},
         "objective": config.common.objective,
-        # MLflow never changes a parameter: the number of trials, which may grow, is a metric.
-        **{key: value for key, value in content["config"].items() if key not in ("n_trials", "objective", "n_jobs")},
+        # Not the number of trials: it may grow, and MLflow never changes a parameter.
+        **{key: value for key, value in content["config"].items() if key not in (*SWEEP_KEYS, "objective")},
     }
     content["run_name"] = f"sweep {name}"
     content["data"] |= experiment.data_entry(dataset)
@@ -90,7 +91,7 @@ def why_all_failed(study: "optuna.Study", folder: Path) -> str:
     return f"{folder}: none of {len(trials)} trials gave a value ({told})"
 
 
-def draw(folder: Path, study: "optuna.Study") -> None:
+def draw(folder: Path, study: "optuna.Study", objective: str) -> None:
     """Optuna's own plots: history, importance of the parameters, parallel coordinates, slices."""
     import warnings
 
@@ -112,7 +113,7 @@ def draw(folder: Path, study: "optuna.Study") -> None:
         try:
             with warnings.catch_warnings(), matplotlib.rc_context({"figure.figsize": (9, 5)}):
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                plot(study)
+                plot(study, target_name=objective)
                 pyplot.gcf().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
         except (ValueError, RuntimeError, ZeroDivisionError):
             # A single trial, or trials that all came out the same, have no importance to draw.

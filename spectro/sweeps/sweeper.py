@@ -77,7 +77,7 @@ class StudySweeper(Sweeper):
         root.handlers = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         params = {str(key): str(value) for key, value in self._params.items()}
         space = Space(self.hydra_context.config_loader, self.config, params, arguments)
-        sampler = OmegaConf.to_container(self.config.hydra.sweeper.sampler, resolve=True)
+        sampler: Any = OmegaConf.to_container(self.config.hydra.sweeper.sampler, resolve=True)
         search = Search(
             space,
             storage=self._storage,

@@ -34,7 +34,7 @@ class Ticket:
         storage: The study's database.
         study: Its name.
         number: The trial's number.
-        shown: What is searched, as the trial's run shows it: name -> value.
+        shown: What is searched, as the trial's run shows it, in sections.
         threads: Processor threads; None: the cores divided by the trials that run on this machine.
     """
 

@@ -1,0 +1,514 @@
+"""Searches: what is drawn, what counts, what is read, and what is left behind."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectro import cli, experiment
+from spectro.data.pictures import Pictures
+from spectro.errors import ConfigError
+from spectro.paths import CONF
+from spectro.sweeps import study as studies
+from spectro.sweeps.pruning import PrunedError, Reporter, best_until
+from spectro.sweeps.search import SweepError
+from spectro.sweeps.sweeper import StudySweeper
+from spectro.sweeps.trial import Ticket, dataset_of
+
+FLOAT = optuna.distributions.FloatDistribution(0.0, 1.0)
+SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null"]
+TINY_CNN = [
+    "model=resnet18",
+    "sweeper=resnet18",
+    "cnn.backbone_options={layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}",
+    "cnn.pretrained=false",
+    "cnn.size_px=32",
+    "cascade_stage=flat",
+]
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sweep(*overrides):
+    """What ``python train.py --multirun ...`` does, in this process."""
+    cli.teach_hydra()
+    GlobalHydra.instance().clear()
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    with initialize_config_dir(str(CONF)):
+        master = compose("config", overrides=single, return_hydra_config=True)
+        own = master.hydra.sweeper
+        names = ("sampler", "direction", "storage", "study_name", "n_trials", "n_jobs", "params")
+        sweeper = StudySweeper(**{name: own[name] for name in names})
+        loader = GlobalHydra.instance().config_loader()
+        context = type("Context", (), {"config_loader": loader})()
+        sweeper.setup(hydra_context=context, task_function=None, config=master)
+        sweeper.sweep(list(overrides))
+
+
+@pytest.fixture
+def base(tmp_path, demo_root):
+    """Overrides of a small search in a folder of its own, without MLflow."""
+    places = [f"outputs={tmp_path}/out", "tracking.uri=null", f"data.root={demo_root}", "data.scale=0.1"]
+    return [*places, "study=s", "seed=3"]
+
+
+@pytest.fixture
+def quick(base):
+    """The same for HOG-SVM."""
+    return ["sweeper=hog_svm", "cascade_stage=flat", *SMALL, *base]
+
+
+@pytest.fixture
+def figures():
+    """Asked for by tests that want them drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _without_figures(request, monkeypatch):
+    if "figures" not in request.fixturenames:
+        from spectro import results
+        from spectro.sweeps import summary
+
+        monkeypatch.setattr(results, "draw", lambda *_: None)
+        monkeypatch.setattr(summary, "draw", lambda *_: None)
+
+
+def new_study(tmp_path, name="s", seed=0):
+    return studies.open_study(
+        f"sqlite:///{tmp_path}/s.db",
+        name,
+        "maximize",
+        {},
+        studies.sampler_by_trial(
+            lambda number: optuna.samplers.TPESampler(seed=studies.seed_of_trial(seed, number), n_startup_trials=3)
+        ),
+    )
+
+
+def value_of(params):
+    return -((params["x"] - 0.3) ** 2)
+
+
+class TestStudy:
+    def test_points_do_not_depend_on_when_the_process_was_stopped(self, tmp_path):
+        """A sampler with a fixed seed would draw its first points again after every start."""
+        (tmp_path / "whole").mkdir()
+        (tmp_path / "parts").mkdir()
+        for folder, opens_anew in (("whole", False), ("parts", True)):
+            study = new_study(tmp_path / folder)
+            for _ in range(8):
+                if opens_anew:
+                    study = new_study(tmp_path / folder)
+                trial = studies.claim(study, {"x": FLOAT}, 8)
+                study.tell(trial, value_of(trial.params))
+        whole, parts = (
+            [t.params["x"] for t in new_study(tmp_path / folder).get_trials()] for folder in ("whole", "parts")
+        )
+        assert whole == parts
+        assert len(set(whole)) == 8
+
+    def test_another_seed_draws_other_points(self, tmp_path):
+        points = [studies.claim(new_study(tmp_path, str(s), seed=s), {"x": FLOAT}, 1).params["x"] for s in (0, 1)]
+        assert points[0] != points[1]
+
+    def test_two_at_once_run_as_many_trials_as_are_wanted(self, tmp_path):
+        """Both may see one trial missing at the same moment and draw one each."""
+        new_study(tmp_path)
+        ran = []
+
+        def work():
+            study = new_study(tmp_path)
+            while (trial := studies.claim(study, {"x": FLOAT}, 12)) is not None:
+                ran.append(trial.number)
+                study.tell(trial, value_of(trial.params))
+
+        workers = [threading.Thread(target=work) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        trials = new_study(tmp_path).get_trials()
+        assert len(ran) == len(set(ran)) == 12
+        assert [t.number for t in studies.counting(trials)] == sorted(ran)
+        assert all(t.state.is_finished() for t in trials)
+
+    def test_a_trial_of_a_dead_process_does_not_count(self, tmp_path):
+        study = new_study(tmp_path)
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        owners = [
+            {**studies.owner(), "pid": dead.pid},
+            studies.owner(),
+            {**studies.owner(), "host": f"not-{socket.gethostname()}"},
+        ]
+        for its in owners:
+            study.ask({"x": FLOAT}).set_user_attr(studies.OWNER, its)
+        assert studies.fail_stale(study) == [0]
+        assert [t.number for t in studies.counting(study.get_trials())] == [1, 2]
+        # Its place is taken by another.
+        assert studies.claim(study, {"x": FLOAT}, 3).number == 3
+        assert studies.claim(study, {"x": FLOAT}, 3) is None
+
+    def test_a_failed_trial_counts(self, tmp_path):
+        study = new_study(tmp_path)
+        trial = studies.claim(study, {"x": FLOAT}, 1)
+        studies.give_up(study, trial.number, "no memory")
+        assert studies.claim(study, {"x": FLOAT}, 1) is None
+        assert study.get_trials()[0].user_attrs[studies.REASON] == "no memory"
+
+    def test_another_study_of_the_name_is_refused(self, tmp_path):
+        storage = f"sqlite:///{tmp_path}/s.db"
+        sampler = optuna.samplers.RandomSampler()
+        studies.open_study(storage, "s", "maximize", {"svm.C": 1, "seed": 0}, sampler)
+        with pytest.raises(ConfigError, match=r"study: found 's'.*svm.C \(was 1, is 2\).*study=NAME"):
+            studies.open_study(storage, "s", "maximize", {"svm.C": 2, "seed": 0}, sampler)
+
+    @pytest.mark.parametrize(
+        "storage", ["sqlite:////proc/none/s.db", "nothing://x", "postgresql://me:secret@127.0.0.1:1/x"]
+    )
+    def test_a_storage_that_cannot_be_used(self, storage):
+        with pytest.raises(ConfigError, match="storage: found") as caught:
+            studies.open_storage(storage)
+        assert "secret" not in str(caught.value)
+
+    def test_a_broken_database_is_named_and_kept(self, tmp_path):
+        (tmp_path / "s.db").write_text("not a database", encoding="utf-8")
+        with pytest.raises(ConfigError, match="not a database"):
+            studies.open_storage(f"sqlite:///{tmp_path}/s.db")
+        assert (tmp_path / "s.db").read_text(encoding="utf-8") == "not a database"
+
+
+class TestPruning:
+    def reporter(self, trial, earlier, **settings):
+        return Reporter(trial, earlier, **{"prune": True, "warmup_epochs": 2, "startup_trials": 2, **settings})
+
+    @pytest.fixture
+    def trial(self, tmp_path):
+        return new_study(tmp_path).ask({"x": FLOAT})
+
+    @staticmethod
+    def rows(*values):
+        return [{"val_macro_f1": value} for value in values]
+
+    EARLIER = [{1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.1, 2: 0.4, 3: 0.8}, {1: 0.3, 2: 0.5, 3: 0.5}]
+
+    def test_below_the_median_of_the_best_by_that_epoch(self, trial):
+        """By epoch 2 the others had reached 0.6, 0.4 and 0.5: the median is 0.5."""
+        report = self.reporter(trial, self.EARLIER)
+        report("flat", self.rows(0.0))  # too early
+        with pytest.raises(PrunedError, match="epoch 2 of flat"):
+            report("flat", self.rows(0.0, 0.49))
+
+    @pytest.mark.parametrize(
+        ("values", "settings"),
+        [
+            ((0.0, 0.5), {}),
+            # What counts is the best so far.
+            ((0.7, 0.1), {}),
+            ((0.0, 0.1), {"prune": False}),
+            ((0.0, 0.1), {"warmup_epochs": 3}),
+            ((0.0, 0.1), {"startup_trials": 4}),
+        ],
+    )
+    def test_goes_on(self, trial, values, settings):
+        report = self.reporter(trial, self.EARLIER, **settings)
+        for n in range(1, len(values) + 1):
+            report("flat", self.rows(*values[:n]))
+
+    def test_stages_are_compared_with_their_like(self, trial, tmp_path):
+        """A hard stage's 0.6 must not be measured by what easy stages reach."""
+        study = new_study(tmp_path)
+        for _ in range(2):
+            other = study.ask({"x": FLOAT})
+            report = self.reporter(other, [])
+            report("easy", self.rows(0.9))
+            report("easy", self.rows(0.9, 0.9))
+            report("hard", self.rows(0.5))
+            report("hard", self.rows(0.5, 0.5))
+            study.tell(other, 0.5)
+        earlier = [t.intermediate_values for t in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))]
+        report = self.reporter(trial, earlier)
+        report("easy", self.rows(0.9))
+        report("easy", self.rows(0.9, 0.9))
+        report("hard", self.rows(0.6))
+        report("hard", self.rows(0.6, 0.6))
+        with pytest.raises(PrunedError):
+            self.reporter(trial, earlier)("easy", self.rows(0.6, 0.6))
+
+    def test_without_val_there_is_nothing_to_say(self, trial):
+        self.reporter(trial, self.EARLIER)("flat", self.rows(None))
+
+    @given(st.dictionaries(st.integers(1, 20), st.floats(0, 1)), st.integers(1, 25))
+    def test_best_never_falls(self, values, epoch):
+        now, later = best_until(values, 0, epoch), best_until(values, 0, epoch + 1)
+        assert now is None or later >= now
+
+
+class TestSearch:
+    def test_a_whole_search(self, quick, tmp_path, capsys):
+        sweep(*quick, "n_trials=4")
+        folder = tmp_path / "out" / "sweeps" / "s"
+        rows = read_rows(folder / "trials.csv")
+        assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+        best = max(rows, key=lambda row: float(row["value"]))
+        told = capsys.readouterr().out
+        assert [line.split()[:2] for line in told.splitlines() if line.startswith("trial")] == [
+            ["trial", str(n)] for n in range(4)
+        ]
+        final = folder / f"final_trial_{best['trial']}"
+        assert read_json(final / "metrics.json")["test"]["n_records"] > 0
+        assert read_json(final / "run.json")["seed"] == 1
+        assert f"--config-dir {folder} --config-name best_config" in told
+        card = read_json(folder / "run.json")
+        assert card["status"] == "FINISHED"
+        assert read_json(folder / "metrics.json")["trials"] == {"complete": 4, "pruned": 0, "fail": 0, "all": 4}
+
+        # The same command finds everything done, and runs nothing.
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.json") if path.parent != folder}
+        sweep(*quick, "n_trials=4")
+        assert {path: path.stat().st_mtime_ns for path in before} == before
+        assert "goes on after 4 of 4 trials" in capsys.readouterr().out
+
+        # A larger total goes on.
+        sweep(*quick, "n_trials=6")
+        assert read_rows(folder / "trials.csv")[:4] == rows
+        assert len(read_rows(folder / "trials.csv")) == 6
+
+    def test_trials_never_read_test(self, quick, tmp_path, monkeypatch):
+        """Whoever picks the best of thirty trials by test has fitted to test."""
+        asked = set()
+        real = Pictures.__init__
+
+        def spy(self, store, keys, *rest, **more):
+            asked.update(keys)
+            real(self, store, keys, *rest, **more)
+
+        def no_final_run(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Pictures, "__init__", spy)
+        monkeypatch.setattr(experiment, "run", no_final_run)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(*quick, "n_trials=2")
+        trial = tmp_path / "out" / "sweeps" / "s" / "1"
+        assert {row["split"] for row in read_rows(trial / "predictions.csv")} == {"val"}
+        assert set(read_json(trial / "metrics.json")) == {"val", "stages", "objective"}
+        dataset = dataset_of(cli.composed([o for o in quick if not o.startswith(("sweeper", "study"))]))
+        of = {split: {record.digest for record in dataset.of(split)} for split in ("train", "val", "test")}
+        assert asked & of["val"]
+        assert not asked & of["test"]
+
+    def test_best_config_gives_the_same_numbers(self, quick, tmp_path, run_here):
+        sweep(*quick, "n_trials=3")
+        folder = tmp_path / "out" / "sweeps" / "s"
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(folder)):
+            cfg = compose("best_config", overrides=[f"hydra.searchpath=[file://{CONF}]"])
+        from spectro.config import check
+
+        again = tmp_path / "again"
+        again.mkdir()
+        experiment.run(check(cfg), again)
+        final = next(folder.glob("final_trial_*"))
+        for name in ("metrics.json", "predictions.csv"):
+            assert (again / name).read_bytes() == (final / name).read_bytes()
+
+    def test_a_killed_final_run_is_made_again(self, quick, tmp_path, monkeypatch):
+        def killed(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment, "run", killed)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(*quick, "n_trials=2")
+        folder = tmp_path / "out" / "sweeps" / "s"
+        assert not list(folder.glob("final_trial_*/metrics.json"))
+        sweep(*quick, "n_trials=2")
+        assert len(list(folder.glob("final_trial_*/metrics.json"))) == 1
+        assert len(read_rows(folder / "trials.csv")) == 2
+
+    def test_a_failed_trial_is_recorded_and_the_search_goes_on(self, quick, tmp_path, monkeypatch):
+        real, calls = experiment.attempt, []
+
+        def breaks_once(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                raise MemoryError("not enough")
+            return real(*arguments)
+
+        monkeypatch.setattr(experiment, "attempt", breaks_once)
+        sweep(*quick, "n_trials=3")
+        folder = tmp_path / "out" / "sweeps" / "s"
+        rows = read_rows(folder / "trials.csv")
+        assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
+        assert rows[1]["reason"] == "MemoryError: not enough"
+        assert read_json(folder / "1" / "run.json")["status"] == "FAILED"
+
+    def test_if_all_fail_the_search_fails(self, quick, tmp_path, monkeypatch):
+        def breaks(*_):
+            raise FloatingPointError("loss is nan")
+
+        monkeypatch.setattr(experiment, "attempt", breaks)
+        with pytest.raises(SweepError, match="none of 2 trials gave a value .2 times: FloatingPointError: loss is nan"):
+            sweep(*quick, "n_trials=2")
+        assert read_json(tmp_path / "out" / "sweeps" / "s" / "run.json")["status"] == "FAILED"
+
+    def test_a_value_that_only_some_combinations_allow_fails_those_trials(self, quick, tmp_path):
+        """hog.block_cells * hog.cell_px must not exceed the picture: that depends on two searched keys."""
+        space = ["hog.cell_px=choice(8,16)", "hog.block_cells=choice(1,3)", "svm.C=1", "svm.gamma=1.0x"]
+        sweep(*quick, *space, "pca.variance=0.95", "n_trials=8")
+        rows = read_rows(tmp_path / "out" / "sweeps" / "s" / "trials.csv")
+        states = {(row["hog.cell_px"], row["hog.block_cells"]): row["state"] for row in rows}
+        assert states.pop(("16", "3")) == "FAIL"
+        assert set(states.values()) == {"COMPLETE"}
+        assert "at most size_px=32" in next(row["reason"] for row in rows if row["state"] == "FAIL")
+
+    def test_a_point_drawn_again_is_not_computed_again(self, quick, tmp_path, monkeypatch):
+        real, calls = experiment.attempt, []
+        monkeypatch.setattr(experiment, "attempt", lambda *a: calls.append(1) or real(*a))
+        sweep(*quick, "svm.C=choice(1,2)", "svm.gamma=1.0x", "pca.variance=0.95", "n_trials=6")
+        rows = read_rows(tmp_path / "out" / "sweeps" / "s" / "trials.csv")
+        assert len(calls) == len({row["svm.C"] for row in rows}) == 2
+        assert len({(row["svm.C"], row["value"]) for row in rows}) == 2
+
+    def test_networks_tell_their_epochs_and_are_pruned(self, base, tmp_path):
+        sweep(
+            *TINY_CNN, *base, "n_trials=6", "train.epochs=3", "train.lr=choice(0.003,0.0000001)",
+            "train.batch_size=8", "loss.name=cross_entropy", "sweep.startup_trials=2", "sweep.warmup_epochs=1",
+        )  # fmt: skip
+        folder = tmp_path / "out" / "sweeps" / "s"
+        rows = read_rows(folder / "trials.csv")
+        pruned = [row for row in rows if row["state"] == "PRUNED"]
+        assert pruned
+        assert all("below the median" in row["reason"] for row in pruned)
+        card = read_json(folder / pruned[0]["trial"] / "run.json")
+        assert card["status"] == "PRUNED"
+        assert 1 <= len(read_rows(folder / pruned[0]["trial"] / "history.csv")) <= 3
+        assert read_json(folder / "metrics.json")["trials"]["pruned"] == len(pruned)
+
+    def test_a_searched_group(self, base, tmp_path):
+        """A group brings keys of its own, which values alone do not."""
+        space = ["augmentation=choice(none,mirror)", "svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
+        sweep("sweeper=hog_svm", "cascade_stage=flat", *SMALL, *base, *space, "n_trials=4")
+        folder = tmp_path / "out" / "sweeps" / "s"
+        assert {row["augmentation"] for row in read_rows(folder / "trials.csv")} == {"none", "mirror"}
+
+    @pytest.mark.usefixtures("figures")
+    def test_parent_and_children_in_mlflow(self, quick, tmp_path):
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        own = [o for o in quick if not o.startswith("tracking")]
+        sweep(*own, f"tracking.uri={uri}", "n_trials=3")
+        sweep(*own, f"tracking.uri={uri}", "n_trials=4")
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        runs = client.search_runs([client.get_experiment_by_name("field").experiment_id])
+        (parent,) = [run for run in runs if run.data.tags.get("sweep") == "true"]
+        children = {r.info.run_name: r for r in runs if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+        assert {name for name in children if name.startswith("trial")} == {f"trial {n}" for n in range(4)}
+        assert any(name.startswith("final") for name in children)
+        assert len(runs) == len(children) + 1
+        child = children["trial 2"]
+        assert set(child.data.params) == {"svm.C", "svm.gamma x", "pca.variance"}
+        assert child.data.metrics["objective"] == child.data.metrics["val/macro_f1"]
+        assert not [name for name in child.data.metrics if name.startswith("test/")]
+        assert parent.data.params["search.svm.C"].startswith("FloatDistribution")
+        assert parent.data.metrics["trials/all"] == 4
+        figures = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
+        assert {"figures/optimization_history.png", "figures/slices.png"} <= figures
+        # The trials' files are the trials', not the parent's as well.
+        assert "0" not in {file.path for file in client.list_artifacts(parent.info.run_id)}
+
+    def test_nothing_is_searched(self, base):
+        fixed = ["svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
+        with pytest.raises(ConfigError, match="sweeper: nothing is searched"):
+            sweep("sweeper=hog_svm", *base, *fixed)
+
+    @pytest.mark.parametrize(
+        ("override", "text"),
+        [
+            ("svm.C=interval(-1,1)", r"svm.C: found -1.0; allowed: greater than 0"),
+            ("svm.C=choice(1,2,-3)", r"svm.C: found -3; allowed: greater than 0"),
+            ("stages.hard.svm.C=interval(1,2)", r"stages.hard: found svm; allowed under cascade_stage=flat"),
+            ("objective=null", r"objective: found null"),
+            ("n_trials=0", r"n_trials: found 0"),
+            ("hydra/sweeper/sampler=grid", r"hydra/sweeper/sampler: found GridSampler; allowed: tpe"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_the_first_trial(self, quick, tmp_path, override, text):
+        with pytest.raises(ConfigError, match=text):
+            sweep(*quick, override)
+        assert not (tmp_path / "out" / "sweeps").exists()
+
+    @pytest.mark.parametrize("sampler", ["random", "gp", "qmc", "nsgaii"])
+    def test_other_samplers(self, quick, tmp_path, sampler):
+        if sampler == "gp":
+            pytest.importorskip("torch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sweep(*quick, f"hydra/sweeper/sampler={sampler}", "n_trials=3")
+        assert len(read_rows(tmp_path / "out" / "sweeps" / "s" / "trials.csv")) == 3
+
+    def test_the_default_name_tells_settings_apart(self, quick, tmp_path):
+        own = [o for o in quick if not o.startswith("study")]
+        for more in ([], ["n_trials=2"], ["augmentation=none"]):
+            sweep(*own, "n_trials=1", *more)
+        names = sorted(path.name for path in (tmp_path / "out" / "sweeps").iterdir())
+        assert len(names) == 2
+        assert all(name.startswith("hog_svm_flat_field_") for name in names)
+
+    @pytest.mark.parametrize("name", [path.stem for path in (CONF / "sweeper").glob("*.yaml") if path.stem != "none"])
+    @pytest.mark.parametrize("stage", ["flat", "easy", "hard", "full"])
+    def test_every_space_suits_every_stage(self, name, stage):
+        """Space checks the ends of every searched key by composing and checking a trial."""
+        from spectro.sweeps.space import Space
+
+        cli.teach_hydra()
+        GlobalHydra.instance().clear()
+        overrides = [f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null"]
+        with initialize_config_dir(str(CONF)):
+            master = compose("config", overrides=overrides, return_hydra_config=True)
+            space = Space(GlobalHydra.instance().config_loader(), master, master.hydra.sweeper.params, overrides)
+        assert space.distributions
+
+
+def test_a_ticket_survives_the_command_line():
+    """Names and addresses may hold whatever a shell or Hydra's grammar minds."""
+    ticket = Ticket("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, 2)
+    (override,) = OverridesParser.create().parse_overrides(ticket.overrides())
+    assert Ticket.read(override.value()) == ticket
+
+
+def test_a_single_run_takes_no_sweeper(tmp_path):
+    done = subprocess.run(
+        [sys.executable, CONF.parent / "train.py", "sweeper=hog_svm", f"outputs={tmp_path}/o"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: sweeper: found one in a single run; allowed: with --multirun"
+    assert not list(Path(tmp_path).glob("o/runs/*"))
