@@ -211,7 +211,7 @@ class TestPruning:
     def rows(*values):
         return [{"val_macro_f1": value} for value in values]
 
-    EARLIER = [{1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.1, 2: 0.4, 3: 0.8}, {1: 0.3, 2: 0.5, 3: 0.5}]
+    EARLIER = ({1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.1, 2: 0.4, 3: 0.8}, {1: 0.3, 2: 0.5, 3: 0.5})
 
     def test_below_the_median_of_the_best_by_that_epoch(self, trial):
         """By epoch 2 the others had reached 0.6, 0.4 and 0.5: the median is 0.5."""
@@ -370,7 +370,9 @@ class TestSearch:
             raise FloatingPointError("loss is nan")
 
         monkeypatch.setattr(experiment, "attempt", breaks)
-        with pytest.raises(SweepError, match="none of 2 trials gave a value .2 times: FloatingPointError: loss is nan"):
+        with pytest.raises(
+            SweepError, match=r"none of 2 trials gave a value \(2 times: FloatingPointError: loss is nan"
+        ):
             sweep(*quick, "n_trials=2")
         assert read_json(tmp_path / "out" / "sweeps" / "s" / "run.json")["status"] == "FAILED"
 

@@ -162,7 +162,7 @@ def _alone(cfg: DictConfig) -> DictConfig:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as sections: ``{"svm.C": 1}`` gives ``{"svm": {"C": 1}}``; a key that is also a section stays dotted."""
+    """Dotted keys as sections: ``{"svm.C": 1}`` gives ``{"svm": {"C": 1}}``; one below another key stays dotted."""
     tree: dict[str, Any] = {}
     for key, value in sorted(flat.items()):
         *sections, last = key.split(".")
