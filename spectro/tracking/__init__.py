@@ -288,7 +288,10 @@ def is_alive(run: Mapping[str, Any]) -> bool | None:
     try:
         os.kill(pid, 0)
         # The number may have been given to another process since: that one started after the run.
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if state[0] == "Z":
+            return False  # dead, and nobody has asked yet how it ended
+        ticks = int(state[19])
         boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
     except ProcessLookupError:
