@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 # Whose classes a configuration may name as its sampler.
 _TRUSTED = ("optuna.*", "hydra_plugins.hydra_optuna_sweeper.*")
@@ -97,7 +97,7 @@ class StudySweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         config = copy.deepcopy(self.config)
-        with open_dict(config):
+        with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(folder)
             # Launchers set up Hydra's log again, and tell of every job with all its overrides.
             config.hydra.hydra_logging = _SILENT

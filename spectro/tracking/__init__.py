@@ -35,6 +35,8 @@ __all__ = [
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
+# Large, and of use only where the run lies; what a scheduler's processes were given.
+_NOT_SENT = ("checkpoints", ".submitit")
 
 
 def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
@@ -216,11 +218,9 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
         if run.get("data"):
             _store.log_dataset(client, run_id, run["data"])
         for path in sorted(run_dir.iterdir()):
-            # Checkpoints of a run that was stopped are for going on where it lies, and large.
-            # The trials of a sweep are runs of their own.
-            if path.is_dir() and path.name != "checkpoints" and not (path / "run.json").exists():
+            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
                 client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file():
+            elif path.is_file() and path.suffix != ".lock":
                 client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status=status, end_time=ended_ms)
         _note(run_dir, sent=True)
