@@ -52,7 +52,7 @@ def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
     local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
     return {
         "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
-        "artifact_location": None if local is None else (outputs.absolute() / "mlartifacts").as_uri(),
+        "artifact_location": (outputs.absolute() / "mlartifacts").as_uri() if _store.is_database(uri) else None,
         "run_id": None,
         "sent": False,
     }
