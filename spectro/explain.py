@@ -49,12 +49,12 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
         inner = getattr(error.__cause__, "full_key", None) or ""
         given = unknown[1].lstrip("+~")
         return _unknown_key(given, inner if inner.startswith(f"{given}.") else given, arguments)
+    if (engine := re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", text)) and engine[1] in _EXTRAS:
+        extra = f"spectro[{_EXTRAS[engine[1]]}]"
+        return f"hydra/launcher: found {engine[1]!r}, which is not installed; allowed after pip install '{extra}'"
     missing = r"Could not find '([^']+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
         group, _, name = option[1].rpartition("/")
-        if group == "hydra/launcher" and name in _EXTRAS:
-            extra = _EXTRAS[name]
-            return f"{group}: found {name!r}, which is not installed; allowed after pip install 'spectro[{extra}]'"
         return f"{group}: found {name!r}; allowed: {', '.join(option[2].split())}"
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key or 'config'}: {text.splitlines()[0]}"

@@ -47,7 +47,8 @@ def start(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen[st
     return subprocess.Popen(
         [sys.executable, TRAIN, *overrides],
         cwd=cwd,
-        env={**os.environ, **environment},
+        # Where spectro is not installed, new processes must find it as this one does.
+        env={**os.environ, "PYTHONPATH": str(CONF.parent), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -356,8 +357,8 @@ def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]
             *("--backend-store-uri", f"{postgres}/mlflow", "--artifacts-destination", str(tmp_path / "files")),
         ],
         cwd=tmp_path,
-        stdout=(tmp_path / "server.log").open("w"),
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
