@@ -16,7 +16,7 @@ from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.run_dir import Card, git_commit, write_json
 from spectro.schema import DemoKnobs
-from spectro.terminal import show_result
+from spectro.terminal import show_network, show_result
 
 
 def run(
@@ -59,7 +59,8 @@ def run(
         card.reload_mlflow()
         with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            place = Workplace(run_dir / "checkpoints", config.stage, results.History(run_dir / "history.csv"))
+            history = results.History(run_dir / "history.csv")
+            place = Workplace(run_dir / "checkpoints", config.stage, history, show_network)
             with workplace(place):
                 classifier = task.fit(config, dataset, train, rows, variants)
         _add_facts(card, task.stages_of(config, classifier))

@@ -23,11 +23,13 @@ class Workplace:
         folder: Where checkpoints go; None: nowhere.
         stage: What is being fitted: ``flat``, ``easy``, ``hard``, ``hard/<group>``; empty: not known.
         on_epoch: Called after every epoch with the stage and its history so far, a row for each epoch.
+        on_network: Called before the first epoch with the stage and what is known of the network, as in ``facts_``.
     """
 
     folder: Path | None = None
     stage: str = ""
     on_epoch: OnEpoch = lambda stage, history: None
+    on_network: Callable[[str, Mapping[str, Any]], None] = lambda stage, facts: None
 
 
 _NOWHERE = Workplace()
