@@ -79,8 +79,8 @@ def test_what_uneven_classes_are_told():
     labels, sources = np.array(list("aaaaabbbc"), dtype=object), np.arange(9)
     assert uneven(labels, sources, folds(labels, sources, 5), 5) == [
         "cross-validation: class 'b' has 3 sources for 5 folds: in 2 folds none of it is judged",
-        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is judged, and where it is judged, "
-        "none of it is trained on",
+        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is judged, and where it is "
+        "judged, none of it is trained on",
     ]
 
 

@@ -69,6 +69,11 @@ class NetworkClassifier(PictureClassifier):
         return [PictureSpec(self.size_px, "RGB", self.picture_fit)]
 
     @property
+    def chooses_on_val(self) -> bool:
+        """The epoch."""
+        return True
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Parameters, weights, precision, device, and how many epochs it took; empty where there is no network."""
         if not hasattr(self, "facts_"):

@@ -31,9 +31,7 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     eigenvalues = np.maximum(eigenvalues, 0.0)
     total = float(eigenvalues.sum())
     share = eigenvalues / total if total > 0 else np.zeros(n)
-    if n_components < 1:
-        n_components = int(np.searchsorted(np.cumsum(share), n_components, side="right")) + 1
-    k = min(int(n_components), rank)
+    k = min(kept(share, n_components), rank)
     singular = np.sqrt(eigenvalues)
     components = (eigenvectors[:, :k].T @ centred) / np.maximum(singular[:k, None], np.finfo(X.dtype).tiny)
     # scikit-learn's convention: the largest loading of a component is positive.
@@ -47,3 +45,18 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     pca.explained_variance_ratio_ = share[:k]
     pca.noise_variance_ = float(eigenvalues[k : min(n, d)].mean() / max(n - 1, 1)) if k < min(n, d) else 0.0
     return pca
+
+
+def kept(shares: np.ndarray, n_components: float | int) -> int:
+    """How many components are kept: scikit-learn's rule.
+
+    Args:
+        shares: The share of the variance that each component explains, largest first, ``(r,)``.
+        n_components: A share of the variance below 1, or a number of components.
+
+    Returns:
+        A number of components; it may be larger than ``r`` where that is not enough.
+    """
+    if n_components >= 1:
+        return int(n_components)
+    return int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1
