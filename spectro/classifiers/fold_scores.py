@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers.hog import Hog
-from spectro.classifiers.pca import fit_pca
+from spectro.classifiers.pca import full_scores
 from spectro.data.arrays import Arrays
 from spectro.data.pictures import Pictures
 
@@ -35,12 +35,8 @@ def fold_scores(hog: Hog, scaler: Any, X: Pictures | np.ndarray, X_new: Pictures
     def compute() -> Arrays:
         features, new = (hog.features(rows).astype(np.float64) for rows in (X, X_new))
         scaled = scaler.fit_transform(features)
-        pca = fit_pca(scaled, min(scaled.shape))
-        return {
-            "train": pca.transform(scaled),
-            "new": pca.transform(scaler.transform(new)),
-            "shares": pca.explained_variance_ratio_,
-        }
+        train, transformed, shares = full_scores(scaled, scaler.transform(new))
+        return {"train": train, "new": transformed, "shares": shares}
 
     if not isinstance(X, Pictures) or not isinstance(X_new, Pictures):
         return compute()

@@ -60,7 +60,8 @@ class ArrayCache:
 
     def _read(self, path: Path) -> Arrays | None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: numpy leaves a file that it cannot make sense of open.
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         except OSError:  # not there, or not ours to read
             return None
