@@ -41,7 +41,8 @@ class OutOfFold:
         truth: Their labels, ``(n,)``.
         classes: The task's classes, sorted, ``(k,)``.
         folds: The fold that judged each record, from 0, ``(repeats, n)``.
-        probabilities: ``(repeats, n, k)``; a class that a fold had no training records of has probability 0 there.
+        probabilities: ``(repeats, n, k)``; a class that a fold had no training records of has probability 0 there. Of
+            a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
     """
 
     records: Sequence[Record]

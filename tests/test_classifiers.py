@@ -139,9 +139,7 @@ def test_a_class_of_one_record(make):
 
 
 @every
-@pytest.mark.parametrize(
-    ("counts", "n_val"), [((8, 6, 4), 4), ((6, 5, 0), 0), ((5, 0, 0), 4), ((5, 1, 1), 0)], ids=str
-)
+@pytest.mark.parametrize(("counts", "n_val"), [((8, 6, 4), 4), ((6, 5, 0), 0), ((5, 0, 0), 4), ((5, 1, 1), 0)], ids=str)
 def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
     """A shorter way that came to other predictions would judge another model."""
     X, y = toy(counts)
@@ -151,7 +149,7 @@ def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
     fresh = clone(classifier).fit(X, y, X_val, y_val)
     p = classifier.out_of_fold(X, y, X_val, y_val, X_new)
     assert not hasattr(classifier, "classes_")
-    np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=1e-6)
+    np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=1e-4)
     np.testing.assert_array_equal(fresh.classes_[p.argmax(axis=1)], fresh.predict(X_new))
     assert make().out_of_fold(X, y, None, None, X_new[:0]).shape == (0, len(set(y)))
 

@@ -114,7 +114,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         """What a fresh copy of this classifier, fitted and thrown away again, says of new records.
 
         Exactly ``clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)``; a family may have a shorter way there,
-        which gives the same to within rounding.
+        which gives the same predictions, and probabilities that differ by rounding and its solver's tolerance.
 
         Args:
             X: Training records, ``n`` of them.

@@ -22,7 +22,7 @@ from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.knobs import Section
 
-_SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
+SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
 # Training rows up to which a whole kernel matrix is held: 128 MB.
 _ROWS_FOR_KERNEL = 4000
 # Records whose HOG vectors are held at once while predicting.
@@ -115,7 +115,7 @@ class HogSvmClassifier(PictureClassifier):
 
     def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
         """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
-        scaler = _SCALERS[self.scaler]()
+        scaler = SCALERS[self.scaler]()
         scaled = scaler.fit_transform(features)
         pca = fit_pca(scaled, self._components(min(features.shape)))
         reduced = pca.transform(scaled)
@@ -149,7 +149,7 @@ class HogSvmClassifier(PictureClassifier):
         if has_val or len(classes) < 2 or len(X) != len(y) or len(X_new) == 0 or len(X) > _ROWS_FOR_KERNEL:
             return super().out_of_fold(X, y, X_val, y_val, X_new)
         with blas_threads(len(X)):
-            fold = fold_scores(self.hog, _SCALERS[self.scaler](), X, X_new)
+            fold = fold_scores(self.hog, SCALERS[self.scaler](), X, X_new)
             k = min(kept(fold["shares"], self._components(len(fold["shares"]))), len(fold["shares"]))
             # Copied: a product of a slice of columns takes longer than the copy.
             train, new = np.ascontiguousarray(fold["train"][:, :k]), np.ascontiguousarray(fold["new"][:, :k])
