@@ -78,6 +78,7 @@ ENTRY = [
     "spectro.cli",
     "spectro.explain",
     "spectro.experiment",
+    "spectro.crossval",
     "spectro.task",
     "spectro.results",
     "spectro.terminal",
@@ -94,6 +95,13 @@ def test_imports_point_downwards(path: Path) -> None:
             wrong = {n for n in imports(path) if below(n, *up) and not below(n, package, "spectro.errors")}
             # A progress bar is asked for from below; it is silent until an entry point switches it on.
             assert {n for n in wrong if not below(n, "spectro.progress")} == set()
+
+
+def test_cross_validation_knows_no_run() -> None:
+    """A search that only wants the score must not get a run directory, a tracker or a terminal with it."""
+    runs = ("cli", "experiment", "results", "terminal", "tracking", "resume")
+    found = imports(HOME / "spectro" / "crossval.py")
+    assert [name for name in found if below(name, "hydra", "omegaconf", *(f"spectro.{run}" for run in runs))] == []
 
 
 @modules

@@ -70,6 +70,11 @@ class NetworkClassifier(PictureClassifier):
         return [PictureSpec(self.size_px, "RGB", self.picture_fit)]
 
     @property
+    def chooses_on_val(self) -> bool:
+        """The epoch."""
+        return True
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Parameters, weights, precision, device, and how many epochs it took; empty where there is no network."""
         if not hasattr(self, "facts_"):
@@ -121,7 +126,8 @@ class NetworkClassifier(PictureClassifier):
             "device": place.device.type,
         }
         here = current()
-        here.on_network(here.stage, self.facts_)
+        if not here.fold:
+            here.on_network(here.stage, self.facts_)
         job = Job(
             network=network,
             classes=list(self.classes_),
