@@ -3,8 +3,8 @@
     python scripts/benchmark_sweep.py [--trials 50] [--repeats 3]
 
 The plain way is what the original did, and what one would write: decode every picture, HOG by scikit-image, one scaler
-for all rows; then in each trial PCA on all rows and cross_val_score of an SVC over five folds. Ours is the whole command
-``train.py --multirun sweeper=hog_svm cascade_stage=flat`` on the demo data in a new folder: Hydra, the study, folds by
+for all rows; then in each trial PCA on all rows and cross_val_score of an SVC over five folds. Ours is the whole
+command ``train.py --multirun sweeper=hog_svm cascade_stage=flat`` on the demo data in a new folder: Hydra, the study, folds by
 source with scaler and PCA inside, files, MLflow. Counted from the start of the first trial to the end of the last.
 Each repeat does both, in processes of their own; printed are medians and their ratios.
 """
@@ -149,9 +149,8 @@ def _show(found: list[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> No
         ("first trial's start to last one's end", [p["all"] for _, p in found], [m["span"] for m, _ in found]),
     ]
     for name, plainly, own in lines:
-        print(
-            f"  {name:40} plain {median(plainly):6.2f}  ours {median(own):6.2f}  ratio {median(plainly) / median(own):5.1f}"
-        )
+        a, b = median(plainly), median(own)
+        print(f"  {name:40} plain {a:6.2f}  ours {b:6.2f}  ratio {a / b:5.1f}")
     over = [(m["span"] - m["spent"]["fitting"]) / trials * 1000 for m, _ in found]
     print(f"  what is not fitting, a trial: {median(over):.0f} ms, of it")
     labels = [label for label in found[0][0]["spent"] if label != "fitting"]
