@@ -4,8 +4,8 @@
 
 The plain way is what the original did, and what one would write: decode every picture, HOG by scikit-image, one scaler
 for all rows; then in each trial PCA on all rows and cross_val_score of an SVC over five folds. Ours is the whole
-command ``train.py --multirun sweeper=hog_svm cascade_stage=flat`` on the demo data in a new folder: Hydra, the study, folds by
-source with scaler and PCA inside, files, MLflow. Counted from the start of the first trial to the end of the last.
+command ``train.py --multirun sweeper=hog_svm cascade_stage=flat`` on the demo data in a new folder: Hydra, the study,
+folds by source with scaler and PCA inside, files, MLflow. Counted from the first trial's start to the last one's end.
 Each repeat does both, in processes of their own; printed are medians and their ratios.
 """
 
