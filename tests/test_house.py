@@ -53,10 +53,16 @@ def test_only_tracking_imports_mlflow(path: Path) -> None:
         assert [name for name in imports(path) if below(name, "mlflow")] == []
 
 
+KNOW_HYDRA = [
+    "train",
+    *(f"spectro.{name}" for name in ("cli", "explain", "config", "experiment", "sweeps.space", "sweeps.sweeper")),
+]
+
+
 @modules
 def test_only_the_entry_imports_hydra(path: Path) -> None:
     """The rest of the package is usable without Hydra."""
-    if name_of(path) not in ("train", "spectro.cli", "spectro.config", "spectro.experiment", "spectro.explain"):
+    if name_of(path) not in KNOW_HYDRA:
         assert [name for name in imports(path) if below(name, "hydra", "omegaconf")] == []
 
 
@@ -75,6 +81,7 @@ UPWARDS = {
 }
 ENTRY = [
     "train",
+    "spectro.sweeps",
     "spectro.cli",
     "spectro.explain",
     "spectro.experiment",
