@@ -14,6 +14,7 @@ from spectro.classifiers import (
     CascadeClassifier,
     CnnClassifier,
     HogSvmClassifier,
+    PixelsClassifier,
     Training,
     VptClassifier,
     families,
@@ -63,6 +64,7 @@ MAKERS = {
     "hog_svm": svm,
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax"),
     "hog_svm components": lambda: svm(pca_components=3, scaler="robust"),
+    "pixels": PixelsClassifier,
     "vpt shallow": vpt,
     "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),
     "vpt bf16": lambda: vpt(precision="bf16"),
@@ -164,8 +166,8 @@ def test_out_of_fold_says_what_is_wrong_as_fit_does(make):
 def test_who_chooses_on_val():
     """These give up records for it in every fold."""
     chooses = {name: make().chooses_on_val for name, make in MAKERS.items()}
-    svms = ("hog_svm", "cascade soft", "cascade hard")
-    assert chooses == {name: not name.startswith(svms) for name in MAKERS}
+    without = ("hog_svm", "pixels", "cascade soft", "cascade hard")
+    assert chooses == {name: not name.startswith(without) for name in MAKERS}
     assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 
 
