@@ -17,7 +17,7 @@ from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.run_dir import Card, git_commit, write_json
 from spectro.schema import DemoKnobs, KFoldKnobs
-from spectro.terminal import show_result
+from spectro.terminal import show_network, show_result
 
 
 def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) -> float | None:
@@ -54,7 +54,8 @@ def run(config: Config, run_dir: Path, before: Mapping[str, Any] | None = None) 
         card.reload_mlflow()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            place = Workplace(run_dir / "checkpoints", config.stage, results.History(run_dir / "history.csv"))
+            history = results.History(run_dir / "history.csv")
+            place = Workplace(run_dir / "checkpoints", config.stage, history, show_network)
             with workplace(place):
                 with card.phase("cross_validation") if folds else nullcontext():
                     cv = crossval.cross_validate(config, dataset) if folds else None

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spectro.progress import say
 from spectro.tracking import redact
 
 
@@ -123,12 +124,18 @@ def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
     console.print(f"[dim]{told}[/dim]", soft_wrap=True)
 
 
+def show_network(stage: str, facts: Mapping[str, Any]) -> None:
+    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
+    counts = facts["parameters"]
+    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
+
+
 def _about(stage: str, network: Mapping[str, Any]) -> str:
-    counts, weights = network["parameters"], network["weights"]
+    weights = network["weights"]
     came_from = weights["source"] if weights["sha256"] is None else f"{weights['source']} ({weights['sha256'][:12]})"
     return (
-        f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters trained, epoch {network['best_epoch']} of "
-        f"{network['epochs']} is the best; {network['precision']} on {network['device']}, weights {came_from}"
+        f"{stage}: epoch {network['best_epoch']} of {network['epochs']} is the best; "
+        f"{network['precision']} on {network['device']}, weights {came_from}"
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.settings import Loss, Training
+from spectro.classifiers.work import current
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.errors import ModelError
@@ -124,6 +125,8 @@ class NetworkClassifier(PictureClassifier):
             "precision": place.precision,
             "device": place.device.type,
         }
+        here = current()
+        here.on_network(here.stage, self.facts_)
         job = Job(
             network=network,
             classes=list(self.classes_),

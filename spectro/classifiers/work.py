@@ -24,12 +24,14 @@ class Workplace:
         folder: Where checkpoints go; None: nowhere.
         stage: What is being fitted: ``flat``, ``easy``, ``hard``, ``hard/<group>``; empty: not known.
         on_epoch: Called after every epoch with the stage and its history so far, a row for each epoch.
+        on_network: Called before the first epoch with the stage and what is known of the network, as in ``facts_``.
         fold: Which fold of a cross-validation it is, such as ``fold 3``; it stands behind the stage. Empty: none.
     """
 
     folder: Path | None = None
     stage: str = ""
     on_epoch: OnEpoch = lambda stage, history: None
+    on_network: Callable[[str, Mapping[str, Any]], None] = lambda stage, facts: None
     fold: str = ""
 
 
@@ -62,12 +64,16 @@ def part(stage: str, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def fold(name: str, folder: str, on_epoch: OnEpoch) -> Iterator[None]:
-    """Fits inside are one fold, with a folder of its own: their stages are called ``<stage> <name>``."""
+def fold(name: str, folder: str, on_epoch: OnEpoch, *, is_first: bool) -> Iterator[None]:
+    """Fits inside are one fold, with a folder of its own: their stages are called ``<stage> <name>``.
+
+    All folds have the same networks, and only the first tells of them.
+    """
     here = current()
     below = None if here.folder is None else here.folder / folder
     stage = f"{here.stage} {name}".strip()
-    with workplace(replace(here, stage=stage, fold=name, folder=below, on_epoch=on_epoch)):
+    tells = {} if is_first else {"on_network": _NOWHERE.on_network}
+    with workplace(replace(here, stage=stage, fold=name, folder=below, on_epoch=on_epoch, **tells)):
         yield
 
 
