@@ -261,7 +261,7 @@ def _remembered(
         told[stage] = history
         here.on_epoch(stage, history)
 
-    with work.fold(name, name.replace(" ", "_"), on_epoch):
+    with work.fold(name, name.replace(" ", "_"), on_epoch, is_first=repeat == number == 0):
         found = _judged(config, dataset, planned, estimator, repeat, number)
     if path is not None and told:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -106,12 +106,6 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
 
 
-def show_network(stage: str, facts: Mapping[str, Any]) -> None:
-    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
-    counts = facts["parameters"]
-    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
-
-
 def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
     """A line for the whole task and each stage: out-of-fold macro-F1 and how much it varies."""
     cv = metrics["cv"]
@@ -128,6 +122,12 @@ def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
     console.print(table)
     told = "cv: train and val records, each judged by models that were not fitted to it; ±: standard deviation"
     console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+
+
+def show_network(stage: str, facts: Mapping[str, Any]) -> None:
+    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
+    counts = facts["parameters"]
+    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
 
 
 def _about(stage: str, network: Mapping[str, Any]) -> str:

@@ -64,12 +64,16 @@ def part(stage: str, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def fold(name: str, folder: str, on_epoch: OnEpoch) -> Iterator[None]:
-    """Fits inside are one fold, with a folder of its own: their stages are called ``<stage> <name>``."""
+def fold(name: str, folder: str, on_epoch: OnEpoch, *, is_first: bool) -> Iterator[None]:
+    """Fits inside are one fold, with a folder of its own: their stages are called ``<stage> <name>``.
+
+    All folds have the same networks, and only the first tells of them.
+    """
     here = current()
     below = None if here.folder is None else here.folder / folder
     stage = f"{here.stage} {name}".strip()
-    with workplace(replace(here, stage=stage, fold=name, folder=below, on_epoch=on_epoch)):
+    tells = {} if is_first else {"on_network": _NOWHERE.on_network}
+    with workplace(replace(here, stage=stage, fold=name, folder=below, on_epoch=on_epoch, **tells)):
         yield
 
 
