@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from socket import gethostname
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from spectro import interrupt
 from spectro.errors import ConfigError, SpectroError
 from spectro.explain import explain
-from spectro.paths import CONF
+from spectro.paths import CONF, cores
 from spectro.resume import asks_for_it, resume
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def teach_hydra() -> None:
     from spectro.sweeps.sweeper import StudySweeper
 
     OmegaConf.register_resolver("free_dir", free_dir, replace=True)
+    OmegaConf.register_resolver("or_cores", lambda number: number or cores(), replace=True)
     # Any knob may stand below a stage; which ones do is checked with the family's own schema.
     stages = OmegaConf.create({"stages": {"easy": {}, "hard": {}}})
     for node in (stages.stages, stages.stages.easy, stages.stages.hard):
@@ -131,12 +133,12 @@ def job(cfg: DictConfig) -> float | None:
     try:
         from spectro.config import check
 
-        if (run_dir / "run.json").exists():
-            raise ConfigError(f"{run_dir}: holds a run already; allowed: a new folder")
         ticket = cfg.get("ticket")
         if ticket is not None:
             _trial(cfg, run_dir, ticket)
             return None
+        if (run_dir / "run.json").exists():
+            raise ConfigError(f"{run_dir}: holds a run already; allowed: a new folder")
         config = check(cfg)
         if config.common.sweep is not None:
             raise ConfigError("sweeper: found one in a single run; allowed: with --multirun")
@@ -160,9 +162,17 @@ def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:
     from spectro.config import check
     from spectro.sweeps.trial import Ticket, run_trial
 
+    its = Ticket.read(ticket)
     with open_dict(cfg):
         del cfg["ticket"]
-    if run_trial(check(cfg), run_dir, Ticket.read(ticket)) is not None:
+    try:
+        # A scheduler starts its processes somewhere.
+        os.chdir(its.folder)
+        if not (run_dir.parent / "run.json").exists():
+            raise FileNotFoundError(run_dir.parent)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or error}: not seen from {gethostname()}; all machines need it") from error
+    if run_trial(check(cfg), run_dir, its) is not None:
         tracking.send(run_dir)
 
 

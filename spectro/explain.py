@@ -18,6 +18,9 @@ _GRAMMAR = (
     "characters than letters, digits and -_./:+%@ in two pairs of them, \"KEY='VALUE'\""
 )
 
+# Hydra's launchers that do not come with it -> what installs them.
+_EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
 
 def explain(error: Exception, arguments: list[str]) -> str | None:
     """The message for an error that the user can mend; None for any other."""
@@ -49,6 +52,9 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
     missing = r"Could not find '([^']+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
         group, _, name = option[1].rpartition("/")
+        if group == "hydra/launcher" and name in _EXTRAS:
+            extra = _EXTRAS[name]
+            return f"{group}: found {name!r}, which is not installed; allowed after pip install 'spectro[{extra}]'"
         return f"{group}: found {name!r}; allowed: {', '.join(option[2].split())}"
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key or 'config'}: {text.splitlines()[0]}"

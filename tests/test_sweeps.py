@@ -101,7 +101,7 @@ def new_study(tmp_path, name="s", seed=0):
         "maximize",
         {},
         studies.sampler_by_trial(
-            lambda number: optuna.samplers.TPESampler(seed=studies.seed_of_trial(seed, number), n_startup_trials=3)
+            lambda number: optuna.samplers.TPESampler(seed=studies.seed_of_draw(seed, number), n_startup_trials=3)
         ),
     )
 

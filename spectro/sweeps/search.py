@@ -2,18 +2,21 @@
 
 import os
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectro import experiment, tracking
-from spectro.config import check
-from spectro.errors import ConfigError, SpectroError
+from spectro.config import Config, check
+from spectro.errors import ConfigError
 from spectro.run_dir import read_json
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
+from spectro.sweeps.elsewhere import Launch, SweepError, hand_out, has_died_before
 from spectro.sweeps.space import Space, nested, quoted
 from spectro.sweeps.trial import Ticket, dataset_of, run_trial
 from spectro.sweeps.watch import Watch
@@ -21,11 +24,8 @@ from spectro.sweeps.watch import Watch
 if TYPE_CHECKING:
     import optuna
 
-Launch = Callable[["Search", Sequence[Sequence[str]], int], Sequence[Any]]
-
-
-class SweepError(SpectroError):
-    """A search that has come to nothing."""
+# How often others are asked how far they are.
+_POLL_S = 0.5
 
 
 class Search:
@@ -80,20 +80,21 @@ class Search:
             SweepError: Every trial failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        card = summary.open_card(self.folder, self._config, self.name, self._space, self._sampler, self._dataset)
-        tracking.open_run(self.folder)
+        with self._lock():
+            card = summary.open_card(self.folder, self._config, self.name, self._space, self._sampler, self._dataset)
+            tracking.open_run(self.folder)
         watch = Watch(self._study, self.folder, self._n_trials, self._space)
         stale = studies.fail_stale(self._study)
         watch.begin(stale)
         try:
             with _sender() as send:
-                while trials := self._claim():
+                while (trials := self._claim()) or self._waits_for_others(watch):
                     if self._launch is None:
-                        self._run_here(trials[0], send)
+                        for trial in trials:
+                            self._run_here(trial, send)
+                            watch.tell(trial.number)
                     else:
-                        self._run_elsewhere(trials, self._launch)
-                    for trial in trials:
-                        watch.tell(trial.number)
+                        self._run_elsewhere(trials, self._launch, watch.tell)
         except BaseException as error:
             summary.end_card(self.folder, card, self._study, "KILLED", f"{type(error).__name__}: {error}".strip(": "))
             raise
@@ -113,61 +114,94 @@ class Search:
             drawn.append(trial)
         return drawn
 
-    def _ticket(self, trial: "optuna.trial.Trial", threads: int | None) -> Ticket:
-        return Ticket(self._storage, self.name, trial.number, nested(self._space.shown(trial.params)), threads)
+    def _waits_for_others(self, watch: Watch) -> bool:
+        """Whether trials that others are at may still have to be made here; waits a little if so.
 
-    def _run_here(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
-        if self._copy_value(trial):
-            return
-        run_dir = self.folder / str(trial.number)
+        Another search brings its own to an end. A worker's may outlive the search that it worked for.
+        """
+        running = [t for t in studies.counting(self._study.get_trials(deepcopy=False)) if not t.state.is_finished()]
+        if stale := studies.fail_stale(self._study):
+            watch.killed(stale)
+            return True
+        if all((trial.user_attrs.get(studies.OWNER) or {}).get("searches") for trial in running):
+            return False
+        time.sleep(_POLL_S)
+        return True
+
+    def _lock(self) -> Any:
+        from filelock import FileLock
+
+        return FileLock(self.folder / "sweep.lock")
+
+    def _ticket(self, trial: "optuna.trial.Trial", jobs: int = 1) -> Ticket:
+        shown = nested(self._space.shown(trial.params))
+        threads = self._config.sweep.threads
+        return Ticket(self._storage, self.name, trial.number, shown, threads, jobs, os.getcwd(), socket.gethostname())
+
+    def _prepared(self, trial: "optuna.trial.Trial") -> Config | None:
+        """A trial's checked configuration, written into its folder; None where the trial has failed by it."""
         try:
             cfg = self._space.config(trial.params)
             config = check(cfg)
         except Exception as error:  # a combination that is not allowed, or a choice that Hydra cannot compose
             studies.give_up(self._study, trial.number, f"{type(error).__name__}: {error}".splitlines()[0])
+            return None
+        self._space.save(self.folder / str(trial.number), cfg, trial.params)
+        return config
+
+    def _run_here(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
+        if self._copy_value(trial) or (config := self._prepared(trial)) is None:
             return
-        self._space.save(run_dir, cfg, trial.params)
-        if run_trial(config, run_dir, self._ticket(trial, self._config.sweep.threads)) is not None:
+        run_dir = self.folder / str(trial.number)
+        if run_trial(config, run_dir, self._ticket(trial)) is not None:
             send(run_dir)
 
-    def _run_elsewhere(self, trials: Sequence["optuna.trial.Trial"], launch: Launch) -> None:
-        threads = self._config.sweep.threads or max(1, (os.cpu_count() or 1) // self._n_jobs)
-        jobs = []
+    def _run_elsewhere(
+        self, trials: Sequence["optuna.trial.Trial"], launch: Launch, tell: Callable[[int], None]
+    ) -> None:
+        new = [trial for trial in trials if studies.twin(self._study, trial) is None]
+        # One that has killed its process shall not take another with it.
+        alone = [trial for trial in new if has_died_before(self._study, trial)]
+        for together in ([trial for trial in new if trial not in alone], *([trial] for trial in alone)):
+            self._hand_out(together, launch, tell)
+        # Those that have a twin wait for its value.
         for trial in trials:
-            ticket = self._ticket(trial, threads)
-            jobs.append(
-                [
-                    *self._space.fixed,
-                    *self._space.overrides(trial.params),
-                    *ticket.overrides(),
-                    f"hydra.sweep.dir={quoted(str(self.folder))}",
-                    f"hydra.sweep.subdir={quoted(str(trial.number))}",
-                ]
-            )
-        reasons: list[str | None] = [None] * len(trials)
-        try:
-            for number, back in enumerate(launch(self, jobs, trials[0].number)):
-                try:
-                    back.return_value  # noqa: B018  raises what the job raised
-                except Exception as error:
-                    reasons[number] = f"{type(error).__name__}: {error}"
-        except Exception as error:  # whatever a launcher raises when its workers die
-            reasons = [f"{type(error).__name__}: {error}"] * len(trials)
-        for trial, reason in zip(trials, reasons, strict=True):
-            told = (reason or "its process ended without a result").splitlines()[0]
-            studies.give_up(self._study, trial.number, told)
+            if trial not in new:
+                if self._copy_value(trial):
+                    tell(trial.number)
+                else:
+                    self._hand_out([trial], launch, tell)
+
+    def _hand_out(self, trials: Sequence["optuna.trial.Trial"], launch: Launch, tell: Callable[[int], None]) -> None:
+        jobs = {}
+        for trial in trials:
+            if self._prepared(trial) is None:
+                tell(trial.number)
+                continue
+            jobs[trial.number] = [
+                *self._space.fixed,
+                *self._space.overrides(trial.params),
+                *self._ticket(trial, len(trials)).overrides(),
+                f"hydra.sweep.dir={quoted(str(self.folder))}",
+                f"hydra.sweep.subdir={quoted(str(trial.number))}",
+                "hydra.output_subdir=null",
+            ]
+        if jobs:
+            hand_out(self._study, jobs, self.folder, launch, tell)
 
     def _copy_value(self, trial: "optuna.trial.Trial") -> bool:
         """Gives a point that was tried before the value that it had: it would come out again."""
-        for other in self._study.get_trials(deepcopy=False):
-            if other.number < trial.number and other.params == trial.params and other.values:
+        while (other := studies.twin(self._study, trial)) is not None:
+            if other.values:
                 trial.set_user_attr(studies.SAME_AS, other.number)
                 self._study.tell(trial.number, other.values[0])
                 return True
+            # Another process is at it, and will have it sooner than this one.
+            studies.fail_stale(self._study)
+            time.sleep(_POLL_S)
         return False
 
     def _finish(self, card: Any, watch: Watch) -> None:
-        from filelock import FileLock
         from optuna.trial import TrialState
 
         if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
@@ -175,7 +209,7 @@ class Search:
             raise SweepError(summary.why_all_failed(self._study, self.folder))
         best = self._study.best_trial
         run_dir = self.folder / f"final_trial_{best.number}"
-        with FileLock(self.folder / "final.lock"):
+        with self._lock():
             summary.write_tables(self.folder, self._study, self._space)
             summary.draw(self.folder / "figures", self._study, str(self._config.common.objective))
             cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)

@@ -1,10 +1,13 @@
 """A study in a database: several processes work on it, it counts to a total, and a kill changes none of its points."""
 
+import itertools
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 
 # What a study and its trials are marked with.
 SETTINGS, OWNER, REASON, UNCOUNTED, SAME_AS = "settings", "owner", "reason", "uncounted", "same_as"
-# A running trial of another machine cannot be asked whether it lives.
-_STALE_ELSEWHERE_S = 24 * 3600
+DRAW, SEEN = "draw", "seen_at"
+# A running trial of another machine cannot be asked whether it lives: it says so itself, and is dead after silence.
+_BEAT_S, _SILENT_S = 60, 600
+# Between being drawn and being marked with its owner a trial is nobody's.
+_UNMARKED_S = 10
 
 
 def absolute(storage: str) -> str:
@@ -124,13 +130,14 @@ def open_study(
 
 
 def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "optuna.samplers.BaseSampler":
-    """A sampler whose chance depends on the number of the trial alone.
+    """A sampler whose chance depends on how many draws were made before, and on nothing else.
 
     A sampler that was given a seed once draws its first points again in every process that opens the study; this one
-    draws what it would have drawn there in an uninterrupted process, and two processes at once never draw the same.
+    draws what it would have drawn there in an uninterrupted process, and two processes at once never share a draw. A
+    trial that was killed gives its draw back. It also marks the trial as this process's.
 
     Args:
-        make: Seed -> a sampler.
+        make: Number of the draw -> a sampler.
     """
     import optuna
 
@@ -139,7 +146,10 @@ def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "o
             self._now = make(0)
 
         def before_trial(self, study: Any, trial: Any) -> None:
-            self._now = make(trial.number)
+            study._storage.set_trial_user_attr(trial._trial_id, OWNER, owner())
+            draw = _free_draw(study.get_trials(deepcopy=False), trial.number)
+            study._storage.set_trial_user_attr(trial._trial_id, DRAW, draw)
+            self._now = make(draw)
             self._now.before_trial(study, trial)
 
         def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
@@ -157,14 +167,54 @@ def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "o
     return ByTrial()
 
 
-def seed_of_trial(seed: int, number: int) -> int:
-    """The seed of one trial's sampler, below 2**32."""
+def _free_draw(trials: Sequence["optuna.trial.FrozenTrial"], number: int) -> int:
+    """The first draw that is nobody's, for the trial of this number."""
+    others = [trial for trial in counting(trials) if trial.number != number]
+    taken = {trial.user_attrs[DRAW] for trial in others if DRAW in trial.user_attrs}
+    # Others may be at this line as well: those of lower numbers take theirs first.
+    before = sum(DRAW not in trial.user_attrs and trial.number < number for trial in others)
+    return next(itertools.islice((n for n in itertools.count() if n not in taken), before, None))
+
+
+def seed_of_draw(seed: int, number: int) -> int:
+    """The seed of one draw's sampler, below 2**32."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def owner() -> dict[str, Any]:
-    """What marks a running trial as this process's."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
+def owner(*, searches: bool = True) -> dict[str, Any]:
+    """What marks a running trial as this process's, which searches itself or runs trials for one that does."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time(), "searches": searches}
+
+
+@contextmanager
+def beating(study: "optuna.Study", numbers: Sequence[int]) -> Iterator[None]:
+    """Says every minute that running trials are alive: other machines have no other way to know."""
+    ids = [trial._trial_id for trial in study.get_trials(deepcopy=False) if trial.number in numbers]
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(_BEAT_S):
+            for one in ids:
+                # It may have ended, or the database be away for a moment: the next beat tells.
+                with suppress(Exception):
+                    study._storage.set_trial_user_attr(one, SEEN, time.time())
+
+    threading.Thread(target=work, name="beat", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def is_running(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether a trial that has no end has a process that is at it."""
+    its = trial.user_attrs.get(OWNER)
+    alive = is_alive(its) if its is not None else None
+    if alive is not None:
+        return alive
+    begun = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
+    silent_s = time.time() - max(begun, trial.user_attrs.get(SEEN, 0.0))
+    return silent_s < (_SILENT_S if its is not None else _UNMARKED_S)
 
 
 def fail_stale(study: "optuna.Study") -> list[int]:
@@ -173,13 +223,7 @@ def fail_stale(study: "optuna.Study") -> list[int]:
 
     stale = []
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        its = trial.user_attrs.get(OWNER)
-        alive = is_alive(its) if its is not None else None
-        if alive is None:
-            begun = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
-            # Without an owner it was left in the instant between being drawn and being marked.
-            alive = time.time() - begun < (_STALE_ELSEWHERE_S if its is not None else 60)
-        if not alive:
+        if not is_running(trial):
             give_up(study, trial.number, "its process was killed", counts=False)
             stale.append(trial.number)
     return stale
@@ -219,9 +263,15 @@ def claim(study: "optuna.Study", space: Mapping[str, Any], total: int) -> "optun
     if len(counting(study.get_trials(deepcopy=False))) >= total:
         return None
     trial = study.ask(dict(space))
-    trial.set_user_attr(OWNER, owner())
     before = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
     if len(before) >= total:
         give_up(study, trial.number, "one more than n_trials, drawn by two processes at once", counts=False)
         return None
     return trial
+
+
+def twin(study: "optuna.Study", trial: "optuna.trial.Trial") -> "optuna.trial.FrozenTrial | None":
+    """An earlier trial of the same point that has its value or is being run; the finished one if there are both."""
+    own = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
+    same = [t for t in own if t.params == trial.params and t.state.name in ("COMPLETE", "RUNNING")]
+    return min(same, key=lambda t: t.state.name, default=None)

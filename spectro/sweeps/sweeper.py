@@ -4,19 +4,18 @@ The official plugin (hydra-optuna-sweeper) brings the samplers' configurations a
 own loop forgets trials that were killed, counts ``n_trials`` anew at every start and knows no pruning.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig, OmegaConf
-
-if TYPE_CHECKING:
-    from spectro.sweeps.search import Search
-
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 # Whose classes a configuration may name as its sampler.
 _TRUSTED = ("optuna.*", "hydra_plugins.hydra_optuna_sweeper.*")
+_SILENT = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING", "handlers": []}}
 
 
 class StudySweeper(Sweeper):
@@ -91,20 +90,25 @@ class StudySweeper(Sweeper):
         )
         search.run()
 
-    def _launch(self, search: "Search", jobs: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
+    def _launch(self, jobs: Sequence[Sequence[str]], first: int, folder: Path) -> Sequence[Any]:
         """Hands jobs to the configured launcher, numbered from ``first``, and waits for all of them."""
         from hydra.core.plugins import Plugins
 
         assert self.config is not None
         assert self.hydra_context is not None
+        config = copy.deepcopy(self.config)
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(folder)
+            # Launchers set up Hydra's log again, and tell of every job with all its overrides.
+            config.hydra.hydra_logging = _SILENT
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
+            hydra_context=self.hydra_context, task_function=self.task_function, config=config
         )
         return launcher.launch([tuple(job) for job in jobs], initial_job_idx=first)
 
 
 def _maker(sampler: dict[str, Any]) -> Callable[[int], Any]:
-    """Trial number -> a sampler of its own.
+    """Number of a draw -> a sampler of its own.
 
     Raises:
         ConfigError: A sampler that walks through a grid.
@@ -112,7 +116,7 @@ def _maker(sampler: dict[str, Any]) -> Callable[[int], Any]:
     from hydra.utils import instantiate
 
     from spectro.errors import ConfigError
-    from spectro.sweeps.study import seed_of_trial
+    from spectro.sweeps.study import seed_of_draw
 
     target = str(sampler["_target_"]).rpartition(".")[2]
     if sampler.get("_partial_"):
@@ -124,7 +128,7 @@ def _maker(sampler: dict[str, Any]) -> Callable[[int], Any]:
 
     def make(number: int) -> Any:
         # Without a seed the user wants chance; a quasi-random sequence is one sequence for all trials.
-        own = seed if seed is None or target == "QMCSampler" else seed_of_trial(seed, number)
+        own = seed if seed is None or target == "QMCSampler" else seed_of_draw(seed, number)
         return instantiate({**sampler, "seed": own}, _execution_whitelist_=_TRUSTED)
 
     return make

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,9 +16,10 @@ from spectro import experiment, interrupt, task
 from spectro.config import Config
 from spectro.data import Dataset
 from spectro.errors import SpectroError
+from spectro.paths import cores
 from spectro.run_dir import Card
 from spectro.sweeps.pruning import PrunedError, Reporter
-from spectro.sweeps.study import OWNER, REASON, absolute, give_up, open_storage, owner
+from spectro.sweeps.study import OWNER, REASON, absolute, beating, give_up, open_storage, owner
 
 if TYPE_CHECKING:
     import optuna
@@ -35,7 +37,11 @@ class Ticket:
         study: Its name.
         number: The trial's number.
         shown: What is searched, as the trial's run shows it, in sections.
-        threads: Processor threads; None: the cores divided by the trials that run on this machine.
+        threads: Processor threads; None: what a scheduler allots, or else the cores divided by the trials that run on
+            this machine.
+        jobs: How many trials were handed out together.
+        folder: Where the search was started: relative paths are seen from there.
+        host: On which machine.
     """
 
     storage: str
@@ -43,6 +49,9 @@ class Ticket:
     number: int
     shown: dict[str, Any]
     threads: int | None = None
+    jobs: int = 1
+    folder: str = "."
+    host: str = ""
 
     def overrides(self) -> list[str]:
         """The ticket as an override, for a process that Hydra composes in."""
@@ -64,7 +73,7 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
         ticket: Which trial it is.
 
     Returns:
-        The trial's card; None where it failed before it had one.
+        The trial's card; None where the study waits for the trial no more.
 
     Raises:
         KeyboardInterrupt: It was interrupted; the trial does not count.
@@ -74,10 +83,12 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     study = _study(absolute(ticket.storage), ticket.study)
     trials = study.get_trials(deepcopy=False)
     its = trials[ticket.number]
+    if its.state.is_finished():
+        return None  # given up, or done: a scheduler may start a job a second time
     live = optuna.trial.Trial(study, its._trial_id)
     if (its.user_attrs.get(OWNER) or {}).get("pid") != os.getpid():
         # It was drawn by one process and is run by another, which is the one that may be killed.
-        live.set_user_attr(OWNER, owner())
+        live.set_user_attr(OWNER, owner(searches=False))
     sweep = config.sweep
     finished = [t for t in trials if t.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)]
     reporter = Reporter(
@@ -89,7 +100,10 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     )
     card = experiment.new_trial_card(config, run_dir, ticket.number, ticket.study, ticket.shown)
     try:
-        with _threads(ticket.threads or _share_of_cores(trials)):
+        with (
+            _threads(ticket.threads or _allotted() or _share_of_cores(trials, ticket)),
+            beating(study, [ticket.number]),
+        ):
             value = experiment.attempt(config, dataset_of(config), run_dir, card, reporter)
         study.tell(ticket.number, value)
     except PrunedError as pruned:
@@ -127,21 +141,28 @@ def _study(storage: str, name: str) -> "optuna.Study":
     return optuna.load_study(study_name=name, storage=open_storage(storage))
 
 
-def _share_of_cores(trials: list["optuna.trial.FrozenTrial"]) -> int:
-    """The cores of this machine, divided by the processes with running trials of the study on it."""
+def _allotted() -> int | None:
+    """The cores that a scheduler has given to this process."""
+    # Ray sets what numerical libraries read; here it is set as well, for each trial, to the same number.
+    told = os.environ.get("OMP_NUM_THREADS") if "ray" in sys.modules else os.environ.get("SLURM_CPUS_PER_TASK")
+    return int(told) if told and told.isdigit() else None
+
+
+def _share_of_cores(trials: list["optuna.trial.FrozenTrial"], ticket: Ticket) -> int:
+    """The cores of this machine, divided by the trials of the study that run on it."""
     here = {os.getpid()}
     for trial in trials:
         its = trial.user_attrs.get(OWNER) or {}
         if not trial.state.is_finished() and its.get("host") == socket.gethostname():
             here.add(its["pid"])
-    return max(1, len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0]) // len(here))
+    # Those that were handed out together begin together, though not all may have by now.
+    together = ticket.jobs if ticket.host == socket.gethostname() else 1
+    return max(1, cores() // max(len(here) if together == 1 else 1, together))
 
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Computes with so many threads: what is loaded by now, and torch where it comes to be loaded."""
-    import sys
-
     from threadpoolctl import threadpool_limits
 
     os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from spectro.paths import short
-from spectro.sweeps.study import REASON, SAME_AS, counting
+from spectro.sweeps.study import REASON, SAME_AS, UNCOUNTED, counting
 from spectro.sweeps.trial import seconds_of
 
 if TYPE_CHECKING:
@@ -42,11 +42,15 @@ class Watch:
         """Says what is searched and what is there already."""
         self._say(f"sweep {escape(self._study.study_name)}: {', '.join(map(escape, self._space.distributions))}")
         trials = counting(self._study.get_trials(deepcopy=False))
-        for number in stale:
-            self._say(f"trial {number} was killed and does not count")
+        self.killed(stale)
         if trials:
             finished = sum(trial.state.is_finished() for trial in trials)
             self._say(f"goes on after {finished} of {self._total} trials, best {self._best()}")
+
+    def killed(self, stale: Sequence[int]) -> None:
+        """Says which trials were found without a process."""
+        for number in stale:
+            self._say(f"trial {number} was killed and does not count")
 
     def tell(self, number: int) -> None:
         """One line for a trial that has ended."""
@@ -66,7 +70,8 @@ class Watch:
             f"{done}/{self._total}, {left_s // 60}:{left_s % 60:02d} left  [dim]{escape(params)}[/dim]"
         )
         if trial.state.name == "FAIL":
-            self._say(f"  [yellow]{escape(str(trial.user_attrs.get(REASON, 'failed')))}[/yellow]")
+            again = "; it is drawn again" if UNCOUNTED in trial.user_attrs else ""
+            self._say(f"  [yellow]{escape(str(trial.user_attrs.get(REASON, 'failed')))}{again}[/yellow]")
 
     def others(self, running: Sequence["optuna.trial.FrozenTrial"]) -> None:
         """Says that other processes are at the last trials, and that one of them will finish the sweep."""

@@ -35,6 +35,8 @@ __all__ = [
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
+# Large, and of use only where the run lies; what a scheduler's processes were given.
+_NOT_SENT = ("checkpoints", ".submitit")
 
 
 def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
     local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
     return {
         "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
-        "artifact_location": None if local is None else (outputs.absolute() / "mlartifacts").as_uri(),
+        "artifact_location": (outputs.absolute() / "mlartifacts").as_uri() if _store.is_database(uri) else None,
         "run_id": None,
         "sent": False,
     }
@@ -216,11 +218,9 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
         if run.get("data"):
             _store.log_dataset(client, run_id, run["data"])
         for path in sorted(run_dir.iterdir()):
-            # Checkpoints of a run that was stopped are for going on where it lies, and large.
-            # The trials of a sweep are runs of their own.
-            if path.is_dir() and path.name != "checkpoints" and not (path / "run.json").exists():
+            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
                 client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file():
+            elif path.is_file() and path.suffix != ".lock":
                 client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status=status, end_time=ended_ms)
         _note(run_dir, sent=True)
@@ -288,7 +288,10 @@ def is_alive(run: Mapping[str, Any]) -> bool | None:
     try:
         os.kill(pid, 0)
         # The number may have been given to another process since: that one started after the run.
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if state[0] == "Z":
+            return False  # dead, and nobody has asked yet how it ended
+        ticks = int(state[19])
         boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
     except ProcessLookupError:

@@ -40,6 +40,11 @@ def settings(defaults: Mapping[str, str]) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+def is_database(uri: str | None) -> bool:
+    """Whether an address is a database's, which says nothing of files, and not a server's."""
+    return re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri or "") is not None
+
+
 def connect(uri: str) -> Any:
     """Returns an MlflowClient for `uri`; creates the database of a sqlite URI if it is not there.
 

@@ -1,0 +1,414 @@
+"""Searches beyond one process: two at once, killed ones, and the engines that Hydra hands trials to."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.config_store import ConfigStore
+
+from spectro import cli
+from spectro.explain import explain
+from spectro.paths import CONF
+
+TRAIN = CONF.parent / "train.py"
+# So few trials that all points are drawn by chance: then no order of ending changes them.
+N_TRIALS = 6
+slow = pytest.mark.slow
+
+
+def arguments(data: Path, *more: str) -> list[str]:
+    """A small search with relative outputs, as a person would type it."""
+    small = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", f"data.root={data}", "data.scale=0.1"]
+    fixed = ["sweeper=hog_svm", "cascade_stage=flat", "study=s", "seed=3", f"n_trials={N_TRIALS}", *small]
+    return [
+        "--multirun",
+        *fixed,
+        *([] if any(o.startswith("tracking") for o in more) else ["tracking.uri=null"]),
+        *more,
+    ]
+
+
+def start(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+    cwd.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, TRAIN, *overrides],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], code: int | None = 0) -> str:
+    out, err = process.communicate(timeout=300)
+    assert code is None or process.returncode == code, out + err
+    return out
+
+
+def sweep(cwd: Path, *overrides: str, **environment: str) -> str:
+    return ended(start(cwd, *overrides, **environment))
+
+
+def rows(cwd: Path) -> list[dict[str, str]]:
+    with (cwd / "outputs" / "sweeps" / "s" / "trials.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(cwd: Path) -> list[dict[str, str]]:
+    """What a search found, by its parameters: without who found it, when, and what was killed."""
+    own = [{k: v for k, v in row.items() if k not in ("trial", "seconds", "reason")} for row in rows(cwd)]
+    return sorted((row for row in own if row["state"] != "FAIL"), key=lambda row: row["svm.C"])
+
+
+def told(out: str) -> list[int]:
+    """The trials that a process has told of."""
+    return [int(line.split()[1]) for line in out.splitlines() if line.startswith("trial ") and "best" in line]
+
+
+def owners(cwd: Path, state: str) -> list[dict[str, Any]]:
+    """Who is or was at the trials of a state."""
+    query = (
+        "select a.value_json from trials t join trial_user_attributes a using (trial_id) where a.key = 'owner' "
+        "and t.state = ?"
+    )
+    try:
+        with closing(sqlite3.connect(cwd / "outputs" / "studies.db")) as connection:
+            return [json.loads(text) for (text,) in connection.execute(query, (state,))]
+    except sqlite3.Error:  # not there yet
+        return []
+
+
+def in_mlflow(uri: str) -> tuple[int, int, int]:
+    """How many sweeps, their trials and their final runs MLflow has."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("field").experiment_id])
+    parents = [run.info.run_id for run in runs if run.data.tags.get("sweep") == "true"]
+    assert all(run.info.status == "FINISHED" for run in runs)
+    below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") in parents]
+    assert len(below) + len(parents) == len(runs)
+    final = sum(run.data.tags.get("final") == "true" for run in below)
+    return len(parents), len(below) - final, final
+
+
+@pytest.fixture(scope="module")
+def alone(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """What one process finds that nobody disturbs."""
+    cwd = tmp_path_factory.mktemp("alone")
+    sweep(cwd, *arguments(demo_root))
+    assert len(rows(cwd)) == N_TRIALS
+    return table(cwd)
+
+
+def plugin(name: str, extra: str) -> None:
+    pytest.importorskip(f"hydra_plugins.{name}", reason=f"needs pip install 'spectro[{extra}]'")
+
+
+# --- Without an engine ---
+
+
+@slow
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root: Path, tmp_path: Path) -> None:
+    """Each point after the third hangs on what came out before: a lost or repeated one would change the rest."""
+    n_trials = 12
+    own = arguments(demo_root, f"n_trials={n_trials}", "+hydra.sweeper.sampler.n_startup_trials=3")
+    own = [o.lstrip("+") for o in own if o != f"n_trials={N_TRIALS}"]
+    sweep(tmp_path / "whole", *own)
+    chance, cwd = random.Random(0), tmp_path / "parts"
+    kills = 0
+    for wanted in (0, 1, 3, 3, 6, 9, n_trials):
+        process = start(cwd, *own)
+        while process.poll() is None and len(owners(cwd, "COMPLETE")) < wanted:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.3))
+        kills += process.poll() is None
+        process.kill()
+        ended(process, None)
+    out = sweep(cwd, *own)
+    assert kills >= 4
+    assert f"of {n_trials} trials" in out
+    assert table(cwd) == table(tmp_path / "whole")
+    killed = [row for row in rows(cwd) if row["state"] == "FAIL"]
+    assert all("killed" in row["reason"] for row in killed)
+    assert len(rows(cwd)) == n_trials + len(killed)
+    assert len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
+    # A third start finds everything done.
+    assert told(sweep(cwd, *own)) == []
+
+
+@slow
+def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    own = arguments(demo_root, "tracking.uri=sqlite:///m.db")
+    both = [told(ended(process)) for process in [start(tmp_path, *own), start(tmp_path, *own)]]
+    assert not set(both[0]) & set(both[1])
+    assert len(both[0]) + len(both[1]) == N_TRIALS
+    assert table(tmp_path) == alone
+    assert in_mlflow(f"sqlite:///{tmp_path}/m.db") == (1, N_TRIALS, 1)
+    assert not (tmp_path / "mlruns").exists()
+
+
+@slow
+def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    """The other makes up for it: nobody has to come and start again."""
+    first, second = (start(tmp_path, *arguments(demo_root)) for _ in range(2))
+    while first.pid not in [its["pid"] for its in owners(tmp_path, "RUNNING")]:
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.kill()
+    ended(first, None)
+    ended(second)
+    assert table(tmp_path) == alone
+    assert len(list((tmp_path / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
+
+
+# --- joblib ---
+
+
+@slow
+def test_joblib(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    plugin("hydra_joblib_launcher", "joblib")
+    own = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
+    out = sweep(tmp_path, *own)
+    assert sorted(told(out)) == list(range(N_TRIALS))
+    # One line for each trial: launchers would tell of each with all its overrides.
+    assert "launching" not in out
+    assert "ticket" not in out
+    assert table(tmp_path) == alone
+    assert in_mlflow(f"sqlite:///{tmp_path}/outputs/m.db") == (1, N_TRIALS, 1)
+    sweeps = tmp_path / "outputs" / "sweeps"
+    assert [path.name for path in sweeps.iterdir()] == ["s"]
+    assert sorted(path.name for path in (sweeps / "s" / "0" / ".hydra").iterdir()) == ["config.yaml", "overrides.yaml"]
+    assert all(not its["searches"] for its in owners(tmp_path, "COMPLETE"))
+    assert told(sweep(tmp_path, *own)) == []
+
+
+@slow
+def test_a_worker_is_killed(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    """As when memory runs out: joblib ends all its workers then, and their trials are drawn again."""
+    plugin("hydra_joblib_launcher", "joblib")
+    process = start(tmp_path, *arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2"))
+    victim = _worker(process, tmp_path)
+    os.kill(victim, signal.SIGKILL)
+    out = ended(process)
+    failed = [row for row in rows(tmp_path) if row["state"] == "FAIL"]
+    assert 1 <= len(failed) <= 2
+    assert all("TerminatedWorker" in row["reason"] for row in failed)
+    assert "it is drawn again" in out
+    assert table(tmp_path) == alone
+
+
+@slow
+def test_interrupted_with_workers(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    plugin("hydra_joblib_launcher", "joblib")
+    own = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2")
+    process = start(tmp_path, *own)
+    _worker(process, tmp_path)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in out + err
+    sweep(tmp_path, *own)
+    assert table(tmp_path) == alone
+
+
+def _worker(process: subprocess.Popen[str], cwd: Path) -> int:
+    """The process of a trial that a worker has begun with."""
+    while True:
+        assert process.poll() is None
+        for its in owners(cwd, "RUNNING"):
+            if not its["searches"]:
+                return its["pid"]
+        time.sleep(0.01)
+
+
+# --- Slurm's files, on this machine ---
+
+
+@slow
+def test_submitit(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+    """The path that Slurm's jobs take, without a Slurm."""
+    plugin("hydra_submitit_launcher", "slurm")
+    own = arguments(demo_root, "hydra/launcher=submitit_local", "n_jobs=2", "tracking.uri=sqlite:///m.db")
+    assert sorted(told(sweep(tmp_path, *own))) == list(range(N_TRIALS))
+    assert table(tmp_path) == alone
+    assert in_mlflow(f"sqlite:///{tmp_path}/m.db") == (1, N_TRIALS, 1)
+    # What jobs were given may hold a password.
+    assert not list((tmp_path / "outputs" / "mlartifacts").rglob(".submitit"))
+
+
+@slow
+def test_slurm_without_slurm(demo_root: Path, tmp_path: Path) -> None:
+    plugin("hydra_submitit_launcher", "slurm")
+    if shutil.which("srun"):
+        pytest.skip("this machine has Slurm")
+    process = start(tmp_path, *arguments(demo_root, "hydra/launcher=slurm", "n_jobs=2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith("error: hydra/launcher: it could not start a trial (RuntimeError: Could not")
+    # None of them counts: with a launcher that works the same command makes them all.
+    with closing(sqlite3.connect(tmp_path / "outputs" / "studies.db")) as connection:
+        query = "select count(*) from trials where state = 'FAIL'"
+        assert connection.execute(query).fetchone() == (2,)
+
+
+# --- Ray ---
+
+
+@slow
+def test_ray(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster of a head without cores and two workers with one core each, started elsewhere than the search."""
+    plugin("hydra_ray_launcher", "ray")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", os.urandom(32).hex())
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        # The address in the configuration is `auto`: the cluster that the environment names.
+        own = arguments(demo_root, "hydra/launcher=ray_cluster", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
+        out = sweep(tmp_path, *own, RAY_ADDRESS=cluster.address)
+    finally:
+        cluster.shutdown()
+    assert sorted(told(out)) == list(range(N_TRIALS))
+    assert table(tmp_path) == alone
+    assert in_mlflow(f"sqlite:///{tmp_path}/outputs/m.db") == (1, N_TRIALS, 1)
+    assert len({its["pid"] for its in owners(tmp_path, "COMPLETE")}) == 2
+
+
+# --- PostgreSQL ---
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None)
+    return found or pytest.skip(f"needs PostgreSQL's {name}: apt-get install postgresql")
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@pytest.fixture
+def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of its own with a password in a password file: the address of its databases without their names."""
+    psycopg = pytest.importorskip("psycopg", reason="needs pip install 'spectro[postgres]'")
+    initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
+    port, password = _free_port(), os.urandom(16).hex()
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # where an unprivileged user can reach it
+    own: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
+    (folder / "password").write_text(password, encoding="utf-8")
+    if os.getuid() == 0:  # the server refuses to run as root
+        import pwd
+
+        user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
+        own |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        for path in (folder, folder / "password"):
+            os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+    try:
+        made = [initdb, "-D", "data", "-U", "spectro", "-A", "scram-sha-256", "--pwfile=password", "--no-sync"]
+        subprocess.run(made, **own)
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", options, "start"], **own)
+        try:
+            passwords = tmp_path / "pgpass"
+            passwords.write_text(f"127.0.0.1:{port}:*:spectro:{password}\n", encoding="utf-8")
+            passwords.chmod(0o600)
+            monkeypatch.setenv("PGPASSFILE", str(passwords))
+            address = f"127.0.0.1:{port}"
+            with psycopg.connect(f"postgresql://spectro@{address}/postgres", autocommit=True) as connection:
+                for name in ("studies", "mlflow"):
+                    connection.execute(f"create database {name}")
+            yield f"postgresql+psycopg://spectro@{address}"
+        finally:
+            subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **own)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@slow
+def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], postgres: str) -> None:
+    """Two processes at once, study and MLflow's server on one PostgreSQL."""
+    port = _free_port()
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"{postgres}/mlflow", "--artifacts-destination", str(tmp_path / "files")),
+        ],
+        cwd=tmp_path,
+        stdout=(tmp_path / "server.log").open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(port, server)
+        own = arguments(demo_root, f"storage={postgres}/studies", f"tracking.uri=http://127.0.0.1:{port}")
+        both = [told(ended(process)) for process in [start(tmp_path, *own), start(tmp_path, *own)]]
+        assert sorted([*both[0], *both[1]])[: N_TRIALS - 1] == list(range(N_TRIALS - 1))
+        assert len(both[0]) + len(both[1]) == N_TRIALS
+        assert table(tmp_path) == alone
+        assert in_mlflow(f"http://127.0.0.1:{port}") == (1, N_TRIALS, 1)
+        assert list((tmp_path / "files").rglob("trials.csv"))
+        assert not (tmp_path / "mlruns").exists()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@slow
+def test_mlflow_in_postgresql_without_a_server(demo_root: Path, tmp_path: Path, postgres: str) -> None:
+    """MLflow would put files where one stands."""
+    own = arguments(demo_root, f"tracking.uri={postgres}/mlflow")
+    sweep(tmp_path, *own)
+    assert in_mlflow(f"{postgres}/mlflow") == (1, N_TRIALS, 1)
+    assert list((tmp_path / "outputs" / "mlartifacts").rglob("trials.csv"))
+    assert not (tmp_path / "mlruns").exists()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert server.poll() is None
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the server did not come")
+
+
+# --- Messages ---
+
+
+@pytest.mark.parametrize(
+    ("launcher", "node", "extra"),
+    [("joblib", "joblib", "joblib"), ("ray_cluster", "ray", "ray"), ("slurm", "submitit_slurm", "slurm")],
+)
+def test_a_missing_extra_is_named(launcher: str, node: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.teach_hydra()
+    cli.composed([])  # makes Hydra look for its plugins
+    monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], f"{node}.yaml", raising=False)
+    overrides = [f"hydra/launcher={launcher}"]
+    with pytest.raises(Exception, match=node) as caught:
+        cli.composed(overrides)
+    assert explain(caught.value, overrides) == (
+        f"hydra/launcher: found '{node}', which is not installed; allowed after pip install 'spectro[{extra}]'"
+    )
