@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py hog        HOG of 400 records, one after another against ours, and from the cache
     python scripts/benchmark.py command    the default command, where its time goes
+    python scripts/benchmark.py cv         one 5-fold cross-validation of 379 records, as a trial of a sweep needs it
     python scripts/benchmark.py memory     peak memory of reading many records at 224x224, decoding and twice through
 
 Ratios are medians over --repeats alternating rounds; run it on a quiet machine.
@@ -99,6 +100,54 @@ def command(repeats: int) -> None:
         print(f"  {'start-up':12}{statistics.median(rest):7.2f} s")
 
 
+def cv(repeats: int) -> None:
+    """379 records, 8,100 features, 5 folds, no cascade: scikit-learn's pipeline, then ours, cold and warm."""
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+    from threadpoolctl import threadpool_limits
+
+    from spectro import cli, task
+    from spectro.crossval import cross_validate
+    from spectro.data.arrays import ArrayCache
+
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["validation=kfold", "cascade_stage=flat", "augmentation=none", "data.scale=3.26", f"outputs={folder}"]
+        config = cli.composed(words)
+        dataset = task.load_data(config)
+        cache = dataset.store.cache
+        fold = cross_validate(config, dataset).tasks[""].folds[0]
+        records = cross_validate(config, dataset).tasks[""].records
+        features = config.estimator().hog.features(dataset.pictures(records)).astype(float)
+        y = np.array([record.label for record in records])
+
+        def plain() -> None:
+            with threadpool_limits(1, user_api="blas"):
+                for number in range(5):
+                    train = fold != number
+                    machine = make_pipeline(StandardScaler(), PCA(0.95), SVC(class_weight="balanced"))
+                    machine.fit(features[train], y[train]).predict(features[~train])
+
+        def ours() -> None:
+            cross_validate(config, dataset).value("cv/macro_f1")
+
+        def forget(disk: bool) -> None:
+            cache.arrays = ArrayCache(Path(folder) / f"forgotten{time.time_ns()}" if disk else cache.arrays._folder)
+
+        times: dict[str, list[float]] = {"plain": [], "new components": [], "warm disk": [], "warm memory": []}
+        for _ in range(repeats):
+            times["plain"].append(seconds(plain))
+            forget(disk=True)
+            times["new components"].append(seconds(ours))
+            forget(disk=False)
+            times["warm disk"].append(seconds(ours))
+            times["warm memory"] += [seconds(ours) for _ in range(10)]
+        print(f"{len(y)} records, {features.shape[1]} features; milliseconds")
+        for name, values in times.items():
+            print(f"{name:15} median {1e3 * statistics.median(values):6.0f}   least {1e3 * min(values):6.0f}")
+
+
 def memory(records: int, root: Path | None) -> None:
     """Peak resident memory of a process that decodes ``records`` pictures and reads them twice in batches of 64."""
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +184,7 @@ for epoch in range(2):
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("hog", "command", "memory"))
+    parser.add_argument("what", choices=("hog", "command", "cv", "memory"))
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--records", type=int, default=20_000, help="for memory: how many records (default 20000)")
     parser.add_argument("--root", type=Path, help="for memory: demo pictures that are there already")
@@ -143,7 +192,7 @@ def main() -> None:
     if arguments.what == "memory":
         memory(arguments.records, arguments.root)
     else:
-        {"hog": hog, "command": command}[arguments.what](arguments.repeats)
+        {"hog": hog, "command": command, "cv": cv}[arguments.what](arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     python scripts/benchmark_parallel.py                    the same command twice, against once
     python scripts/benchmark_parallel.py --way joblib       hydra/launcher=joblib n_jobs=2, against once
 
-A ResNet-18 without pretrained weights at 112 px on the demo data, all trials of the same length, nothing pruned. Measured is
-what a user waits for: start-up and the final run are in it, which nobody shares. The demo data, and the decoded pictures in
-the cache, are made before. Medians over --repeats alternating rounds; run it on a quiet machine with two cores or more.
+A ResNet-18 without pretrained weights at 112 px on the demo data, all trials of the same length, nothing pruned.
+Measured is what a user waits for: start-up and the final run are in it, which nobody shares. The demo data, and the
+decoded pictures in the cache, are made before. Medians over --repeats alternating rounds; run it on a quiet machine
+with two cores or more.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
 from spectro.knobs import validate
 from spectro.paths import CONF
-from spectro.schema import Common, FolderKnobs, SweepKnobs
+from spectro.schema import Common, FolderKnobs, KFoldKnobs, SweepKnobs
 
 STAGES = ("easy", "hard")
 _OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
@@ -179,9 +179,13 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
             fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: found {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
     scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
-    allowed = [f"{prefix}val/{metric}" for prefix in scored for metric in _OBJECTIVES]
+    splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
+    allowed = [f"{prefix}{split}/{metric}" for split in splits for prefix in scored for metric in _OBJECTIVES]
     if common.objective is not None and common.objective not in allowed:
-        wrong.append(f"objective: found {common.objective!r}; allowed: {', '.join(allowed)}, null")
+        hint = (
+            " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""
+        )
+        wrong.append(f"objective: found {common.objective!r}; allowed: {', '.join(allowed)}, null{hint}")
     variants = data.VARIANTS[common.augmentation.name]
     for source, excluded in (common.augmentation.exclude or {}).items():
         for variant in sorted(set(excluded) - set(variants)):

@@ -1,22 +1,23 @@
-"""One run, top to bottom: data, fit, evaluation, files, MLflow."""
+"""One run, top to bottom: data, cross-validation, fit, evaluation, files, MLflow."""
 
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spectro import interrupt, results, task, tracking
+from spectro import crossval, interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
 from spectro.classifiers.work import OnEpoch, Workplace, workplace
 from spectro.config import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.run_dir import Card, git_commit, write_json
-from spectro.schema import DemoKnobs
-from spectro.terminal import show_result
+from spectro.schema import DemoKnobs, KFoldKnobs
+from spectro.terminal import show_network, show_result
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
         belonging: What its ``run.json`` says besides as a part of something: ``run_name``, ``parent``, ``tags``.
 
     Returns:
-        The objective, a val metric; None if none is asked for.
+        The objective, a val or cv metric; None if none is asked for.
 
     Raises:
         SpectroError: The data do not fit the configuration; nothing was started.
@@ -47,32 +48,42 @@ def run(
         dataset = task.load_data(config)
         train, rows, variants = task.training_rows(config, dataset)
         _check_objective(config, dataset)
+        folds = crossval.plan(config, dataset) if isinstance(config.common.validation, KFoldKnobs) else None
         _check_same_data(dataset, before)
     card.content["data"] |= data_entry(dataset)
     card.content["tags"]["data_fingerprint"] = dataset.fingerprint
     card.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
+    card.content["warnings"] += folds.warnings if folds else []
     results.write_records(run_dir / "records.csv", dataset)
     card.write()
     try:
         with card.phase("mlflow_open"):
             tracking.open_run(run_dir)
         card.reload_mlflow()
-        with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            place = Workplace(run_dir / "checkpoints", config.stage, results.History(run_dir / "history.csv"))
+            history = results.History(run_dir / "history.csv")
+            place = Workplace(run_dir / "checkpoints", config.stage, history, show_network)
             with workplace(place):
-                classifier = task.fit(config, dataset, train, rows, variants)
+                with card.phase("cross_validation") if folds else nullcontext():
+                    cv = crossval.cross_validate(config, dataset) if folds else None
+                with card.phase("fit"):
+                    classifier = task.fit(config, dataset, train, rows, variants)
         _add_facts(card, task.stages_of(config, classifier))
         card.content["warnings"] += _texts(caught)
         with card.phase("evaluate"):
             tasks = task.judge(config, dataset, classifier)
-            metrics = results.metrics_of(config, tasks)
+            metrics = results.metrics_of(config, tasks, cv)
+        if cv is not None:
+            card.content["warnings"] += [line for line in cv.warnings if line not in card.content["warnings"]]
         card.content["warnings"] += _never_predicted(tasks)
         with card.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")
             write_json(run_dir / "metrics.json", metrics)
             results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+            if cv is not None:
+                results.write_out_of_fold(run_dir / "oof_predictions.csv", dataset, cv.tasks[""])
         with card.phase("figures"):
             named = f"{card.content['run_name']} on {card.content['data']['name']}"
             results.draw(run_dir / "figures", metrics, tasks[""], dataset, named)
@@ -113,18 +124,27 @@ def attempt(config: Config, dataset: Dataset, run_dir: Path, card: Card, on_epoc
         history(stage, rows)
         on_epoch(stage, rows)
 
-    with card.phase("fit"), warnings.catch_warnings(record=True) as caught:
+    objective = str(config.common.objective)
+    with warnings.catch_warnings(record=True) as caught, workplace(Workplace(None, config.stage, after_epoch)):
         warnings.simplefilter("always")
-        train, rows, variants = task.training_rows(config, dataset)
-        with workplace(Workplace(None, config.stage, after_epoch)):
-            classifier = task.fit(config, dataset, train, rows, variants)
-    _add_facts(card, task.stages_of(config, classifier))
+        if "cv" in objective.split("/"):
+            with card.phase("cross_validation"):
+                cv = crossval.cross_validate(config, dataset)
+            with card.phase("evaluate"):
+                metrics = results.metrics_of(config, {name: {} for name in cv.tasks}, cv)
+            results.write_out_of_fold(run_dir / "oof_predictions.csv", dataset, cv.tasks[""])
+            card.content["warnings"] += cv.warnings
+        else:
+            with card.phase("fit"):
+                train, rows, variants = task.training_rows(config, dataset)
+                classifier = task.fit(config, dataset, train, rows, variants)
+            with card.phase("evaluate"):
+                tasks = task.judge(config, dataset, classifier, splits=("val",))
+                metrics = results.metrics_of(config, tasks)
+            results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+            _add_facts(card, task.stages_of(config, classifier))
     card.content["warnings"] += _texts(caught)
-    with card.phase("evaluate"):
-        tasks = task.judge(config, dataset, classifier, splits=("val",))
-        metrics = results.metrics_of(config, tasks)
     write_json(run_dir / "metrics.json", metrics)
-    results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
     card.end("FINISHED")
     return float(metrics["objective"])
 
@@ -143,7 +163,7 @@ def new_trial_card(config: Config, run_dir: Path, number: int, study: str, shown
 def _check_objective(config: Config, dataset: Dataset) -> None:
     """A run whose val has nothing to say must not start, or a sweep would end with nothing."""
     objective = config.common.objective
-    if objective is None:
+    if objective is None or "cv" in objective.split("/"):
         return
     records = task.in_task(config, dataset.of("val"))
     stage, _, group = objective.rpartition("/val/")[0].partition("/")

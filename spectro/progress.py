@@ -14,6 +14,11 @@ def enable(console: Console) -> None:
     _console = console if console.is_terminal else None
 
 
+def say(text: str) -> None:
+    """Prints a line, above the bars if there are any."""
+    (_console or Console()).print(text, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def status(description: str) -> Iterator[None]:
     """Says what is being done while it is; bars of its parts appear below."""

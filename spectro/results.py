@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers import PictureClassifier
+from spectro.classifiers.work import is_fold
 from spectro.config import Config
+from spectro.crossval import CrossValidated, OutOfFold
 from spectro.data import Dataset
 from spectro.run_dir import write_csv, write_json
 from spectro.task import JUDGED, SHOW, Judged
@@ -30,10 +32,20 @@ class History:
             write_csv(self._path, list(rows[0]), table)
 
 
-def metrics_of(config: Config, tasks: Mapping[str, Mapping[str, Judged]]) -> dict[str, Any]:
-    """The content of ``metrics.json``: the whole task's splits, the stages', and the objective."""
+def metrics_of(
+    config: Config, tasks: Mapping[str, Mapping[str, Judged]], cv: CrossValidated | None = None
+) -> dict[str, Any]:
+    """The content of ``metrics.json``: the whole task's splits, the stages', and the objective.
+
+    Args:
+        config: The configuration.
+        tasks: What the fitted classifier says, as `spectro.task.judge` gives it.
+        cv: What was said out of fold; it stands beside the splits as ``cv``.
+    """
     seed = config.common.seed
     scored = {name: {split: j.report(seed) for split, j in splits.items()} for name, splits in tasks.items()}
+    for name, own in (cv.tasks if cv else {}).items():
+        scored[name] = {"cv": own.report(seed), **scored[name]}
     metrics: dict[str, Any] = {**scored.pop(""), "stages": scored, "objective": None}
     if config.common.objective is not None:
         *stage, split, metric = config.common.objective.split("/")
@@ -57,6 +69,23 @@ def write_predictions(path: Path, dataset: Dataset, splits: Mapping[str, Judged]
             (split, dataset.name_of(record), record.source, truth, predicted, *row)
             for split, j in splits.items()
             for record, truth, predicted, row in zip(j.records, j.truth, j.predicted, j.probabilities, strict=True)
+        ),
+    )
+
+
+def write_out_of_fold(path: Path, dataset: Dataset, said: OutOfFold) -> None:
+    """One row for each repeat and record of train and val, judged by the fold that was not fitted to it."""
+    write_csv(
+        path,
+        ("repeat", "fold", "path", "source", "label", "predicted", *(f"p_{label}" for label in said.classes)),
+        (
+            (repeat + 1, fold + 1, dataset.name_of(record), record.source, truth, predicted, *row)
+            for repeat, (folds, guesses, rows) in enumerate(
+                zip(said.folds, said.predicted, said.probabilities, strict=True)
+            )
+            for record, fold, truth, predicted, row in zip(
+                said.records, folds.tolist(), said.truth, guesses, rows, strict=True
+            )
         ),
     )
 
@@ -90,9 +119,11 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
     history = folder.parent / "history.csv"
     if history.exists():
         with history.open(newline="", encoding="utf-8") as file:
-            curves_figure(list(csv.DictReader(file)), folder / "learning_curves.png", f"{named}: learning curves")
+            rows = [row for row in csv.DictReader(file) if not is_fold(row["stage"])]
+        if rows:
+            curves_figure(rows, folder / "learning_curves.png", f"{named}: learning curves")
 
-    tasks = {"": {split: metrics[split] for split in JUDGED}, **metrics["stages"]}
+    tasks = {"": {split: metrics[split] for split in ("cv", *JUDGED) if split in metrics}, **metrics["stages"]}
     for number, (name, reports) in enumerate(tasks.items()):
         # A group's label may hold anything; file names have the stage and a number.
         stem = name.split("/")[0] + (f"_{number - 1}" if "/" in name else "")

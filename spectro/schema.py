@@ -99,6 +99,23 @@ class CascadeKnobs(Section):
     group: str | None = None
 
 
+class HoldoutKnobs(Section):
+    """Judged on val and test."""
+
+    name: Literal["holdout"]
+    objective: str | None
+
+
+class KFoldKnobs(Section):
+    """Cross-validated over train and val as well."""
+
+    name: Literal["kfold"]
+    k: Annotated[int, Field(ge=2)]
+    repeats: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    objective: str | None
+
+
 class TrackingKnobs(Section):
     """MLflow."""
 
@@ -128,6 +145,7 @@ class Common(Section):
     augmentation: AugmentationKnobs
     model: ModelKnobs
     cascade_stage: StageKnobs
+    validation: Annotated[HoldoutKnobs | KFoldKnobs, Field(discriminator="name")]
     cascade: CascadeKnobs = CascadeKnobs()
     stages: dict[Literal["easy", "hard"], dict[str, Any]]
     n_trials: Annotated[int, Field(ge=1)] | None = None

@@ -12,7 +12,7 @@ from spectro import data
 from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import merge
 from spectro.config import Config
-from spectro.data import Dataset, PictureSpec, Record
+from spectro.data import Dataset, Pictures, PictureSpec, Record
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import score
@@ -117,30 +117,55 @@ def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
 def training_rows(config: Config, dataset: Dataset) -> tuple[list[Record], np.ndarray, np.ndarray]:
     """Training records, and for each row of the augmented training set its record and its variant."""
     train = in_task(config, dataset.of("train"))
-    knobs = config.common.augmentation
-    rows, variants = data.expand([r.source for r in train], data.VARIANTS[knobs.name], knobs.exclude)
+    rows, variants = _expand(config, train)
     if len(set(task_labels(config, train)[rows])) < len(set(task_labels(config, train))):
         raise ConfigError("augmentation.exclude: leaves a class without any training row; allowed: one or more a class")
     return train, rows, variants
 
 
-def fit(
-    config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
-) -> PictureClassifier:
-    """The configured classifier, fitted to the augmented training records; val as it is.
+def _expand(config: Config, train: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    knobs = config.common.augmentation
+    return data.expand([r.source for r in train], data.VARIANTS[knobs.name], knobs.exclude)
+
+
+def training_set(
+    config: Config,
+    dataset: Dataset,
+    train: Sequence[Record],
+    rows: np.ndarray | None = None,
+    variants: np.ndarray | None = None,
+) -> tuple[Pictures, np.ndarray]:
+    """What is fitted to: pictures of the augmented training records and their labels, ``X`` and ``y``.
 
     With ``augmentation.mode=sample`` each record is there once, and its rows are what is drawn from.
+
+    Args:
+        config: The configuration.
+        dataset: Its data.
+        train: The training records.
+        rows: For each row of the augmented set its record, as `training_rows` gives it.
+        variants: And its variant.
     """
-    val = in_task(config, dataset.of("val"))
+    if rows is None or variants is None:
+        rows, variants = _expand(config, train)
     if config.common.augmentation.mode == "sample":
         of_record: dict[int, list[str]] = {}
         for row, variant in zip(rows, variants, strict=True):
             of_record.setdefault(int(row), []).append(variant)
-        rows = np.array(list(of_record))
+        rows = np.array(list(of_record), dtype=int)
         X = dataset.pictures([train[i] for i in rows], choices=list(of_record.values()))
     else:
         X = dataset.pictures([train[i] for i in rows], list(variants))
-    return config.estimator().fit(X, task_labels(config, train)[rows], dataset.pictures(val), task_labels(config, val))
+    return X, task_labels(config, train)[rows]
+
+
+def fit(
+    config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
+) -> PictureClassifier:
+    """The configured classifier, fitted to the augmented training records; val as it is."""
+    val = in_task(config, dataset.of("val"))
+    X, y = training_set(config, dataset, train, rows, variants)
+    return config.estimator().fit(X, y, dataset.pictures(val), task_labels(config, val))
 
 
 def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, PictureClassifier]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spectro.paths import short
+from spectro.progress import say
 from spectro.tracking import redact
 
 
@@ -77,6 +78,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         averages.add_row(escape(name), *means[0], *means[1])
     console.print(table)
     console.print(averages)
+    if "cv" in metrics:
+        _show_cv(console, metrics)
     for split in JUDGED:
         absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
         if absent:
@@ -103,12 +106,36 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
 
 
+def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
+    """A line for the whole task and each stage: out-of-fold macro-F1 and how much it varies."""
+    cv = metrics["cv"]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(f"{cv['k']} folds", overflow="fold", min_width=14)
+    for name in ("cv\nmacro-F1", "95 %", "± folds", "± repeats", "n"):
+        table.add_column(name, justify="center" if name == "95 %" else "right", no_wrap=True)
+    for name, reports in {"whole task": metrics, **{f"stage {k}": v for k, v in metrics["stages"].items()}}.items():
+        own = reports["cv"]
+        spread = [_number(own[f"macro_f1_std_{over}"]) for over in ("folds", "repeats")]
+        table.add_row(
+            escape(name), _number(own["macro_f1"]), _interval(own, "macro_f1"), *spread, str(own["n_records"])
+        )
+    console.print(table)
+    told = "cv: train and val records, each judged by models that were not fitted to it; ±: standard deviation"
+    console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+
+
+def show_network(stage: str, facts: Mapping[str, Any]) -> None:
+    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
+    counts = facts["parameters"]
+    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
+
+
 def _about(stage: str, network: Mapping[str, Any]) -> str:
-    counts, weights = network["parameters"], network["weights"]
+    weights = network["weights"]
     came_from = weights["source"] if weights["sha256"] is None else f"{weights['source']} ({weights['sha256'][:12]})"
     return (
-        f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters trained, epoch {network['best_epoch']} of "
-        f"{network['epochs']} is the best; {network['precision']} on {network['device']}, weights {came_from}"
+        f"{stage}: epoch {network['best_epoch']} of {network['epochs']} is the best; "
+        f"{network['precision']} on {network['device']}, weights {came_from}"
     )
 
 

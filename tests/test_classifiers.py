@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from spectro.classifiers import (
     CascadeClassifier,
     CnnClassifier,
     HogSvmClassifier,
+    PixelsClassifier,
     Training,
     VptClassifier,
     families,
@@ -62,6 +64,7 @@ MAKERS = {
     "hog_svm": svm,
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax"),
     "hog_svm components": lambda: svm(pca_components=3, scaler="robust"),
+    "pixels": PixelsClassifier,
     "vpt shallow": vpt,
     "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),
     "vpt bf16": lambda: vpt(precision="bf16"),
@@ -71,6 +74,15 @@ MAKERS = {
     "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),
     "cascade hard": lambda: CascadeClassifier(svm(), svm(C=5.0), {"merged": LABELS[:2]}, gate="hard"),
 }
+
+
+def shortened(classifier):
+    """A copy whose networks train for two epochs: for tests that compare two fits and not what they learned."""
+    params = classifier.get_params()
+    short = {k: replace(v, epochs=2) for k, v in params.items() if isinstance(v, Training)}
+    return clone(classifier).set_params(**short)
+
+
 every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
@@ -126,6 +138,37 @@ def test_one_class_is_predicted_with_certainty(make):
 def test_a_class_of_one_record(make):
     classifier = make().fit(*toy((5, 1, 1)), *toy((2, 0, 0)))
     assert classifier.predict_proba(toy((1, 1, 1))[0]).shape == (3, 3)
+
+
+@every
+@pytest.mark.parametrize(("counts", "n_val"), [((8, 6, 4), 4), ((6, 5, 0), 0), ((5, 0, 0), 4), ((5, 1, 1), 0)], ids=str)
+def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
+    """A shorter way that came to other predictions would judge another model."""
+    X, y = toy(counts)
+    X_val, y_val = toy((n_val, n_val, n_val), seed=1)
+    X_new, _ = toy((6, 6, 6), seed=2)
+    classifier = shortened(make())
+    fresh = clone(classifier).fit(X, y, X_val, y_val)
+    p = classifier.out_of_fold(X, y, X_val, y_val, X_new)
+    assert not hasattr(classifier, "classes_")
+    np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=1e-4)
+    np.testing.assert_array_equal(fresh.classes_[p.argmax(axis=1)], fresh.predict(X_new))
+    assert make().out_of_fold(X, y, None, None, X_new[:0]).shape == (0, len(set(y)))
+
+
+@every
+def test_out_of_fold_says_what_is_wrong_as_fit_does(make):
+    X, y = toy((3, 3, 3))
+    with pytest.raises(ValueError, match="found 9 pictures and 8 labels"):
+        make().out_of_fold(X, y[:8], None, None, X)
+
+
+def test_who_chooses_on_val():
+    """These give up records for it in every fold."""
+    chooses = {name: make().chooses_on_val for name, make in MAKERS.items()}
+    without = ("hog_svm", "pixels", "cascade soft", "cascade hard")
+    assert chooses == {name: not name.startswith(without) for name in MAKERS}
+    assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 
 
 @every

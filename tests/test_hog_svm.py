@@ -1,15 +1,21 @@
 """HOG-SVM: what is its own, beyond the contract."""
 
+import warnings
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from test_classifiers import LABELS, svm, toy
 
+from spectro.classifiers import hog_svm
 from spectro.classifiers.hog import Hog
 from spectro.classifiers.hog_svm import DegenerateModelWarning, Knobs, absolute_gamma
+from spectro.data import Pictures, PictureStore, RowCache
+from spectro.data.pictures import file_digest
 
 
 def test_equals_scikit_learns_own_pipeline():
@@ -21,6 +27,128 @@ def test_equals_scikit_learns_own_pipeline():
     plain.fit(hog.features(X).astype(float), y.astype(str))
     ours = svm(C=2.0, pca_variance=0.9).fit(X, y)
     np.testing.assert_array_equal(ours.predict(X_test), plain.predict(hog.features(X_test).astype(float)))
+
+
+def plain_pipeline(scaler, variance, C, gamma, kernel="rbf"):
+    """The same machine as a person writes it with scikit-learn."""
+
+    class Relative(SVC):
+        """Takes gamma as a multiple of ``scale``."""
+
+        def fit(self, X, y):
+            self.gamma = absolute_gamma(gamma, X)
+            return super().fit(X, y)
+
+    pca = PCA(variance if variance < 1 else None, svd_solver="full")
+    # Of machines that vote equally for two classes, ours asks the decision values.
+    return make_pipeline(scaler, pca, Relative(C=C, kernel=kernel, class_weight="balanced", break_ties=True))
+
+
+SETTINGS = [
+    ("standard", StandardScaler(), 0.95, 1.0, "1.0x", "rbf"),
+    ("standard", StandardScaler(), 0.5, 100.0, "0.1x", "rbf"),
+    ("minmax", MinMaxScaler(), 0.8, 10.0, "0.3x", "rbf"),
+    ("robust", RobustScaler(), 0.99, 0.1, 0.001, "rbf"),
+    ("standard", StandardScaler(), 0.9, 1.0, "1.0x", "linear"),
+    # More rows than features, and all of the variance: another way through the PCA.
+    ("minmax", MinMaxScaler(), 1.0, 1.0, "1.0x", "rbf"),
+]
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Pictures of 90 recordings that are hard to tell apart, decoded once: records, labels, paths."""
+    rng = np.random.default_rng(5)
+    X, y = toy((50, 30, 10))
+    X = np.clip(X * 0.12 + rng.normal(110, 30, X.shape), 0, 255).astype(np.uint8)
+    paths = []
+    for number, picture in enumerate(X):
+        paths.append(tmp_path / f"{number:03d}.png")
+        Image.fromarray(picture).save(paths[-1])
+    return paths, y
+
+
+def stored(paths, folder):
+    """The records as a new process would see them."""
+    store = PictureStore(RowCache(folder))
+    digests = [file_digest(path) for path in paths]
+    assert store.add(paths, digests, [svm().specs[0]]) == {}
+    return Pictures(store, digests)
+
+
+def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp_path, monkeypatch):
+    """Prediction by prediction: with cold caches, warm memory, a warm disk and damaged files."""
+    paths, y = noisy
+    fold = np.arange(len(y)) % 5
+    asked = []
+    real = Hog.features
+    monkeypatch.setattr(Hog, "features", lambda self, X: asked.append(len(X)) or real(self, X))
+    everything, expected = stored(paths, None), {}
+    differs = set()
+    for number, (name, scaler, variance, C, gamma, kernel) in enumerate(SETTINGS):
+        cell = 16 if variance == 1.0 else 8
+        features = Hog(size_px=32, cell_px=cell).features(everything).astype(float)
+        plain = plain_pipeline(scaler, variance, C, gamma, kernel)
+        ours = svm(scaler=name, pca_variance=variance, C=C, gamma=gamma, kernel=kernel, cell_px=cell)
+        classes = np.unique(y.astype(str))
+        for f in range(5):
+            plain.fit(features[fold != f], y[fold != f].astype(str))
+            expected[number, f] = np.searchsorted(classes, plain.predict(features[fold == f])), ours
+        differs.add(tuple(np.concatenate([expected[number, f][0] for f in range(5)])))
+    assert len(differs) == len(SETTINGS)
+
+    def check(X):
+        for (_, f), (predicted, ours) in expected.items():
+            p = ours.out_of_fold(X[fold != f], y[fold != f], None, None, X[fold == f])
+            np.testing.assert_array_equal(p.argmax(axis=1), predicted)
+
+    cache, made = tmp_path / "cache", 5 * 2 * len({(s, c == 1.0) for s, _, c, *_ in SETTINGS})
+    X = stored(paths, cache)
+    for want in (made, 0):
+        asked.clear()
+        check(X)
+        assert len(asked) == want
+    asked.clear()
+    check(stored(paths, cache))
+    assert asked == []
+    for file in (cache / "arrays").iterdir():
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    check(stored(paths, cache))
+    assert len(asked) == made
+
+
+def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
+    """Folds that share a name would share their components."""
+    paths, y = noisy
+    X = stored(paths, tmp_path / "cache")
+    mirrored = Pictures(X.store, X.digests, ["mirrored"] * len(X))
+    colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
+    for options in colder:
+        svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])
+    svm().out_of_fold(mirrored[:60], y[:60], None, None, X[60:])
+    svm().out_of_fold(X[:60], y[:60], None, None, mirrored[60:])
+    svm().out_of_fold(X[1:60], y[1:60], None, None, X[60:])
+    assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 8
+
+
+def test_out_of_fold_without_any_variance():
+    X, y = np.full((9, 32, 32), 7, np.uint8), toy((5, 4, 0))[1]
+    X_new = toy((2, 2, 2))[0]
+    p = svm().out_of_fold(X, y, None, None, X_new)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateModelWarning)
+        np.testing.assert_array_equal(p.argmax(axis=1), svm().fit(X, y).predict_proba(X_new).argmax(axis=1))
+
+
+def test_very_many_rows_go_the_plain_way(monkeypatch):
+    """A kernel matrix of them would not fit into memory."""
+    monkeypatch.setattr(hog_svm, "_ROWS_FOR_KERNEL", 10)
+    monkeypatch.setattr(hog_svm, "fold_scores", None)
+    X, y = toy((6, 5, 4))
+    assert svm().out_of_fold(X, y, None, None, X).shape == (15, 3)
 
 
 def test_prediction_is_the_machines_own():

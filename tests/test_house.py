@@ -53,10 +53,16 @@ def test_only_tracking_imports_mlflow(path: Path) -> None:
         assert [name for name in imports(path) if below(name, "mlflow")] == []
 
 
+KNOW_HYDRA = [
+    "train",
+    *(f"spectro.{name}" for name in ("cli", "explain", "config", "experiment", "sweeps.space", "sweeps.sweeper")),
+]
+
+
 @modules
 def test_only_the_entry_imports_hydra(path: Path) -> None:
     """The rest of the package is usable without Hydra."""
-    if name_of(path) not in ("train", "spectro.cli", "spectro.config", "spectro.experiment", "spectro.explain"):
+    if name_of(path) not in KNOW_HYDRA:
         assert [name for name in imports(path) if below(name, "hydra", "omegaconf")] == []
 
 
@@ -75,9 +81,11 @@ UPWARDS = {
 }
 ENTRY = [
     "train",
+    "spectro.sweeps",
     "spectro.cli",
     "spectro.explain",
     "spectro.experiment",
+    "spectro.crossval",
     "spectro.task",
     "spectro.results",
     "spectro.terminal",
@@ -94,6 +102,13 @@ def test_imports_point_downwards(path: Path) -> None:
             wrong = {n for n in imports(path) if below(n, *up) and not below(n, package, "spectro.errors")}
             # A progress bar is asked for from below; it is silent until an entry point switches it on.
             assert {n for n in wrong if not below(n, "spectro.progress")} == set()
+
+
+def test_cross_validation_knows_no_run() -> None:
+    """A search that only wants the score must not get a run directory, a tracker or a terminal with it."""
+    runs = ("cli", "experiment", "results", "terminal", "tracking", "resume")
+    found = imports(HOME / "spectro" / "crossval.py")
+    assert [name for name in found if below(name, "hydra", "omegaconf", *(f"spectro.{run}" for run in runs))] == []
 
 
 @modules

@@ -76,7 +76,7 @@ def base(tmp_path, demo_root):
 @pytest.fixture
 def quick(base):
     """The same for HOG-SVM."""
-    return ["sweeper=hog_svm", "cascade_stage=flat", *SMALL, *base]
+    return ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", *SMALL, *base]
 
 
 @pytest.fixture
@@ -412,7 +412,7 @@ class TestSearch:
     def test_a_searched_group(self, base, tmp_path):
         """A group brings keys of its own, which values alone do not."""
         space = ["augmentation=choice(none,mirror)", "svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
-        sweep("sweeper=hog_svm", "cascade_stage=flat", *SMALL, *base, *space, "n_trials=4")
+        sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=2", *SMALL, *base, *space, "n_trials=4")
         folder = tmp_path / "out" / "sweeps" / "s"
         assert {row["augmentation"] for row in read_rows(folder / "trials.csv")} == {"none", "mirror"}
 

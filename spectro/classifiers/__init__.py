@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from spectro.classifiers.cascade import CascadeClassifier
     from spectro.classifiers.cnn import CnnClassifier
     from spectro.classifiers.hog_svm import HogSvmClassifier
+    from spectro.classifiers.pixels import PixelsClassifier
     from spectro.classifiers.settings import Loss, Training
     from spectro.classifiers.vpt import VptClassifier
 
@@ -20,6 +21,7 @@ _HOME = {
     "CnnClassifier": "cnn",
     "HogSvmClassifier": "hog_svm",
     "Loss": "settings",
+    "PixelsClassifier": "pixels",
     "Training": "settings",
     "VptClassifier": "vpt",
 }
@@ -29,6 +31,7 @@ __all__ = [
     "HogSvmClassifier",
     "Loss",
     "PictureClassifier",
+    "PixelsClassifier",
     "Training",
     "VptClassifier",
     "families",

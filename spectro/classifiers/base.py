@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from spectro.data.decode import PictureSpec
@@ -43,6 +43,14 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
     def facts(self) -> dict[str, Any]:
         """What a run should record of the fitted classifier besides its metrics; JSON values."""
         return {}
+
+    @property
+    def chooses_on_val(self) -> bool:
+        """Whether `fit` chooses on val what a record is called, such as the best epoch.
+
+        False also where val only makes probabilities warmer or colder: the largest one stays the largest.
+        """
+        return False
 
     def prepare(self) -> None:
         """Raises what can be known to be wrong before any data are read, e.g. that pretrained weights are not there.
@@ -94,6 +102,34 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         if len(X) == 0 or self._is_constant:
             return np.ones((len(X), len(self.classes_))) / len(self.classes_)
         return self._predict_proba(X)
+
+    def out_of_fold(
+        self,
+        X: Pictures | np.ndarray,
+        y: np.ndarray,
+        X_val: Pictures | np.ndarray | None,
+        y_val: np.ndarray | None,
+        X_new: Pictures | np.ndarray,
+    ) -> np.ndarray:
+        """What a fresh copy of this classifier, fitted and thrown away again, says of new records.
+
+        Exactly ``clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)``; a family may have a shorter way there,
+        which gives the same predictions, and probabilities that differ by rounding and its solver's tolerance.
+
+        Args:
+            X: Training records, ``n`` of them.
+            y: Their labels, ``(n,)``.
+            X_val: Val records, or None.
+            y_val: Their labels, or None.
+            X_new: Records to judge, ``m`` of them.
+
+        Returns:
+            Probabilities ``(m, k)``, columns in the order of the sorted labels in ``y``.
+
+        Raises:
+            ValueError: As `fit` does.
+        """
+        return clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)
 
     def predict(self, X: Pictures | np.ndarray) -> np.ndarray:
         """The label of the largest probability, ``(n,)``."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,6 +17,19 @@ from spectro.data.mapping import Mapping, hard_stage_names
 from spectro.data.pictures import Pictures
 
 GATES = ("soft", "hard")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a stage says of some records.
+
+    Attributes:
+        classes: Its classes, sorted, ``(k,)``.
+        probabilities: ``(n, k)``.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray
 
 
 class CascadeClassifier(PictureClassifier):
@@ -53,6 +67,11 @@ class CascadeClassifier(PictureClassifier):
         """What both stages want."""
         return list(dict.fromkeys(self.easy.specs + self.hard.specs))
 
+    @property
+    def chooses_on_val(self) -> bool:
+        """Whether either stage does."""
+        return self.easy.chooses_on_val or self.hard.chooses_on_val
+
     def prepare(self) -> None:
         """What both stages need must be there."""
         self.easy.prepare()
@@ -63,22 +82,62 @@ class CascadeClassifier(PictureClassifier):
         return merge(y, self.look_alikes)
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
-        if self.gate not in GATES:
-            raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
-        self._check_look_alikes()
-        present = {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
+        groups = self._groups(y)
         with part("easy", "easy"):
             self.easy_ = clone(self.easy).fit(X, self.merged(y), X_val, self.merged(y_val))
-        self.hard_, names = {}, hard_stage_names(list(present))
-        for number, (group, labels) in enumerate(present.items()):
+        self.hard_, names = {}, hard_stage_names(list(groups))
+        for number, (group, labels) in enumerate(groups.items()):
             own, own_val = np.isin(y, list(labels)), np.isin(y_val, list(labels))
             with part(names[group], f"hard_{number}"):
                 self.hard_[group] = clone(self.hard).fit(X[own], y[own], X_val[own_val], y_val[own_val])
 
+    def out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> np.ndarray:
+        """As the contract says, composed from what the stages say out of the fold."""
+        return self.stages_out_of_fold(X, y, X_val, y_val, X_new)[""].probabilities
+
+    def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, Said]:
+        """`out_of_fold` of the whole and of each stage.
+
+        Args:
+            X: Training records, ``n`` of them.
+            y: Their labels, ``(n,)``.
+            X_val: Val records, or None.
+            y_val: Their labels, or None.
+            X_new: Records to judge, ``m`` of them.
+
+        Returns:
+            What each says of all new records: the whole task's name is empty, the easy stage's ``easy``, and a hard
+            stage is named by its merged label behind ``hard/``. A group without training records has no stage.
+        """
+        y = np.asarray(y, dtype=object)
+        groups = self._groups(y)
+        if X_val is None or y_val is None:
+            X_val, y_val = X[:0], y[:0]
+        y_val = np.asarray(y_val, dtype=object)
+        easy_y, names, hard = self.merged(y), hard_stage_names(list(groups)), {}
+        with part("easy", "easy"):
+            p = self.easy.out_of_fold(X, easy_y, X_val, self.merged(y_val), X_new)
+        easy = Said(np.array(sorted(set(easy_y)), dtype=object), p)
+        for number, (group, labels) in enumerate(groups.items()):
+            own, own_val = np.isin(y, list(labels)), np.isin(y_val, list(labels))
+            with part(names[group], f"hard_{number}"):
+                p = self.hard.out_of_fold(X[own], y[own], X_val[own_val], y_val[own_val], X_new)
+            hard[group] = Said(np.array(sorted(set(y[own])), dtype=object), p)
+        classes = np.array(sorted(set(y)), dtype=object)
+        whole = Said(classes, _compose(classes, self.gate, easy, hard))
+        return {"": whole, "easy": easy, **{f"hard/{group}": said for group, said in hard.items()}}
+
+    def _groups(self, y: np.ndarray) -> dict[str, Sequence[str]]:
+        """The look-alike groups that have training records, after everything was found to make sense."""
+        if self.gate not in GATES:
+            raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
+        self._check_look_alikes(np.array(sorted(set(y)), dtype=object))
+        return {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
+
     def _predict_proba(self, X: Any) -> np.ndarray:
         return self.compose(*self.stage_probabilities(X))
 
-    def _check_look_alikes(self) -> None:
+    def _check_look_alikes(self, classes: np.ndarray) -> None:
         if not self.look_alikes:
             raise ValueError("look_alikes: found none; allowed: one group or more, {merged: [class, class]}")
         for group, labels in self.look_alikes.items():
@@ -87,12 +146,12 @@ class CascadeClassifier(PictureClassifier):
         for key, text in Mapping(look_alikes=self.look_alikes).contradictions():
             raise ValueError(f"{key}: {text}")
         for group, labels in self.look_alikes.items():
-            if group in self.classes_ and group not in labels:
+            if group in classes and group not in labels:
                 raise ValueError(f"look_alikes: found group {group!r}, which is also a class outside the group")
-            unknown = sorted(set(labels) - set(self.classes_))
+            unknown = sorted(set(labels) - set(classes))
             if unknown:
                 # No error: a fold of a rare class may be without it.
-                warnings.warn(f"look_alikes: no training records of {', '.join(unknown)}", stacklevel=4)
+                warnings.warn(f"look_alikes: no training records of {', '.join(unknown)}", stacklevel=5)
 
     def stage_probabilities(self, X: Pictures | np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What each stage says of every record: the two arguments of `compose`."""
@@ -109,18 +168,8 @@ class CascadeClassifier(PictureClassifier):
         Returns:
             ``(n, k)``, columns as ``classes_``, rows sum to 1.
         """
-        if self.gate == "hard":
-            chosen = np.zeros_like(easy)
-            chosen[np.arange(len(easy)), easy.argmax(axis=1)] = 1.0
-            easy = chosen
-        out = np.zeros((len(easy), len(self.classes_)))
-        for column, label in zip(easy.T, self.easy_.classes_, strict=True):
-            if label in self.hard_:
-                where = np.searchsorted(self.classes_, self.hard_[label].classes_)
-                out[:, where] += column[:, None] * hard[label]
-            else:
-                out[:, np.searchsorted(self.classes_, label)] += column
-        return out
+        said = {group: Said(classifier.classes_, hard[group]) for group, classifier in self.hard_.items()}
+        return _compose(self.classes_, self.gate, Said(self.easy_.classes_, easy), said)
 
     def _params(self) -> dict[str, Any]:
         return {"look_alikes": {group: list(labels) for group, labels in self.look_alikes.items()}, "gate": self.gate}
@@ -146,6 +195,22 @@ class CascadeClassifier(PictureClassifier):
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.easy_ = self.easy
         self.hard_ = {group: load(folder / f"hard_{number}") for number, group in enumerate(fitted["groups"])}
+
+
+def _compose(classes: np.ndarray, gate: str, easy: Said, hard: MappingType[str, Said]) -> np.ndarray:
+    """What the stages say -> probabilities ``(n, k)`` of ``classes``."""
+    p_easy = easy.probabilities
+    if gate == "hard":
+        chosen = np.zeros_like(p_easy)
+        chosen[np.arange(len(p_easy)), p_easy.argmax(axis=1)] = 1.0
+        p_easy = chosen
+    out = np.zeros((len(p_easy), len(classes)))
+    for column, label in zip(p_easy.T, easy.classes, strict=True):
+        if label in hard:
+            out[:, np.searchsorted(classes, hard[label].classes)] += column[:, None] * hard[label].probabilities
+        else:
+            out[:, np.searchsorted(classes, label)] += column
+    return out
 
 
 def merge(y: np.ndarray, look_alikes: MappingType[str, Sequence[str]]) -> np.ndarray:

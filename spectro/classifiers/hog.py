@@ -12,7 +12,7 @@ import numpy as np
 
 from spectro.data import augmentation
 from spectro.data.decode import PictureSpec
-from spectro.data.pictures import Pictures, map_chunks, pixels_of
+from spectro.data.pictures import Pictures, PictureStore, map_chunks, pixels_of
 from spectro.data.rows import RowKind
 from spectro.progress import progress
 
@@ -107,12 +107,6 @@ class Hog:
         """
         if not isinstance(X, Pictures):
             return self(pixels_of(X, self.spec)).astype(np.float32) if len(X) else np.empty((0, self.n_features), "f4")
-        settings = {
-            "code": [_CODE_VERSION, augmentation.CODE_VERSION],
-            "pixels": X.store.kind(self.spec).folder,
-            **asdict(self),
-        }
-        kind = RowKind("hog", settings, (self.n_features,), "float32")
         row_of = {key: i for i, key in enumerate(X.keys)}
 
         def compute(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
@@ -124,4 +118,13 @@ class Hog:
                     yield part, rows
                     advance(len(part))
 
-        return X.store.cache.rows(kind, X.keys, compute)[:]
+        return X.store.cache.rows(self.kind(X.store), X.keys, compute)[:]
+
+    def kind(self, store: PictureStore) -> RowKind:
+        """The cache's name for descriptors of a store's pictures."""
+        settings = {
+            "code": [_CODE_VERSION, augmentation.CODE_VERSION],
+            "pixels": store.kind(self.spec).folder,
+            **asdict(self),
+        }
+        return RowKind("hog", settings, (self.n_features,), "float32")

@@ -9,6 +9,7 @@ import numpy as np
 
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.settings import Loss, Training
+from spectro.classifiers.work import current
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.errors import ModelError
@@ -69,6 +70,11 @@ class NetworkClassifier(PictureClassifier):
         return [PictureSpec(self.size_px, "RGB", self.picture_fit)]
 
     @property
+    def chooses_on_val(self) -> bool:
+        """The epoch."""
+        return True
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Parameters, weights, precision, device, and how many epochs it took; empty where there is no network."""
         if not hasattr(self, "facts_"):
@@ -119,6 +125,9 @@ class NetworkClassifier(PictureClassifier):
             "precision": place.precision,
             "device": place.device.type,
         }
+        here = current()
+        if not here.fold:
+            here.on_network(here.stage, self.facts_)
         job = Job(
             network=network,
             classes=list(self.classes_),

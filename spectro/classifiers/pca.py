@@ -22,18 +22,9 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     n, d = X.shape
     if n >= d:
         return PCA(n_components, svd_solver="covariance_eigh").fit(X)
-    mean = X.mean(axis=0)
-    centred = X - mean
-    eigenvalues, eigenvectors = eigh(centred @ centred.T, overwrite_a=True)
-    # Largest first; rounding leaves the null space slightly off zero, on either side.
-    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
-    rank = max(1, int((eigenvalues > eigenvalues[0] * n * np.finfo(X.dtype).eps).sum()))
-    eigenvalues = np.maximum(eigenvalues, 0.0)
-    total = float(eigenvalues.sum())
-    share = eigenvalues / total if total > 0 else np.zeros(n)
-    if n_components < 1:
-        n_components = int(np.searchsorted(np.cumsum(share), n_components, side="right")) + 1
-    k = min(int(n_components), rank)
+    mean, centred, eigenvalues, eigenvectors, rank = _snapshots(X)
+    share = _shares(eigenvalues)
+    k = min(kept(share, n_components), rank)
     singular = np.sqrt(eigenvalues)
     components = (eigenvectors[:, :k].T @ centred) / np.maximum(singular[:k, None], np.finfo(X.dtype).tiny)
     # scikit-learn's convention: the largest loading of a component is positive.
@@ -47,3 +38,57 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     pca.explained_variance_ratio_ = share[:k]
     pca.noise_variance_ = float(eigenvalues[k : min(n, d)].mean() / max(n - 1, 1)) if k < min(n, d) else 0.0
     return pca
+
+
+def full_scores(X: np.ndarray, X_new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a PCA with all components makes of the rows that it is fitted to and of others.
+
+    With fewer rows than columns the components themselves, which take two thirds of the time, are not needed for it;
+    signs are then arbitrary, which no distance and no inner product sees.
+
+    Args:
+        X: float64 ``(n, d)``.
+        X_new: float64 ``(m, d)``.
+
+    Returns:
+        Scores ``(n, r)`` and ``(m, r)``, and the share of the variance that each component explains, largest first,
+        ``(r,)``.
+    """
+    if X.shape[0] >= X.shape[1]:
+        pca = fit_pca(X, X.shape[1])
+        return pca.transform(X), pca.transform(X_new), pca.explained_variance_ratio_
+    mean, centred, eigenvalues, eigenvectors, rank = _snapshots(X)
+    singular, basis = np.sqrt(eigenvalues[:rank]), eigenvectors[:, :rank]
+    new = ((X_new - mean) @ centred.T) @ basis / np.maximum(singular, np.finfo(X.dtype).tiny)
+    return basis * singular, new, _shares(eigenvalues)[:rank]
+
+
+def _snapshots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Mean ``(d,)``, centred rows ``(n, d)``, eigenvalues and -vectors of their inner products, largest first, rank."""
+    mean = X.mean(axis=0)
+    centred = X - mean
+    eigenvalues, eigenvectors = eigh(centred @ centred.T, overwrite_a=True)
+    # Rounding leaves the null space slightly off zero, on either side.
+    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
+    rank = max(1, int((eigenvalues > eigenvalues[0] * len(X) * np.finfo(X.dtype).eps).sum()))
+    return mean, centred, np.maximum(eigenvalues, 0.0), eigenvectors, rank
+
+
+def _shares(eigenvalues: np.ndarray) -> np.ndarray:
+    total = float(eigenvalues.sum())
+    return eigenvalues / total if total > 0 else np.zeros(len(eigenvalues))
+
+
+def kept(shares: np.ndarray, n_components: float | int) -> int:
+    """How many components are kept: scikit-learn's rule.
+
+    Args:
+        shares: The share of the variance that each component explains, largest first, ``(r,)``.
+        n_components: A share of the variance below 1, or a number of components.
+
+    Returns:
+        A number of components; it may be larger than ``r`` where that is not enough.
+    """
+    if n_components >= 1:
+        return int(n_components)
+    return int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1

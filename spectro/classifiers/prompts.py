@@ -54,6 +54,7 @@ class PromptedViT(nn.Module):
         for block in vit.blocks[depth - unfreeze_blocks :]:
             block.requires_grad_(True)
         self.first_trained = depth - unfreeze_blocks
+        self.deep = deep
         self.place = Place(torch.device("cpu"), "fp32")
         width = projection or vit.embed_dim
         self.prompts = nn.Parameter(torch.empty(depth if deep else 1, length, width))
@@ -95,53 +96,98 @@ class PromptedViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised pictures ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
-        vit, n_prefix, n_prompts = self.vit, self.vit.num_prefix_tokens, self.prompts.shape[1]
+        vit = self.vit
         with torch.no_grad():
             tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
             tokens = vit.norm_pre(vit.patch_drop(tokens))  # (n, prefix + patches, d)
-        prefix, patches = tokens[:, :n_prefix], tokens[:, n_prefix:]
-        for i, block in enumerate(vit.blocks):
-            if i < len(self.prompts):
-                prompts = self.projection(self.prompts[i]).expand(len(images), -1, -1)
-                tokens = torch.cat([prefix, self.dropout(prompts).to(prefix.dtype), patches], dim=1)
-            # Trained weights are kept in fp32, where small steps are not rounded away.
-            with self.place.autocast() if i >= self.first_trained else nullcontext():
-                if i == len(vit.blocks) - 1 and self._reads_prefix_alone():
-                    tokens = first_tokens(block, tokens, n_prefix)
+        tokens = self._deep(tokens) if self.deep else self._shallow(tokens)
+        return self.head(vit.forward_head(vit.norm(tokens.float()), pre_logits=True))
+
+    def _deep(self, tokens: Tensor) -> Tensor:
+        """Through all blocks, each with prompts of its own: tokens never hold what became of prompts."""
+        for i, block in enumerate(self.vit.blocks):
+            prompts = self._prompts(i, tokens)
+            with self._precision(i):
+                if _is_plain(block):
+                    tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
                 else:
-                    tokens = block(tokens)
-            prefix, patches = tokens[:, :n_prefix], tokens[:, n_prefix + n_prompts :]
-        features = vit.norm(torch.cat([prefix, patches], dim=1).float())
-        return self.head(vit.forward_head(features, pre_logits=True))
+                    tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
+        return tokens
 
-    def _reads_prefix_alone(self) -> bool:
-        """Whether the head sees prefix tokens only, and the last block is of the kind that `first_tokens` knows."""
-        vit, last = self.vit, self.vit.blocks[-1]
-        attention: Any = last.attn
-        plain = type(last) is Block and type(attention) is Attention and attention.gate is None
-        chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in last.modules())
-        return plain and not chance and vit.global_pool == "token" and vit.attn_pool is None
+    def _shallow(self, tokens: Tensor) -> Tensor:
+        """Through all blocks, the prompts being tokens like any other from the first one on."""
+        n_own = tokens.shape[1]
+        tokens = self._with_prompts(tokens, self._prompts(0, tokens))
+        for i, block in enumerate(self.vit.blocks):
+            with self._precision(i):
+                n_read = self._n_read(i, tokens)
+                tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
+        return self._without_prompts(tokens) if tokens.shape[1] > n_own else tokens
+
+    def _prompts(self, i: int, tokens: Tensor) -> Tensor:
+        """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""
+        prompts = self.projection(self.prompts[i])[None]
+        if self.dropout.p > 0 and self.dropout.training:
+            prompts = self.dropout(prompts.expand(len(tokens), -1, -1))
+        return prompts.to(tokens.dtype)
+
+    def _with_prompts(self, tokens: Tensor, prompts: Tensor) -> Tensor:
+        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
+        return torch.cat([prefix, prompts.expand(len(tokens), -1, -1), patches], dim=1)
+
+    def _without_prompts(self, tokens: Tensor) -> Tensor:
+        n_prefix = self.vit.num_prefix_tokens
+        return torch.cat([tokens[:, :n_prefix], tokens[:, n_prefix + self.prompts.shape[1] :]], dim=1)
+
+    def _precision(self, i: int) -> Any:
+        """Trained weights are kept in fp32, where small steps are not rounded away."""
+        return self.place.autocast() if i >= self.first_trained else nullcontext()
+
+    def _n_read(self, i: int, tokens: Tensor) -> int:
+        """How many of the first tokens that a block gives are read afterwards."""
+        vit = self.vit
+        is_last, reads_prefix = i == len(vit.blocks) - 1, vit.global_pool == "token" and vit.attn_pool is None
+        return vit.num_prefix_tokens if is_last and reads_prefix and _is_plain(vit.blocks[i]) else tokens.shape[1]
 
 
-def first_tokens(block: Any, tokens: Tensor, n: int) -> Tensor:
-    """The first n output tokens of a block ``(b, n, d)``; the others, which nobody reads, are not computed.
+def _is_plain(block: Any) -> bool:
+    """Whether `outputs_of` knows this kind of block as it is now."""
+    chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in block.modules())
+    return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None and not chance
 
-    All tokens are attended to, but only n attend, and only they go through the rest of the block: of twelve blocks a
-    fifteenth of the work is saved.
+
+def outputs_of(block: Any, tokens: Tensor, n: int, prompts: Tensor | None = None) -> Tensor:
+    """The first n output tokens of a block ``(b, n, d)``; those of the others and of the prompts are not computed.
+
+    All tokens and prompts are attended to, but only n tokens attend, and only they go through the rest of the block.
+    Nobody reads what a block makes of deep prompts, nor, where the head reads the class token, what the last block
+    makes of the patches.
 
     Args:
         block: A plain pre-norm block without dropout.
-        tokens: Its input ``(b, t, d)``.
+        tokens: Its input without prompts ``(b, t, d)``.
         n: How many tokens are wanted.
+        prompts: ``(b, p, d)`` or ``(1, p, d)``.
     """
     attention, normalised = block.attn, block.norm1(tokens)
     (b, t, _), heads, width = tokens.shape, attention.num_heads, attention.attn_dim
     weight, bias = attention.qkv.weight, attention.qkv.bias
     of_q, of_kv = (None, None) if bias is None else (bias[:width], bias[width:])
-    q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
-    kv = functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1)
-    k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, t, d / heads) each
-    scores = attention.q_norm(q) * attention.scale @ attention.k_norm(k).transpose(-2, -1)  # (b, heads, n, t)
-    read = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, n, width)
-    out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(attention.norm(read))))
+    if n == t:
+        q, k, v = attention.qkv(normalised).view(b, t, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
+        kv = functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, t, d / heads) each
+    if prompts is not None and prompts.shape[1]:
+        kv = functional.linear(block.norm1(prompts), weight[width:], of_kv)
+        kv = kv.view(len(prompts), prompts.shape[1], 2, heads, -1).permute(2, 0, 3, 1, 4)
+        k, v = (torch.cat([own, more.expand(b, -1, -1, -1)], dim=2) for own, more in zip((k, v), kv, strict=True))
+    q, k = attention.q_norm(q), attention.k_norm(k)
+    if attention.fused_attn:
+        read = functional.scaled_dot_product_attention(q, k, v)
+    else:
+        read = (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # (b, heads, n, d / heads)
+    read = attention.norm(read.transpose(1, 2).reshape(b, n, width))
+    out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(read)))
     return out + block.drop_path2(block.ls2(block.mlp(block.norm2(out))))

@@ -14,11 +14,13 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from spectro.data.arrays import ArrayCache
 from spectro.data.rows import Pack, RowKind, Rows
 from spectro.errors import SpectroError
 
@@ -37,11 +39,15 @@ class RowCache:
 
     The disk holds at most ``limit_bytes``: past that the packs that were used longest ago are deleted, never those that
     this process uses.
+
+    Attributes:
+        arrays: Results made from rows, such as the components of a fold, under the same limit.
     """
 
     def __init__(self, folder: Path | None, limit_bytes: float = float("inf")):
         """``folder`` is made when the first row is written; None keeps rows in memory only."""
         self.folder, self.limit_bytes = folder, limit_bytes
+        self.arrays = ArrayCache(None if folder is None else folder / "arrays", self._shrink)
         self._packs: dict[str, list[Pack]] = {}
         self._where: dict[str, dict[str, tuple[int, int]]] = {}
         self._read: set[Path] = set()
@@ -150,7 +156,7 @@ class RowCache:
                     leftover.unlink()
         used = {pack.path for packs in self._packs.values() for pack in packs if pack.is_used}
         found = []
-        for path in self.folder.glob("*/*.rows"):
+        for path in chain(self.folder.glob("*/*.rows"), self.folder.glob("arrays/*.npz")):
             with suppress(OSError):
                 stat = path.stat()
                 found.append((stat.st_mtime, stat.st_size, path))

@@ -126,8 +126,8 @@ def _averages_with_ci(
     _, first_record = np.unique(source, return_index=True)
     tallies = np.zeros((len(number), k, k))
     np.add.at(tallies, (source, true, pred), 1)
-    value = _averages(tallies.sum(axis=0, keepdims=True))[0]
-    low, high = bootstrap_ci(tallies, true[first_record], _averages, seed=seed, resamples=resamples)
+    value = averages(tallies.sum(axis=0, keepdims=True))[0]
+    low, high = bootstrap_ci(tallies, true[first_record], averages, seed=seed, resamples=resamples)
     # Where all resamples agree the data have nothing to say about the spread; an interval without width would claim it.
     has_spread = high > low
     return {
@@ -137,8 +137,11 @@ def _averages_with_ci(
     }
 
 
-def _averages(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Macro-F1, accuracy and balanced accuracy of confusion matrices: (r, k, k) to (r, 3)."""
+def averages(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Macro-F1, accuracy and balanced accuracy, as in `AVERAGES`, of confusion matrices: (r, k, k) to (r, 3).
+
+    Each matrix holds a record at least; rows are the truth.
+    """
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     supported = (support > 0).sum(axis=1)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectro import experiment, tracking
+from spectro import experiment, interrupt, tracking
 from spectro.config import Config, check
 from spectro.errors import ConfigError
 from spectro.run_dir import read_json
@@ -95,15 +95,17 @@ class Search:
                             watch.tell(trial.number)
                     else:
                         self._run_elsewhere(trials, self._launch, watch.tell)
+            trials_now = studies.counting(self._study.get_trials(deepcopy=False))
+            running = [trial for trial in trials_now if not trial.state.is_finished()]
+            if running:
+                watch.others(running)
+            else:
+                self._finish(card, watch)
         except BaseException as error:
-            summary.end_card(self.folder, card, self._study, "KILLED", f"{type(error).__name__}: {error}".strip(": "))
+            was_stopped = interrupt.happened() or isinstance(error, KeyboardInterrupt)
+            reason = str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}".strip(": ")
+            summary.end_card(self.folder, card, self._study, "KILLED" if was_stopped else "FAILED", reason)
             raise
-        trials_now = studies.counting(self._study.get_trials(deepcopy=False))
-        running = [trial for trial in trials_now if not trial.state.is_finished()]
-        if running:
-            watch.others(running)
-            return
-        self._finish(card, watch)
 
     def _claim(self) -> list["optuna.trial.Trial"]:
         drawn = []
@@ -205,7 +207,6 @@ class Search:
         from optuna.trial import TrialState
 
         if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            summary.end_card(self.folder, card, self._study, "FAILED", "every trial failed or was pruned")
             raise SweepError(summary.why_all_failed(self._study, self.folder))
         best = self._study.best_trial
         run_dir = self.folder / f"final_trial_{best.number}"

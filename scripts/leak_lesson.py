@@ -1,0 +1,132 @@
+"""How much does cross-validation flatter where the fold leaks? Test is not read.
+
+    python scripts/leak_lesson.py data=demo
+
+Two leaks, each with and without the other: scaler and PCA fitted to all rows before the folds are made, and folds dealt
+over augmented rows, so that copies of one record stand in several folds and copies are judged as well. Prints macro-F1
+over all out-of-fold predictions, mean and standard deviation over ten seeds: of the configured settings, and of the
+best of 15 settings of C and gamma, as this way promises it and as leak-free cross-validation judges the same settings.
+A seed deals other folds, and makes other demo data; for these it also prints what the models reach on 1,000 and more
+new recordings, fitted to all train and val records: the configured one, and the best one by leak-free cross-validation.
+Takes the same KEY=VALUE words as train.py; the model is the HOG-SVM without cascade.
+"""
+
+import itertools
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from spectro import cli
+
+SEEDS = range(10)
+C, GAMMA = (1.0, 10.0, 100.0), ("0.03x", "0.1x", "0.3x", "1.0x", "3.0x")
+_FRESH = ("data.seed=1000000", "data.scale=10.0")
+WAYS = [
+    (where, copies) for where in ("before the folds", "in the fold") for copies in ("anywhere", "with their record")
+]
+
+
+def _lesson(overrides: list[str]) -> None:
+    from spectro import task
+    from spectro.classifiers.hog_svm import DegenerateModelWarning
+    from spectro.crossval import plan
+    from spectro.data import labels_of
+    from spectro.schema import DemoKnobs
+
+    # A search goes where the machine degenerates; the score says it.
+    warnings.simplefilter("ignore", DegenerateModelWarning)
+    overrides = [*overrides, "model=hog_svm", "cascade_stage=flat", "validation=kfold"]
+    is_demo = isinstance(cli.composed(overrides).common.data, DemoKnobs)
+    new = task.load_data(cli.composed([*overrides, *_FRESH])) if is_demo else None
+    fresh: list[list[float]] = []
+    # (seed, way, settings): the configured settings first
+    scores = np.empty((len(SEEDS), len(WAYS), 1 + len(C) * len(GAMMA)))
+    for seed in SEEDS:
+        other = [f"validation.seed={seed}", *([f"data.seed={seed}"] if is_demo else [])]
+        config = cli.composed([*overrides, *other])
+        dataset = task.load_data(config)
+        planned, given = plan(config, dataset), config.estimator()
+        # One row for each variant of each record, and which record it is.
+        X, y = task.training_set(config, dataset, planned.records)
+        record_of = {record.digest: number for number, record in enumerate(planned.records)}
+        folds = planned.folds[0][[record_of[digest] for digest in X.digests]]
+        over_rows = _folds_over_rows(y, config.common.validation.k, seed)
+        outside, judged = _outside(given, X), {True: np.full(len(y), True), False: X.variants == "original"}
+        settings = [given, *(clone(given).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA))]
+        for (way, (where, copies)), (n, estimator) in itertools.product(enumerate(WAYS), enumerate(settings)):
+            components, anywhere = (outside if where == "before the folds" else None), copies == "anywhere"
+            own = over_rows if anywhere else folds
+            scores[seed, way, n] = _score(estimator, X, y, own, judged[anywhere], components)
+        if new is not None:
+            fitted = [s.fit(X, y) for s in (given, settings[1 + int(scores[seed, -1, 1:].argmax())])]
+            fresh.append([_macro_f1(labels_of(new.records), s.predict(new.pictures(new.records))) for s in fitted])
+    print(f"{len(planned.records)} records, {len(X)} rows, {len(SEEDS)} seeds\n")
+    print("| scaler and PCA | copies | as configured | best of 15, promised | the same, leak-free |\n|" + " --- |" * 5)
+    for way, (where, copies) in enumerate(WAYS):
+        best = 1 + scores[:, way, 1:].argmax(axis=1)
+        columns = scores[:, way, 0], scores[SEEDS, way, best], scores[SEEDS, -1, best]
+        print(f"| fitted {where} | {copies} | {' | '.join(map(_told, columns))} |")
+    if fresh:
+        configured, best_of = np.array(fresh).T
+        print(f"| new recordings | | {_told(configured)} | | {_told(best_of)} |")
+
+
+def _told(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
+
+
+def _macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(truth.astype(str), predicted.astype(str), average="macro"))
+
+
+def _folds_over_rows(y: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = np.empty(len(y), dtype=int)
+    for number, (_, held_out) in enumerate(StratifiedKFold(k, shuffle=True, random_state=seed).split(y, y.astype(str))):
+        folds[held_out] = number
+    return folds
+
+
+def _outside(estimator: Any, X: Any) -> np.ndarray:
+    """Components of all rows, with scaler and PCA fitted to all of them: the mistake."""
+    from spectro.classifiers.fold_scores import fold_scores
+    from spectro.classifiers.hog_svm import SCALERS
+    from spectro.classifiers.pca import kept
+
+    scores = fold_scores(estimator.hog, SCALERS[estimator.scaler](), X, X[:1])
+    return scores["train"][:, : kept(scores["shares"], estimator.pca_variance)]
+
+
+def _score(
+    estimator: Any, X: Any, y: np.ndarray, folds: np.ndarray, judged: np.ndarray, components: np.ndarray | None
+) -> float:
+    from sklearn.svm import SVC
+
+    from spectro.classifiers.hog_svm import absolute_gamma
+
+    predicted = np.empty_like(y)
+    for fold in range(folds.max() + 1):
+        train, new = folds != fold, (folds == fold) & judged
+        if components is None:
+            classes = np.array(sorted(set(y[train])), dtype=object)
+            predicted[new] = classes[estimator.out_of_fold(X[train], y[train], None, None, X[new]).argmax(axis=1)]
+            continue
+        gamma = absolute_gamma(estimator.gamma, components[train])
+        svc = SVC(
+            kernel=estimator.kernel, C=estimator.C, gamma=gamma, class_weight=estimator.class_weight, break_ties=True
+        )
+        predicted[new] = svc.fit(components[train], y[train].astype(str)).predict(components[new])
+    return _macro_f1(y[judged], predicted[judged])
+
+
+if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+    else:
+        cli.guard(lambda: _lesson(sys.argv[1:]), sys.argv[1:])

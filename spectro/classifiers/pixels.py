@@ -1,0 +1,110 @@
+"""A logistic regression on a thumbnail: the line that careless deep learning has to beat."""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from spectro.classifiers import sklearn_file
+from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.blas import blas_threads
+from spectro.data.decode import PictureSpec
+from spectro.data.pictures import Pictures, pixels_of
+from spectro.knobs import Section
+
+# Records whose pictures are held at once.
+_BATCH = 1024
+_MAX_SQUARE_PX = 512
+
+
+class PixelsClassifier(PictureClassifier):
+    """Multinomial logistic regression on the standardised grey values of a small picture.
+
+    Args:
+        width_px: Width of the thumbnail.
+        height_px: Its height.
+        C: Inverse regularisation strength.
+        class_weight: ``balanced`` or None.
+
+    Attributes:
+        pipeline_: The fitted scaler and regression.
+    """
+
+    family: ClassVar[str] = "pixels"
+
+    def __init__(
+        self, *, width_px: int = 20, height_px: int = 15, C: float = 1.0, class_weight: str | None = "balanced"
+    ):
+        self.width_px = width_px
+        self.height_px = height_px
+        self.C = C
+        self.class_weight = class_weight
+
+    @property
+    def specs(self) -> list[PictureSpec]:
+        """A grey square whose sides the thumbnail's divide."""
+        return [PictureSpec(math.lcm(self.width_px, self.height_px), "L")]
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        features = self._thumbnails(X)
+        regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1000)
+        self.pipeline_: Pipeline = make_pipeline(StandardScaler(), regression)
+        with blas_threads(len(features)), warnings.catch_warnings():
+            # With weak regularisation the best weights lie far out; what it says of records has settled long before.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.pipeline_.fit(features, np.searchsorted(self.classes_, y))
+
+    def _predict_proba(self, X: Any) -> np.ndarray:
+        parts = [self.pipeline_.predict_proba(self._thumbnails(X[i : i + _BATCH])) for i in range(0, len(X), _BATCH)]
+        return np.concatenate(parts)
+
+    def _thumbnails(self, X: Pictures | np.ndarray) -> np.ndarray:
+        """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""
+        square = pixels_of(X, self.specs[0])
+        n, size, _ = square.shape
+        rows, columns = size // self.height_px, size // self.width_px
+        blocks = square.reshape(n, self.height_px, rows, self.width_px, columns)
+        return blocks.mean(axis=(2, 4)).reshape(n, -1)
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
+        return {}
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+
+
+class PixelsKnobs(Section):
+    """The thumbnail and the regression."""
+
+    width_px: Annotated[int, Field(ge=1, le=64)]
+    height_px: Annotated[int, Field(ge=1, le=64)]
+    C: Annotated[float, Field(gt=0)]
+    class_weight: Literal["balanced"] | None
+
+    @model_validator(mode="after")
+    def _has_a_square(self) -> "PixelsKnobs":
+        if math.lcm(self.width_px, self.height_px) > _MAX_SQUARE_PX:
+            raise ValueError(f"a width_px and height_px whose least common multiple is at most {_MAX_SQUARE_PX}")
+        return self
+
+
+class Knobs(Section):
+    """What a user can set under ``model=pixels``."""
+
+    pixels: PixelsKnobs
+
+    def build(self, seed: int) -> PixelsClassifier:
+        """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
+        del seed
+        return PixelsClassifier(**self.pixels.model_dump())
+
+
+CLASSIFIER = PixelsClassifier
