@@ -126,5 +126,6 @@ def _was_begun(trial: "optuna.trial.FrozenTrial") -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".strip().strip(":")
-    return text.splitlines()[0]
+    first, *others = f"{type(error).__name__}: {error}".strip().strip(":").splitlines()
+    # Where a trace of another process follows, its last line says what happened.
+    return f"{first} {others[-1].strip()}" if others and first.endswith(":") else first
