@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _TRAINING = Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
-_LOSS = Loss(name="focal")
+_LOSS = Loss()
 
 
 class VptClassifier(NetworkClassifier):
