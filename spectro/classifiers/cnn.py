@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_TRAINING = Training(optimizer="adam", lr=1e-4, epochs=10, warmup_epochs=0.0, patience=None)
+_TRAINING = Training(optimizer="adam", lr=1e-3, epochs=30, warmup_epochs=0.0, patience=None)
 _LOSS = Loss()
 
 
