@@ -14,6 +14,7 @@ from spectro.classifiers import (
     CascadeClassifier,
     CnnClassifier,
     HogSvmClassifier,
+    Loss,
     PixelsClassifier,
     Training,
     VptClassifier,
@@ -34,7 +35,8 @@ def vpt(epochs=25, precision="fp32", **options):
     """Prompts on a random transformer of width 24 with two blocks."""
     tiny = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2} | options.pop("backbone_options", {})
     settings = Training(lr=0.05, epochs=epochs, precision=precision, patience=None)
-    given = {"backbone": "deit_tiny_patch16_224", "training": settings, "pretrained": False, "size_px": 32} | options
+    own = {"backbone": "deit_tiny_patch16_224", "training": settings, "pretrained": False, "size_px": 32}
+    given = own | {"loss": Loss("focal")} | options
     return VptClassifier(backbone_options=tiny, **given)
 
 
