@@ -199,7 +199,7 @@ def _check_sweep(arguments: list[str]) -> None:
     """Checks jobs of a plain sweep that between them have every value once, of long lists the ends."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if any(a.startswith(("sweeper=", "hydra/sweeper=")) for a in arguments):
+    if any(a.startswith(("sweeper=", "hydra/sweeper=")) and a != "sweeper=none" for a in arguments):
         return  # a search may leave out what does not go together
     values = []
     for argument, override in zip(arguments, OverridesParser.create().parse_overrides(arguments), strict=True):

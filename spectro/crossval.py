@@ -43,6 +43,7 @@ class OutOfFold:
         folds: The fold that judged each record, from 0, ``(repeats, n)``.
         probabilities: ``(repeats, n, k)``; a class that a fold had no training records of has probability 0 there. Of
             a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
+        k: How many folds there were; some may hold no record of a hard stage.
     """
 
     records: Sequence[Record]
@@ -50,6 +51,7 @@ class OutOfFold:
     classes: np.ndarray
     folds: np.ndarray
     probabilities: np.ndarray
+    k: int
 
     @property
     def predicted(self) -> np.ndarray:
@@ -66,7 +68,7 @@ class OutOfFold:
         """
         k, (repeats, n) = len(self.classes), self.folds.shape
         # (repeats, folds, k, k): rows are the truth
-        matrices = np.zeros((repeats, int(self.folds.max()) + 1, k, k))
+        matrices = np.zeros((repeats, self.k, k, k))
         rows = np.broadcast_to(np.searchsorted(self.classes, self.truth), (repeats, n))
         np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self.probabilities.argmax(axis=2)), 1)
         pooled = averages(matrices.sum(axis=1))
@@ -83,7 +85,7 @@ class OutOfFold:
         """Every metric: intervals, classes and confusion matrix of the first repeat, `averages` over all of them."""
         sources = [record.source for record in self.records]
         first = score(self.truth, self.predicted[0], list(self.classes), sources=sources, seed=seed)
-        return {**first, **self.averages(), "k": int(self.folds.max()) + 1, "repeats": len(self.folds)}
+        return {**first, **self.averages(), "k": self.k, "repeats": len(self.folds)}
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def cross_validate(config: Config, dataset: Dataset) -> CrossValidated:
     found = {}
     for name, (labels, classes, own) in tasks.items():
         kept = _pick(records, own)
-        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], out[name][:, own])
+        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], out[name][:, own], _knobs(config).k)
     return CrossValidated(found, [*planned.warnings, *_never_predicted(found)])
 
 

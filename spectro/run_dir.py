@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from spectro.paths import redact
 from spectro.progress import status
 
 _VERSIONS_OF = ("spectro", "numpy", "scikit-learn", "scikit-image", "pillow", "torch", "timm", "mlflow", "hydra-core")
@@ -42,7 +43,7 @@ class Card:
             "host": socket.gethostname(),
             **content,
             "versions": {"python": platform.python_version(), **_versions()},
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
             "wall_s": {},
             "peak_memory_mb": None,
             "warnings": [],
@@ -85,7 +86,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes text under a temporary name and renames it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

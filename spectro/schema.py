@@ -149,7 +149,7 @@ class Common(Section):
     cascade: CascadeKnobs = CascadeKnobs()
     stages: dict[Literal["easy", "hard"], dict[str, Any]]
     n_trials: Annotated[int, Field(ge=1)] | None = None
-    study: Annotated[str, Field(pattern=r"^[^/\\]+$")] | None = None
+    study: Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")] | None = None
     storage: Annotated[str, Field(min_length=1)] | None = None
     n_jobs: Annotated[int, Field(ge=1)] | None = None
     sweep: SweepKnobs | None = None

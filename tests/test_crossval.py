@@ -198,7 +198,7 @@ def said(seed=0, repeats=3, n=40):
     p = rng.dirichlet(np.ones(3), (repeats, n))
     folds = np.array([rng.permutation(np.arange(n) % 4) for _ in range(repeats)])
     records = [Record(Path(f"{i}.png"), "train", "a", str(i)) for i in range(n)]
-    return OutOfFold(records, classes[rng.integers(0, 3, n)], classes, folds, p)
+    return OutOfFold(records, classes[rng.integers(0, 3, n)], classes, folds, p, int(folds.max()) + 1)
 
 
 def test_averages_are_scikit_learns():

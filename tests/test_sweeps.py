@@ -1,5 +1,6 @@
 """Searches: what is drawn, what counts, what is read, and what is left behind."""
 
+import contextlib
 import csv
 import json
 import os
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from spectro import cli, experiment
 from spectro.data.pictures import Pictures
-from spectro.errors import ConfigError
+from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
 from spectro.sweeps import study as studies
 from spectro.sweeps.pruning import PrunedError, Reporter, best_until
@@ -276,7 +277,7 @@ class TestSearch:
         assert [line.split()[:2] for line in told.splitlines() if line.startswith("trial")] == [
             ["trial", str(n)] for n in range(4)
         ]
-        final = folder / f"final_trial_{best['trial']}"
+        final = folder / f"final_trial_{best['trial']}_seed_1"
         assert read_json(final / "metrics.json")["test"]["n_records"] > 0
         assert read_json(final / "run.json")["seed"] == 1
         assert f"--config-dir {folder} --config-name best_config" in told
@@ -333,6 +334,38 @@ class TestSearch:
         final = next(folder.glob("final_trial_*"))
         for name in ("metrics.json", "predictions.csv"):
             assert (again / name).read_bytes() == (final / name).read_bytes()
+
+    def test_what_a_run_is_refused_for_starts_no_search(self, quick, base, tmp_path):
+        """Thirty failed trials would say the same, later, and stay in the study."""
+        with pytest.raises(DataError, match=r"validation.k: found 50 folds for \d+ sources"):
+            sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=50", *SMALL, *base)
+        with pytest.raises(ModelError, match=r"cnn\.weights: found '/nowhere'"):
+            sweep("sweeper=resnet18", "cascade_stage=flat", "cnn.weights=/nowhere", *base)
+        assert not (tmp_path / "out" / "sweeps").exists()
+
+    def test_a_folder_of_another_study_is_left_alone(self, quick, tmp_path):
+        """Its finished final run would be taken for this one's, and its trials be written over."""
+        sweep(*quick, "n_trials=2")
+        with pytest.raises(ConfigError, match="holds another study or other runs"):
+            sweep(*quick, "n_trials=2", f"storage=sqlite:///{tmp_path}/other.db")
+        (tmp_path / "out" / "sweeps" / "mine").mkdir()
+        (tmp_path / "out" / "sweeps" / "mine" / "notes.txt").write_text("x", encoding="utf-8")
+        with pytest.raises(ConfigError, match="holds another study or other runs"):
+            sweep(*[o for o in quick if o != "study=s"], "study=mine", "n_trials=1")
+
+    def test_another_final_seed_gets_a_final_run_of_its_own(self, quick, tmp_path):
+        sweep(*quick, "n_trials=2")
+        sweep(*quick, "n_trials=2", "sweep.final_seed=7")
+        finals = sorted((tmp_path / "out" / "sweeps" / "s").glob("final_trial_*"))
+        assert [read_json(final / "run.json")["seed"] for final in finals] == [1, 7]
+
+    def test_a_password_stays_where_it_is(self, quick, tmp_path):
+        """What lies in a trial's folder goes to MLflow, where others read it."""
+        storage = f"storage='sqlite:///{tmp_path}/s.db?user=me&password=hunter2'"
+        with contextlib.suppress(ConfigError):
+            sweep(*quick, "n_trials=1", storage)
+        written = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".db"]
+        assert not [path for path in written if b"hunter2" in path.read_bytes()]
 
     def test_a_killed_final_run_is_made_again(self, quick, tmp_path, monkeypatch):
         def killed(*_, **__):
@@ -406,7 +439,8 @@ class TestSearch:
         assert all("below the median" in row["reason"] for row in pruned)
         card = read_json(folder / pruned[0]["trial"] / "run.json")
         assert card["status"] == "PRUNED"
-        assert 1 <= len(read_rows(folder / pruned[0]["trial"] / "history.csv")) <= 3
+        assert min(len(read_rows(folder / row["trial"] / "history.csv")) for row in pruned) < 3
+        assert {row["value"] for row in pruned} == {""}
         assert read_json(folder / "metrics.json")["trials"]["pruned"] == len(pruned)
 
     def test_a_searched_group(self, base, tmp_path):
@@ -455,6 +489,11 @@ class TestSearch:
             ("stages.hard.svm.C=interval(1,2)", r"stages.hard: found svm; allowed under cascade_stage=flat"),
             ("objective=null", r"objective: found null"),
             ("n_trials=0", r"n_trials: found 0"),
+            ("storage=null", r"storage: found null"),
+            ("storage='sqlite:///:memory:'", r"storage: found 'sqlite:///:memory:'"),
+            ("study=..", r"study: found '..'"),
+            ("hydra.sweeper.direction=minimize", r"hydra.sweeper.direction: found minimize"),
+            ("stages.easy.svm.C=3", r"stages.easy: found svm"),
             ("hydra/sweeper/sampler=grid", r"hydra/sweeper/sampler: found GridSampler; allowed: tpe"),
         ],
     )
@@ -463,7 +502,7 @@ class TestSearch:
             sweep(*quick, override)
         assert not (tmp_path / "out" / "sweeps").exists()
 
-    @pytest.mark.parametrize("sampler", ["random", "gp", "qmc", "nsgaii"])
+    @pytest.mark.parametrize("sampler", ["random", "gp", "qmc", "cmaes", "nsgaii", "nsgaiii"])
     def test_other_samplers(self, quick, tmp_path, sampler):
         if sampler == "gp":
             pytest.importorskip("torch")

@@ -47,13 +47,12 @@ def hand_out(
     """
     reasons: dict[int, str] = {}
     broken = None
-    with _telling(study, list(jobs), tell), studies.beating(study, list(jobs)):
+    with _telling(study, list(jobs), tell):
         try:
             for number, back in zip(jobs, launch(list(jobs.values()), min(jobs), folder), strict=False):
-                try:
-                    back.return_value  # noqa: B018  raises what the job raised
-                except Exception as error:
-                    reasons[number] = _first_line(error)
+                # Asked for its value, a job that failed would print all its overrides.
+                if isinstance(back._return_value, Exception):
+                    reasons[number] = _first_line(back._return_value)
         except Exception as error:  # whatever a launcher raises when its workers die
             broken = _first_line(error)
         except BaseException:

@@ -5,7 +5,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spectro import experiment, interrupt, tracking
 from spectro.config import Config, check
 from spectro.errors import ConfigError
+from spectro.progress import say
 from spectro.run_dir import read_json
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
@@ -64,7 +65,10 @@ class Search:
         self._config = check(space.config({}))
         if self._config.common.objective is None:
             raise ConfigError("objective: found null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
+        # All that a single run would be refused for.
+        self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
+        experiment.check_data(self._config, self._dataset)
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
         self.name = name or summary.name_of(self._config, settings)
         self._study = studies.open_study(
@@ -72,6 +76,17 @@ class Search:
         )
         self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
         self._sampler = sampler
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """The folder of a study of this name that lies in another database must not get this one's trials."""
+        before, here = read_json(self.folder / "run.json"), self._study.user_attrs[studies.ID]
+        found = None if before is None else before.get("study_id")
+        if found != here and self.folder.exists() and any(self.folder.iterdir()):
+            raise ConfigError(
+                f"study: found {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
+                "study=NAME with a new name, or the storage that it came from"
+            )
 
     def run(self) -> None:
         """Goes on with the study until it has its trials, then fits the best configuration and reads test.
@@ -81,13 +96,15 @@ class Search:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            card = summary.open_card(self.folder, self._config, self.name, self._space, self._sampler, self._dataset)
+            card = summary.open_card(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
             tracking.open_run(self.folder)
         watch = Watch(self._study, self.folder, self._n_trials, self._space)
         stale = studies.fail_stale(self._study)
         watch.begin(stale)
         try:
-            with _sender() as send:
+            with _sender() as send, studies.beating(self._study):
+                for run_dir in self._unsent():
+                    send(run_dir)
                 while (trials := self._claim()) or self._waits_for_others(watch):
                     if self._launch is None:
                         for trial in trials:
@@ -130,10 +147,27 @@ class Search:
         time.sleep(_POLL_S)
         return True
 
-    def _lock(self) -> Any:
-        from filelock import FileLock
+    def _unsent(self) -> list[Path]:
+        """Trials that ended before they were sent to MLflow, in a process that was killed."""
+        folders = [path.parent for path in self.folder.glob("[0-9]*/run.json")]
+        cards = {folder: read_json(folder / "run.json") for folder in sorted(folders)}
+        unsent = [folder for folder, card in cards.items() if not card["mlflow"].get("sent")]
+        return [folder for folder in unsent if not tracking.is_alive(cards[folder])]
 
-        return FileLock(self.folder / "sweep.lock")
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / "sweep.lock")
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            say("another process is at this sweep's final run: waiting")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _ticket(self, trial: "optuna.trial.Trial", jobs: int = 1) -> Ticket:
         shown = nested(self._space.shown(trial.params))
@@ -195,8 +229,7 @@ class Search:
         """Gives a point that was tried before the value that it had: it would come out again."""
         while (other := studies.twin(self._study, trial)) is not None:
             if other.values:
-                trial.set_user_attr(studies.SAME_AS, other.number)
-                self._study.tell(trial.number, other.values[0])
+                studies.end(self._study, trial.number, other.values[0], marks={studies.SAME_AS: other.number})
                 return True
             # Another process is at it, and will have it sooner than this one.
             studies.fail_stale(self._study)
@@ -206,12 +239,12 @@ class Search:
     def _finish(self, card: Any, watch: Watch) -> None:
         from optuna.trial import TrialState
 
+        summary.write_tables(self.folder, self._study, self._space)
         if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             raise SweepError(summary.why_all_failed(self._study, self.folder))
         best = self._study.best_trial
-        run_dir = self.folder / f"final_trial_{best.number}"
+        run_dir = self.folder / f"final_trial_{best.number}_seed_{self._config.sweep.final_seed}"
         with self._lock():
-            summary.write_tables(self.folder, self._study, self._space)
             summary.draw(self.folder / "figures", self._study, str(self._config.common.objective))
             cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)
             told = f"trial {best.number} of {self.name}, {self._config.common.objective} {best.value:.4f}"

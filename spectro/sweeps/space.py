@@ -1,6 +1,7 @@
 """What is searched and what stays: from a sweeper's file and the command line to the configuration of a trial."""
 
 import copy
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -53,13 +54,14 @@ class Space:
                     found = override.get_value_element_as_str()
                     raise ConfigError(f"{key}: found {found}; allowed: what can be searched ({error})") from error
                 continue
-            self.distributions.pop(key, None)
+            self.distributions.pop(key.lstrip("+"), None)
             self.fixed.append(str(override.input_line))
         if not self.distributions:
             raise ConfigError(
                 "sweeper: nothing is searched; allowed: sweeper=NAME, or a key such as 'svm.C=interval(0.1,100)'"
             )
         self._base = self._full([])
+        check(self._base)
         self._suffix = dict(self._base.sweep.suffix)
         groups = set(OmegaConf.to_container(master.hydra.runtime.choices))  # type: ignore[arg-type]
         # A searched group brings other keys: then every trial is composed from its files.
@@ -72,7 +74,7 @@ class Space:
 
     def shown(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """A trial's parameters as a person reads them: a unit that is written behind a number stands in its name."""
-        return {f"{key} {unit}" if (unit := self._suffix.get(key)) else key: value for key, value in params.items()}
+        return {f"{key} {self._suffix_of(key)}".strip(): value for key, value in params.items()}
 
     def config(self, params: Mapping[str, Any], **changes: Any) -> DictConfig:
         """The composed configuration of a trial.
@@ -112,7 +114,9 @@ class Space:
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(_alone(cfg), folder / "config.yaml")
-        OmegaConf.save(OmegaConf.create([*self.fixed, *self.overrides(params)]), folder / "overrides.yaml")
+        # Not how the search goes on: an address may have a password in it.
+        fixed = [word for word in self.fixed if word.lstrip("+~").split("=")[0].split(".")[0] not in SWEEP_KEYS]
+        OmegaConf.save(OmegaConf.create([*fixed, *self.overrides(params)]), folder / "overrides.yaml")
 
     def save_best(self, folder: Path, cfg: DictConfig, what: str) -> None:
         """Writes ``best_config.yaml``: the configuration with all its values, to be run again by its name."""
@@ -137,10 +141,13 @@ class Space:
             del cfg["hydra"]
         return cfg
 
+    def _suffix_of(self, key: str) -> str:
+        return self._suffix.get(re.sub(r"^stages\.\w+\.", "", key), "")
+
     def _text(self, key: str, value: Any) -> str:
         if value is None:
             return "null"
-        suffix = self._suffix.get(key, "")
+        suffix = self._suffix_of(key)
         return f"{value}{suffix if isinstance(value, int | float) and not isinstance(value, bool) else ''}"
 
     def _check_ends(self) -> None:

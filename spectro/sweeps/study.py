@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import optuna
 
 # What a study and its trials are marked with.
-SETTINGS, OWNER, REASON, UNCOUNTED, SAME_AS = "settings", "owner", "reason", "uncounted", "same_as"
+ID, SETTINGS, OWNER, REASON, UNCOUNTED, SAME_AS = "id", "settings", "owner", "reason", "uncounted", "same_as"
 DRAW, SEEN = "draw", "seen_at"
 # A running trial of another machine cannot be asked whether it lives: it says so itself, and is dead after silence.
 _BEAT_S, _SILENT_S = 60, 600
@@ -50,6 +51,8 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = absolute(storage)
+    if storage == "sqlite://" or ":memory:" in storage:
+        raise ConfigError(f"storage: found {storage!r}; allowed: a database that outlives the process")
     file = storage.removeprefix("sqlite:///").partition("?")[0] if storage.startswith("sqlite:///") else None
     try:
         if file is not None:
@@ -118,6 +121,7 @@ def open_study(
     if known is None:
         if study.get_trials(deepcopy=False):
             raise ConfigError(f"study: found {name!r}, which another program made; allowed: another name")
+        study.set_user_attr(ID, secrets.token_hex(8))
         study.set_user_attr(SETTINGS, dict(settings))
     elif known != dict(settings):
         changed = sorted(key for key in known.keys() | settings.keys() if known.get(key) != settings.get(key))
@@ -161,9 +165,6 @@ def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "o
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
             return self._now.sample_independent(study, trial, param_name, param_distribution)
 
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-            self._now.after_trial(study, trial, state, values)
-
     return ByTrial()
 
 
@@ -187,23 +188,29 @@ def owner(*, searches: bool = True) -> dict[str, Any]:
 
 
 @contextmanager
-def beating(study: "optuna.Study", numbers: Sequence[int]) -> Iterator[None]:
-    """Says every minute that running trials are alive: other machines have no other way to know."""
-    ids = [trial._trial_id for trial in study.get_trials(deepcopy=False) if trial.number in numbers]
+def beating(study: "optuna.Study") -> Iterator[None]:
+    """Says every minute that the trials of this process are alive: other machines have no way to ask."""
     ended = threading.Event()
 
     def work() -> None:
         while not ended.wait(_BEAT_S):
-            for one in ids:
-                # It may have ended, or the database be away for a moment: the next beat tells.
-                with suppress(Exception):
-                    study._storage.set_trial_user_attr(one, SEEN, time.time())
+            # The database may be away for a moment: the next beat tells.
+            with suppress(Exception):
+                for trial in study.get_trials(deepcopy=False):
+                    if not trial.state.is_finished() and is_own(trial):
+                        study._storage.set_trial_user_attr(trial._trial_id, SEEN, time.time())
 
     threading.Thread(target=work, name="beat", daemon=True).start()
     try:
         yield
     finally:
         ended.set()
+
+
+def is_own(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether a trial is this process's."""
+    its = trial.user_attrs.get(OWNER) or {}
+    return (its.get("pid"), its.get("host")) == (os.getpid(), socket.gethostname())
 
 
 def is_running(trial: "optuna.trial.FrozenTrial") -> bool:
@@ -240,6 +247,20 @@ def give_up(study: "optuna.Study", number: int, reason: str, *, counts: bool = T
     if not counts:
         study._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, True)
     study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+
+def end(
+    study: "optuna.Study", number: int, value: float | None, *, pruned: bool = False, marks: Mapping[str, Any]
+) -> None:
+    """Ends a trial with its value or as pruned, and marks it, unless another process has given it up."""
+    import optuna
+
+    trial = study.get_trials(deepcopy=False)[number]
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        for name, mark in marks.items():
+            study._storage.set_trial_user_attr(trial._trial_id, name, mark)
+    state = optuna.trial.TrialState.PRUNED if pruned else None
+    study.tell(number, value, state=state, skip_if_finished=True)
 
 
 def counting(trials: Sequence["optuna.trial.FrozenTrial"]) -> list["optuna.trial.FrozenTrial"]:

@@ -11,7 +11,7 @@ from spectro.config import Config
 from spectro.data import Dataset
 from spectro.run_dir import Card, read_json, write_csv, write_json, write_text
 from spectro.sweeps.space import SWEEP_KEYS, nested
-from spectro.sweeps.study import REASON, counting
+from spectro.sweeps.study import ID, REASON, counting
 from spectro.sweeps.trial import seconds_of
 from spectro.tracking import send
 
@@ -29,12 +29,12 @@ def name_of(config: Config, settings: dict[str, Any]) -> str:
 
 
 def open_card(
-    folder: Path, config: Config, name: str, space: "Space", sampler: dict[str, Any], dataset: Dataset
+    folder: Path, config: Config, study: "optuna.Study", space: "Space", sampler: dict[str, Any], dataset: Dataset
 ) -> Card:
     """``run.json`` of a sweep's folder, the one that is there if there is one: MLflow keeps one parent."""
     before = read_json(folder / "run.json")
     content = experiment.identity_of(config)
-    content["tags"] |= {"study": name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
+    content["tags"] |= {"study": study.study_name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
     content["config"] = {
         "search": nested({key: str(distribution) for key, distribution in space.distributions.items()}),
         "sampler": {key: value for key, value in sampler.items() if value is not None},
@@ -42,9 +42,12 @@ def open_card(
         # Not the number of trials: it may grow, and MLflow never changes a parameter.
         **{key: value for key, value in content["config"].items() if key not in (*SWEEP_KEYS, "objective")},
     }
-    content["run_name"] = f"sweep {name}"
+    content |= {"run_name": f"sweep {study.study_name}", "study_id": study.user_attrs[ID]}
     content["data"] |= experiment.data_entry(dataset)
     card = Card(folder, content, before)
+    if card.content["mlflow"]["tracking_uri"] != content["mlflow"]["tracking_uri"]:
+        # Told to go to another store than before, where nothing is yet.
+        card.content["mlflow"] = content["mlflow"]
     card.write()
     return card
 
@@ -72,13 +75,17 @@ def write_tables(folder: Path, study: "optuna.Study", space: "Space") -> None:
     rows = []
     for trial in study.get_trials(deepcopy=False):
         params = [trial.params.get(key, "") for key in keys]
-        value = trial.value if trial.values else ""
+        # Optuna gives a pruned trial the last value that it reported, which is not the objective's.
+        value = trial.value if trial.state.name == "COMPLETE" else ""
         reason = trial.user_attrs.get(REASON, "")
         rows.append([trial.number, trial.state.name, value, *params, round(seconds_of(trial), 3), reason])
     write_csv(folder / "trials.csv", ["trial", "state", "value", *names, "seconds", "reason"], rows)
-    best = study.best_trial
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    if not done:
+        return
     import yaml
 
+    best = study.best_trial
     results = {"name": "optuna", "best_params": best.params, "best_value": best.value}
     write_text(folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
 

@@ -63,6 +63,7 @@ class StudySweeper(Sweeper):
             ConfigError: Something is wrong that can be known before the first trial.
             SweepError: Every trial failed.
         """
+        from spectro.errors import ConfigError
         from spectro.sweeps.search import Search
         from spectro.sweeps.space import Space
 
@@ -76,12 +77,18 @@ class StudySweeper(Sweeper):
         root.handlers = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         params = {str(key): str(value) for key, value in self._params.items()}
         space = Space(self.hydra_context.config_loader, self.config, params, arguments)
+        direction = str(getattr(self._direction, "name", self._direction))
+        if direction != "maximize":
+            raise ConfigError(f"hydra.sweeper.direction: found {direction}; allowed: maximize (of every objective)")
+        for key, value in {"storage": self._storage, "n_trials": self._n_trials}.items():
+            if value is None:
+                raise ConfigError(f"{key}: found null; it must be given")
         sampler: Any = OmegaConf.to_container(self.config.hydra.sweeper.sampler, resolve=True)
         search = Search(
             space,
             storage=self._storage,
             name=self._study_name,
-            direction=str(getattr(self._direction, "name", self._direction)),
+            direction=direction,
             sampler=sampler,
             make_sampler=_maker(sampler),
             n_trials=self._n_trials,

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from spectro import experiment, interrupt, task
 from spectro.config import Config
 from spectro.data import Dataset
-from spectro.errors import SpectroError
+from spectro.errors import DataError, SpectroError
 from spectro.paths import cores
 from spectro.run_dir import Card
 from spectro.sweeps.pruning import PrunedError, Reporter
-from spectro.sweeps.study import OWNER, REASON, absolute, beating, give_up, open_storage, owner
+from spectro.sweeps.study import OWNER, REASON, SETTINGS, absolute, beating, end, give_up, is_own, open_storage, owner
 
 if TYPE_CHECKING:
     import optuna
@@ -86,11 +86,12 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     if its.state.is_finished():
         return None  # given up, or done: a scheduler may start a job a second time
     live = optuna.trial.Trial(study, its._trial_id)
-    if (its.user_attrs.get(OWNER) or {}).get("pid") != os.getpid():
+    if not is_own(its):
         # It was drawn by one process and is run by another, which is the one that may be killed.
         live.set_user_attr(OWNER, owner(searches=False))
     sweep = config.sweep
-    finished = [t for t in trials if t.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)]
+    # Not the pruned ones: what they would have reached is not known.
+    finished = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
     reporter = Reporter(
         live,
         [t.intermediate_values for t in finished],
@@ -102,14 +103,15 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     try:
         with (
             _threads(ticket.threads or _allotted() or _share_of_cores(trials, ticket)),
-            beating(study, [ticket.number]),
+            beating(study),
         ):
-            value = experiment.attempt(config, dataset_of(config), run_dir, card, reporter)
-        study.tell(ticket.number, value)
+            dataset = dataset_of(config)
+            _check_same_data(study, dataset)
+            value = experiment.attempt(config, dataset, run_dir, card, reporter)
+        end(study, ticket.number, value, marks={})
     except PrunedError as pruned:
         card.end("PRUNED", str(pruned))
-        live.set_user_attr(REASON, str(pruned))
-        study.tell(ticket.number, state=optuna.trial.TrialState.PRUNED)
+        end(study, ticket.number, None, pruned=True, marks={REASON: str(pruned)})
     except BaseException as error:
         if interrupt.happened() or isinstance(error, KeyboardInterrupt):
             card.end("KILLED", "interrupted")
@@ -121,6 +123,13 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
         card.end("FAILED", reason)
         give_up(study, ticket.number, reason.strip().splitlines()[0] if reason.strip() else type(error).__name__)
     return card
+
+
+def _check_same_data(study: "optuna.Study", dataset: Dataset) -> None:
+    wanted = study.user_attrs.get(SETTINGS, {}).get("data.fingerprint", dataset.fingerprint)
+    if dataset.fingerprint != wanted:
+        host = socket.gethostname()
+        raise DataError(f"data.root: {dataset.root} on {host} does not hold the records that the search began with")
 
 
 def dataset_of(config: Config) -> Dataset:
@@ -165,13 +174,29 @@ def _threads(count: int) -> Iterator[None]:
     """Computes with so many threads: what is loaded by now, and torch where it comes to be loaded."""
     from threadpoolctl import threadpool_limits
 
+    before = os.environ.get("OMP_NUM_THREADS")
+    usual = _torch_threads() or (int(before) if before and before.isdigit() else cores())
     os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
-    if "torch" in sys.modules:
-        import torch
+    try:
+        _torch_threads(count)
+        with threadpool_limits(count):
+            yield
+    finally:
+        # The final run shall compute as the command that repeats it does.
+        os.environ.pop("OMP_NUM_THREADS")
+        os.environ.update({} if before is None else {"OMP_NUM_THREADS": before})
+        _torch_threads(usual)
 
+
+def _torch_threads(count: int | None = None) -> int | None:
+    """torch's threads, set to ``count`` if that is given; None where torch is not loaded."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    if count is not None:
         torch.set_num_threads(count)
-    with threadpool_limits(count):
-        yield
+    return torch.get_num_threads()
 
 
 def seconds_of(trial: "optuna.trial.FrozenTrial") -> float:

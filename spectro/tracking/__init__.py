@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shlex
 import socket
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spectro.paths import redact
 from spectro.run_dir import write_json
 from spectro.tracking import _store
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
@@ -165,11 +165,6 @@ def _reason(error: BaseException) -> str:
     return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
 
 
-def redact(uri: str) -> str:
-    """An address without the user and password that may stand in it."""
-    return re.sub(r"://[^/\s]*@", "://***@", uri)
-
-
 def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
     """Finds or creates the MLflow run; returns the client and the run."""
     with _store.settings(_store.PROBE):
@@ -220,7 +215,7 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
         for path in sorted(run_dir.iterdir()):
             if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
                 client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file() and path.suffix != ".lock":
+            elif path.is_file() and path.suffix != ".lock" and not _holds_password(path):
                 client.log_artifact(run_id, str(path))
         client.set_terminated(run_id, status=status, end_time=ended_ms)
         _note(run_dir, sent=True)
@@ -241,6 +236,11 @@ def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
         _open(folder, parent)
         parent = _read_run(folder)
     return {"mlflow.parentRunId": parent["mlflow"]["run_id"]}
+
+
+def _holds_password(path: Path) -> bool:
+    """Whether a configuration names an address with a password: then it stays where it is."""
+    return path.suffix == ".yaml" and redact(text := path.read_text(encoding="utf-8")) != text
 
 
 def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
