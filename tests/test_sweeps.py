@@ -296,8 +296,10 @@ class TestSearch:
         assert read_rows(folder / "trials.csv")[:4] == rows
         assert len(read_rows(folder / "trials.csv")) == 6
 
-    def test_trials_never_read_test(self, quick, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("validation", ["holdout", "kfold"])
+    def test_trials_never_read_test(self, quick, tmp_path, monkeypatch, validation):
         """Whoever picks the best of thirty trials by test has fitted to test."""
+        quick[quick.index("validation=holdout")] = f"validation={validation}"
         asked = set()
         real = Pictures.__init__
 
@@ -311,11 +313,12 @@ class TestSearch:
         monkeypatch.setattr(Pictures, "__init__", spy)
         monkeypatch.setattr(experiment, "run", no_final_run)
         with pytest.raises(KeyboardInterrupt):
-            sweep(*quick, "n_trials=2")
+            sweep(*quick, "n_trials=2", *(["validation.k=2"] if validation == "kfold" else []))
         trial = tmp_path / "out" / "sweeps" / "s" / "1"
-        assert {row["split"] for row in read_rows(trial / "predictions.csv")} == {"val"}
-        assert set(read_json(trial / "metrics.json")) == {"val", "stages", "objective"}
-        dataset = dataset_of(cli.composed([o for o in quick if not o.startswith(("sweeper", "study"))]))
+        split = {"holdout": "val", "kfold": "cv"}[validation]
+        assert set(read_json(trial / "metrics.json")) == {split, "stages", "objective"}
+        assert (trial / {"val": "predictions.csv", "cv": "oof_predictions.csv"}[split]).exists()
+        dataset = dataset_of(cli.composed([o for o in quick if not o.startswith(("sweeper", "study", "validation"))]))
         of = {split: {record.digest for record in dataset.of(split)} for split in ("train", "val", "test")}
         assert asked & of["val"]
         assert not asked & of["test"]
