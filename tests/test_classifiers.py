@@ -222,9 +222,9 @@ def test_the_same_fit_gives_the_same_files(make, tmp_path):
 
 
 def test_every_family_is_found_and_has_knobs():
-    assert families() == ["cascade", "cnn", "hog_svm", "vpt"]
+    assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
     assert family("hog_svm").CLASSIFIER is HogSvmClassifier
-    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, cnn, hog_svm, vpt"):
+    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
         family("os")
 
 
