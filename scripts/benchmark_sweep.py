@@ -105,7 +105,10 @@ def ours(outputs: Path, trials: int) -> dict[str, Any]:
     spent["the study, told"] = (
         spent.pop("trial") - spent["scores and files"] - spent["fitting"] - spent["opening run.json"]
     )
-    return {"span": (ended - begun).total_seconds(), "spent": spent, "points": [t.params for t in known]}
+    # The last children reach MLflow after the last trial.
+    sent = max(path.stat().st_mtime for path in (outputs / "sweeps" / "benchmark").glob("[0-9]*/run.json"))
+    span_s = (ended - begun).total_seconds()
+    return {"span": span_s, "sent": sent - begun.timestamp(), "spent": spent, "points": [t.params for t in known]}
 
 
 def main() -> None:
@@ -147,6 +150,7 @@ def _show(found: list[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> No
     lines = [
         ("fitting", [p["trials"] for _, p in found], [m["spent"]["fitting"] for m, _ in found]),
         ("first trial's start to last one's end", [p["all"] for _, p in found], [m["span"] for m, _ in found]),
+        ("and until MLflow has all of them", [p["all"] for _, p in found], [m["sent"] for m, _ in found]),
     ]
     for name, plainly, own in lines:
         a, b = median(plainly), median(own)
@@ -159,7 +163,7 @@ def _show(found: list[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> No
         value = median(m["spent"].get(label, 0.0) / trials * 1000 for m, _ in found)
         known += value
         print(f"    {label:38} {value:6.1f} ms")
-    print(f"    {'the rest, MLflow beside it':38} {median(over) - known:6.1f} ms")
+    print(f"    {'the rest, some of MLflow beside it':38} {median(over) - known:6.1f} ms")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spectro import experiment, interrupt, tracking
 from spectro.config import Config, check
 from spectro.errors import ConfigError
-from spectro.progress import say
+from spectro.progress import say, status
 from spectro.run_dir import read_json
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # How often others are asked how far they are.
 _POLL_S = 0.5
+# While trials run, sending them rests so many times as long as it works: short trials would wait for it otherwise.
+_REST = 9
 
 
 class Search:
@@ -265,12 +267,15 @@ class Search:
 
 @contextmanager
 def _sender() -> Any:
-    """Sends finished trials to MLflow beside the fits; leaves when all are sent."""
+    """Sends finished trials to MLflow beside the fits, but takes little of their time; leaves when all are sent."""
     waiting: queue.Queue[Path | None] = queue.Queue()
+    is_over = threading.Event()
 
     def work() -> None:
         while (run_dir := waiting.get()) is not None:
+            begun = time.perf_counter()
             tracking.send(run_dir)
+            is_over.wait(_REST * (time.perf_counter() - begun))
 
     thread = threading.Thread(target=work, name="mlflow", daemon=True)
     thread.start()
@@ -278,4 +283,6 @@ def _sender() -> Any:
         yield waiting.put
     finally:
         waiting.put(None)
-        thread.join()
+        is_over.set()
+        with status("sending to MLflow"):
+            thread.join()

@@ -1,5 +1,6 @@
 """A study in a database: several processes work on it, it counts to a total, and a kill changes none of its points."""
 
+import functools
 import itertools
 import os
 import re
@@ -37,8 +38,11 @@ def absolute(storage: str) -> str:
     return f"sqlite:///{Path(found[1]).expanduser().absolute()}{found[2] or ''}"
 
 
+@functools.cache
 def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     """Connects to a study database, made if it is not there; several processes may do so at once.
+
+    A process has one connection to each, so that it reads no finished trial twice.
 
     Args:
         storage: ``sqlite:///FILE`` or another address that SQLAlchemy takes.
@@ -59,10 +63,12 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             # Optuna's first use of a file collides between processes; writers wait for each other afterwards.
             with FileLock(f"{file}.lock", timeout=120):
-                return _quick(optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 120}}))
+                rdb = optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 120}})
+                return optuna.storages.get_storage(_quick(rdb))
         for attempt in range(4):
             try:
-                return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+                rdb = optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+                return optuna.storages.get_storage(rdb)
             except Exception:
                 # Another process may be making the tables at this moment.
                 if attempt == 3:
@@ -255,10 +261,10 @@ def end(
     """Ends a trial with its value or as pruned, and marks it, unless another process has given it up."""
     import optuna
 
-    trial = study.get_trials(deepcopy=False)[number]
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         for name, mark in marks.items():
-            study._storage.set_trial_user_attr(trial._trial_id, name, mark)
+            trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+            study._storage.set_trial_user_attr(trial_id, name, mark)
     state = optuna.trial.TrialState.PRUNED if pruned else None
     study.tell(number, value, state=state, skip_if_finished=True)
 
@@ -284,6 +290,8 @@ def claim(study: "optuna.Study", space: Mapping[str, Any], total: int) -> "optun
     if len(counting(study.get_trials(deepcopy=False))) >= total:
         return None
     trial = study.ask(dict(space))
+    if trial.number < total:
+        return trial
     before = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
     if len(before) >= total:
         give_up(study, trial.number, "one more than n_trials, drawn by two processes at once", counts=False)

@@ -179,7 +179,8 @@ def _threads(count: int) -> Iterator[None]:
     os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
     try:
         _torch_threads(count)
-        with threadpool_limits(count):
+        # Looking for what is loaded takes as long as a short fit: not where there is nothing to limit.
+        with threadpool_limits(count) if count < cores() else contextlib.nullcontext():
             yield
     finally:
         # The final run shall compute as the command that repeats it does.

@@ -45,7 +45,7 @@ class Watch:
         self.killed(stale)
         if trials:
             finished = sum(trial.state.is_finished() for trial in trials)
-            self._say(f"goes on after {finished} of {self._total} trials, best {self._best()}")
+            self._say(f"goes on after {finished} of {self._total} trials, best {_best(trials)}")
 
     def killed(self, stale: Sequence[int]) -> None:
         """Says which trials were found without a process."""
@@ -66,7 +66,7 @@ class Watch:
         took = f"as trial {copied}" if copied is not None else f"{seconds_of(trial):.1f} s"
         width = len(str(self._total))
         self._say(
-            f"trial {number:>{width}}  {value:>8}  best {self._best()}  {took:>8}  "
+            f"trial {number:>{width}}  {value:>8}  best {_best(trials)}  {took:>8}  "
             f"{done}/{self._total}, {left_s // 60}:{left_s % 60:02d} left  [dim]{escape(params)}[/dim]"
         )
         if trial.state.name == "FAIL":
@@ -88,10 +88,6 @@ class Watch:
         self._say(f"sweep:  {escape(place)} (trials.csv, figures/, {escape(final.name)}/)")
         self._say(f"again:  python train.py --config-dir {escape(place)} --config-name best_config")
 
-    def _best(self) -> str:
-        done = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"]
-        return f"{max(t.value for t in done if t.value is not None):.4f}" if done else "none"
-
     def _say(self, text: str) -> None:
         # One line a trial, however narrow the terminal: cut at its edge if it is one, whole in a file.
         if self._console.is_terminal:
@@ -102,3 +98,8 @@ class Watch:
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _best(trials: Sequence["optuna.trial.FrozenTrial"]) -> str:
+    values = [trial.value for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
+    return f"{max(values):.4f}" if values else "none"
