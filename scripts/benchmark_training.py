@@ -45,6 +45,7 @@ def classifier(model: str, options: argparse.Namespace) -> Any:
         training=training,
         loss=Loss("cross_entropy", class_weights="none"),
         device=options.device,
+        **({"variant": "deep"} if model == "vpt" else {}),
     )
 
 
