@@ -26,6 +26,7 @@ from spectro.paths import CONF
 from spectro.sweeps import study as studies
 from spectro.sweeps.pruning import PrunedError, Reporter, best_until
 from spectro.sweeps.search import SweepError
+from spectro.sweeps.storage import open_storage
 from spectro.sweeps.sweeper import StudySweeper
 from spectro.sweeps.trial import Ticket, dataset_of
 
@@ -190,13 +191,13 @@ class TestStudy:
     )
     def test_a_storage_that_cannot_be_used(self, storage):
         with pytest.raises(ConfigError, match="storage: found") as caught:
-            studies.open_storage(storage)
+            open_storage(storage)
         assert "secret" not in str(caught.value)
 
     def test_a_broken_database_is_named_and_kept(self, tmp_path):
         (tmp_path / "s.db").write_text("not a database", encoding="utf-8")
         with pytest.raises(ConfigError, match="not a database"):
-            studies.open_storage(f"sqlite:///{tmp_path}/s.db")
+            open_storage(f"sqlite:///{tmp_path}/s.db")
         assert (tmp_path / "s.db").read_text(encoding="utf-8") == "not a database"
 
 

@@ -19,6 +19,7 @@ from spectro.sweeps import study as studies
 from spectro.sweeps import summary
 from spectro.sweeps.elsewhere import Launch, SweepError, hand_out, has_died_before
 from spectro.sweeps.space import Space, nested, quoted
+from spectro.sweeps.storage import absolute
 from spectro.sweeps.trial import Ticket, dataset_of, run_trial
 from spectro.sweeps.watch import Watch
 
@@ -60,7 +61,7 @@ class Search:
         launch: Launch | None,
     ):
         self._space = space
-        self._storage = studies.absolute(storage)
+        self._storage = absolute(storage)
         self._n_trials = n_trials
         self._n_jobs = n_jobs
         self._launch = launch

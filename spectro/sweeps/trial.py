@@ -19,7 +19,8 @@ from spectro.errors import DataError, SpectroError
 from spectro.paths import cores
 from spectro.run_dir import Card
 from spectro.sweeps.pruning import PrunedError, Reporter
-from spectro.sweeps.study import OWNER, REASON, SETTINGS, absolute, beating, end, give_up, is_own, open_storage, owner
+from spectro.sweeps.storage import absolute, open_storage
+from spectro.sweeps.study import OWNER, REASON, SETTINGS, beating, end, give_up, is_own, owner
 
 if TYPE_CHECKING:
     import optuna
