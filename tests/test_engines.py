@@ -158,7 +158,6 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root: Path, tmp_pat
 def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
     own = arguments(demo_root, "tracking.uri=sqlite:///m.db")
     both = [told(ended(process)) for process in [start(tmp_path, *own), start(tmp_path, *own)]]
-    assert all(both)
     assert not set(both[0]) & set(both[1])
     assert len(both[0]) + len(both[1]) == N_TRIALS
     assert table(tmp_path) == alone
