@@ -143,7 +143,7 @@ def plan(config: Config, dataset: Dataset) -> Plan:
         allowed = f"2 to {n}" if n > 1 else "none"
         raise DataError(
             f"validation.k: found {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
-        ) from (error)
+        ) from error
     return Plan(records, groups, np.array(dealt), uneven(task.task_labels(config, records), groups, dealt[0], knobs.k))
 
 

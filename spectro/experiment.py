@@ -46,8 +46,7 @@ def run(
     with card.phase("data"):
         config.estimator().prepare()
         dataset = task.load_data(config)
-        train, rows, variants = task.training_rows(config, dataset)
-        folds = check_data(config, dataset)
+        (train, rows, variants), folds = check_data(config, dataset)
         _check_same_data(dataset, before)
     card.content["data"] |= data_entry(dataset)
     card.content["tags"]["data_fingerprint"] = dataset.fingerprint
@@ -159,19 +158,19 @@ def new_trial_card(config: Config, run_dir: Path, number: int, study: str, shown
     return card
 
 
-def check_data(config: Config, dataset: Dataset) -> crossval.Plan | None:
+def check_data(config: Config, dataset: Dataset) -> tuple[task.TrainingRows, crossval.Plan | None]:
     """What can be known to be wrong between a configuration and its data before anything is fitted.
 
     Returns:
-        The folds, if there are to be any.
+        What is fitted to, as `spectro.task.training_rows` gives it, and the folds, if there are to be any.
 
     Raises:
         SpectroError: A class would be left without training rows, there are fewer sources than folds, or val has
             nothing to say.
     """
-    task.training_rows(config, dataset)
+    training = task.training_rows(config, dataset)
     _check_objective(config, dataset)
-    return crossval.plan(config, dataset) if isinstance(config.common.validation, KFoldKnobs) else None
+    return training, crossval.plan(config, dataset) if isinstance(config.common.validation, KFoldKnobs) else None
 
 
 def _check_objective(config: Config, dataset: Dataset) -> None:

@@ -23,6 +23,8 @@ from spectro.schema import DemoKnobs
 JUDGED = ("val", "test")
 # How pictures are shown to a person.
 SHOW = PictureSpec(224, "RGB")
+# Training records, and for each row of the augmented set its record and its variant.
+TrainingRows = tuple[list[Record], np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
     return merge(labels, config.common.mapping.mapping.look_alikes) if config.stage == "easy" else labels
 
 
-def training_rows(config: Config, dataset: Dataset) -> tuple[list[Record], np.ndarray, np.ndarray]:
+def training_rows(config: Config, dataset: Dataset) -> TrainingRows:
     """Training records, and for each row of the augmented training set its record and its variant."""
     train = in_task(config, dataset.of("train"))
     rows, variants = _expand(config, train)

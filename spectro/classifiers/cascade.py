@@ -96,14 +96,7 @@ class CascadeClassifier(PictureClassifier):
         return self.stages_out_of_fold(X, y, X_val, y_val, X_new)[""].probabilities
 
     def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, Said]:
-        """`out_of_fold` of the whole and of each stage.
-
-        Args:
-            X: Training records, ``n`` of them.
-            y: Their labels, ``(n,)``.
-            X_val: Val records, or None.
-            y_val: Their labels, or None.
-            X_new: Records to judge, ``m`` of them.
+        """`out_of_fold` of the whole and of each stage, of the same arguments.
 
         Returns:
             What each says of all new records: the whole task's name is empty, the easy stage's ``easy``, and a hard

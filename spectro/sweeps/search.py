@@ -41,7 +41,7 @@ class Search:
         name: Its name; None: made from model, stage, data and a hash of the settings.
         direction: ``maximize`` or ``minimize``.
         sampler: The sampler's configuration, to be shown and compared.
-        make_sampler: Trial number -> a sampler.
+        make_sampler: Number of a draw -> a sampler.
         n_trials: How many trials the study shall have.
         n_jobs: How many are handed to ``launch`` at a time.
         launch: Hands jobs to other processes; None: trials run in this one, after each other.
@@ -115,9 +115,7 @@ class Search:
                             watch.tell(trial.number)
                     else:
                         self._run_elsewhere(trials, self._launch, watch.tell)
-            trials_now = studies.counting(self._study.get_trials(deepcopy=False))
-            running = [trial for trial in trials_now if not trial.state.is_finished()]
-            if running:
+            if running := self._running():
                 watch.others(running)
             else:
                 self._finish(card, watch)
@@ -136,12 +134,15 @@ class Search:
             drawn.append(trial)
         return drawn
 
+    def _running(self) -> list["optuna.trial.FrozenTrial"]:
+        return [t for t in studies.counting(self._study.get_trials(deepcopy=False)) if not t.state.is_finished()]
+
     def _waits_for_others(self, watch: Watch) -> bool:
         """Whether trials that others are at may still have to be made here; waits a little if so.
 
         Another search brings its own to an end. A worker's may outlive the search that it worked for.
         """
-        running = [t for t in studies.counting(self._study.get_trials(deepcopy=False)) if not t.state.is_finished()]
+        running = self._running()
         if stale := studies.fail_stale(self._study):
             watch.killed(stale)
             return True

@@ -72,16 +72,15 @@ def write_tables(folder: Path, study: "optuna.Study", space: "Space") -> None:
     """``trials.csv``, a row for each trial, and ``optimization_results.yaml`` as the official sweeper writes it."""
     keys = list(space.distributions)
     names = list(space.shown(dict.fromkeys(keys)))
-    rows = []
-    for trial in study.get_trials(deepcopy=False):
+    rows, trials = [], study.get_trials(deepcopy=False)
+    for trial in trials:
         params = [trial.params.get(key, "") for key in keys]
         # Optuna gives a pruned trial the last value that it reported, which is not the objective's.
         value = trial.value if trial.state.name == "COMPLETE" else ""
         reason = trial.user_attrs.get(REASON, "")
         rows.append([trial.number, trial.state.name, value, *params, round(seconds_of(trial), 3), reason])
     write_csv(folder / "trials.csv", ["trial", "state", "value", *names, "seconds", "reason"], rows)
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    if not done:
+    if all(trial.state.name != "COMPLETE" for trial in trials):
         return
     import yaml
 

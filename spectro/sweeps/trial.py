@@ -87,7 +87,8 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     if its.state.is_finished():
         return None  # given up, or done: a scheduler may start a job a second time
     live = optuna.trial.Trial(study, its._trial_id)
-    if not is_own(its):
+    is_handed_out = not is_own(its)
+    if is_handed_out:
         # It was drawn by one process and is run by another, which is the one that may be killed.
         live.set_user_attr(OWNER, owner(searches=False))
     sweep = config.sweep
@@ -104,7 +105,8 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     try:
         with (
             _threads(ticket.threads or _allotted() or _share_of_cores(trials, ticket)),
-            beating(study),
+            # A search tells of its own trials itself.
+            beating(study) if is_handed_out else contextlib.nullcontext(),
         ):
             dataset = dataset_of(config)
             _check_same_data(study, dataset)
