@@ -3,15 +3,18 @@
     python scripts/benchmark_parallel.py                    the same command twice, against once
     python scripts/benchmark_parallel.py --way joblib       hydra/launcher=joblib n_jobs=2, against once
 
-A ResNet-18 without pretrained weights at 112 px on the demo data, all trials of the same length, nothing pruned.
-Measured is what a user waits for: start-up and the final run are in it, which nobody shares. The demo data, and the
-decoded pictures in the cache, are made before. Medians over --repeats alternating rounds; run it on a quiet machine
-with two cores or more.
+Once is measured in two ways: with a single core, which is what a worker has where there are as many workers as cores,
+and with all of them, which is what a lone worker takes. A ResNet-18 without pretrained weights at 112 px on the demo
+data, all trials of the same length, nothing pruned. Two times: from the first trial's start to the last one's end, and
+the whole command, with the start-up and the final run, which nobody shares. The demo data, and the decoded pictures in
+the cache, are made before. Medians over --repeats alternating rounds; run it on a quiet machine with two cores or more.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -20,8 +23,13 @@ import time
 from pathlib import Path
 
 TRAIN = Path(__file__).resolve().parent.parent / "train.py"
-# One trial after another uses all cores; two at a time share them.
-WAYS = {"one": [[]], "two": [[], []], "joblib": [["hydra/launcher=joblib", "n_jobs=2"]]}
+# The command lines that are started at once, and the cores they may use; None: all. Two trials at a time share them.
+WAYS: dict[str, tuple[list[list[str]], set[int] | None]] = {
+    "one, one core": ([[]], {min(os.sched_getaffinity(0))}),
+    "one, all cores": ([[]], None),
+    "two": ([[], []], None),
+    "joblib": ([["hydra/launcher=joblib", "n_jobs=2"]], None),
+}
 
 
 def overrides(arguments: argparse.Namespace) -> list[str]:
@@ -35,23 +43,30 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def search(way: str, base: list[str], folder: Path, n_trials: int) -> float:
-    """Seconds until all processes of a new search have ended."""
+def search(way: str, base: list[str], folder: Path, n_trials: int) -> tuple[float, float]:
+    """Seconds of a new search: of its trials, and until all of its processes have ended."""
     sweeps = folder / "outputs"
     shutil.rmtree(sweeps / "sweeps", ignore_errors=True)
     for database in sweeps.glob("studies.db*"):
         database.unlink()
+    commands, cores = WAYS[way]
     start = time.perf_counter()
     processes = [
         subprocess.Popen(
-            [sys.executable, TRAIN, *base, *more],
+            [
+                *(["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []),
+                sys.executable,
+                TRAIN,
+                *base,
+                *more,
+            ],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-        for more in WAYS[way]
+        for more in commands
     ]
     errors = [process.communicate()[1] for process in processes]
     seconds = time.perf_counter() - start
@@ -60,7 +75,10 @@ def search(way: str, base: list[str], folder: Path, n_trials: int) -> float:
     done = (sweeps / "sweeps" / "benchmark" / "trials.csv").read_text(encoding="utf-8").count("COMPLETE")
     if done != n_trials:
         sys.exit(f"{way}: {done} of {n_trials} trials are complete; see {folder}")
-    return seconds
+    with contextlib.closing(sqlite3.connect(sweeps / "studies.db")) as database:
+        asked = "SELECT (julianday(max(datetime_complete)) - julianday(min(datetime_start))) * 86400 FROM trials"
+        ((trials_s,),) = database.execute(asked).fetchall()
+    return trials_s, seconds
 
 
 def main() -> None:
@@ -74,20 +92,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     base = overrides(arguments)
-    taken: dict[str, list[float]] = {"one": [], arguments.way: []}
+    taken: dict[str, list[tuple[float, float]]] = {"one, one core": [], "one, all cores": [], arguments.way: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Data and cache, once.
         first = [o for o in base if not o.startswith("n_trials")]
-        search("one", [*first, "n_trials=1", "train.epochs=1"], folder, 1)
+        search("one, all cores", [*first, "n_trials=1", "train.epochs=1"], folder, 1)
         for round_ in range(arguments.repeats):
             for way, seconds in taken.items():
                 seconds.append(search(way, base, folder, arguments.trials))
-                print(f"round {round_ + 1}: {way:6} {seconds[-1]:7.1f} s", flush=True)
-    ratios = [one / other for one, other in zip(taken["one"], taken[arguments.way], strict=True)]
-    for way, seconds in taken.items():
-        print(f"{way:6} {statistics.median(seconds):7.1f} s, median of {len(seconds)}")
-    print(f"{arguments.way} is {statistics.median(ratios):.2f} times faster ({min(ratios):.2f} to {max(ratios):.2f})")
+                print(f"round {round_ + 1}: {way:14} {seconds[-1][0]:7.1f} s of {seconds[-1][1]:7.1f} s", flush=True)
+    for number, part in enumerate(("trials", "whole command")):
+        print(part)
+        for way, seconds in taken.items():
+            own, other = [s[number] for s in seconds], [s[number] for s in taken[arguments.way]]
+            ratios = [a / b for a, b in zip(own, other, strict=True)]
+            told = f"{statistics.median(ratios):.2f} times {arguments.way} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"  {way:14} {statistics.median(own):7.1f} s, median of {len(own)}, {told}")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def plan(config: Config, dataset: Dataset) -> Plan:
     return Plan(records, groups, np.array(dealt), uneven(task.task_labels(config, records), groups, dealt[0], knobs.k))
 
 
-def cross_validate(config: Config, dataset: Dataset) -> CrossValidated:
+def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None) -> CrossValidated:
     """Fits the configured classifier in every fold and asks it for the records that it was not fitted to.
 
     All that learns from records is inside the fold: scaler, components, early stopping. Augmented variants are made of
@@ -157,6 +157,7 @@ def cross_validate(config: Config, dataset: Dataset) -> CrossValidated:
     Args:
         config: A valid configuration with ``validation=kfold``.
         dataset: Its data.
+        planned: The folds, where they were dealt before.
 
     Returns:
         What was said.
@@ -164,7 +165,7 @@ def cross_validate(config: Config, dataset: Dataset) -> CrossValidated:
     Raises:
         DataError: There are fewer sources than folds.
     """
-    planned, estimator = plan(config, dataset), config.estimator()
+    planned, estimator = planned or plan(config, dataset), config.estimator()
     records, truth = planned.records, task.task_labels(config, planned.records)
     tasks = _tasks(config, estimator, records, truth)
     shape = planned.folds.shape

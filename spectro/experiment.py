@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def run(
             place = Workplace(run_dir / "checkpoints", config.stage, history, show_network)
             with workplace(place):
                 with card.phase("cross_validation") if folds else nullcontext():
-                    cv = crossval.cross_validate(config, dataset) if folds else None
+                    cv = crossval.cross_validate(config, dataset, folds) if folds else None
                 with card.phase("fit"):
                     classifier = task.fit(config, dataset, train, rows, variants)
         _add_facts(card, task.stages_of(config, classifier))
@@ -103,7 +103,14 @@ def run(
     return metrics["objective"]
 
 
-def attempt(config: Config, dataset: Dataset, run_dir: Path, card: Card, on_epoch: OnEpoch) -> float:
+def attempt(
+    config: Config,
+    dataset: Dataset,
+    run_dir: Path,
+    card: Card,
+    on_epoch: OnEpoch,
+    before_work: Callable[[], None] = lambda: None,
+) -> float:
     """One trial of a search: fits and judges by what the objective is made of, and never reads test.
 
     Args:
@@ -112,6 +119,7 @@ def attempt(config: Config, dataset: Dataset, run_dir: Path, card: Card, on_epoc
         run_dir: The trial's own folder: it gets metrics, predictions and history.
         card: Its ``run.json``.
         on_epoch: Called after every epoch with the stage and its history so far; may end the trial with an error.
+        before_work: Called before every epoch of a network.
 
     Returns:
         The objective.
@@ -121,9 +129,12 @@ def attempt(config: Config, dataset: Dataset, run_dir: Path, card: Card, on_epoc
     def after_epoch(stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
         history(stage, rows)
         on_epoch(stage, rows)
+        before_work()
+
+    place = Workplace(None, config.stage, after_epoch, lambda stage, facts: before_work())
 
     objective = str(config.common.objective)
-    with warnings.catch_warnings(record=True) as caught, workplace(Workplace(None, config.stage, after_epoch)):
+    with warnings.catch_warnings(record=True) as caught, workplace(place):
         warnings.simplefilter("always")
         if "cv" in objective.split("/"):
             with card.phase("cross_validation"):

@@ -100,7 +100,6 @@ def new_study(tmp_path, name="s", seed=0):
     return studies.open_study(
         f"sqlite:///{tmp_path}/s.db",
         name,
-        "maximize",
         {},
         studies.sampler_by_trial(
             lambda number: optuna.samplers.TPESampler(seed=studies.seed_of_draw(seed, number), n_startup_trials=3)
@@ -182,9 +181,9 @@ class TestStudy:
     def test_another_study_of_the_name_is_refused(self, tmp_path):
         storage = f"sqlite:///{tmp_path}/s.db"
         sampler = optuna.samplers.RandomSampler()
-        studies.open_study(storage, "s", "maximize", {"svm.C": 1, "seed": 0}, sampler)
+        studies.open_study(storage, "s", {"svm.C": 1, "seed": 0}, sampler)
         with pytest.raises(ConfigError, match=r"study: found 's'.*svm.C \(was 1, is 2\).*study=NAME"):
-            studies.open_study(storage, "s", "maximize", {"svm.C": 2, "seed": 0}, sampler)
+            studies.open_study(storage, "s", {"svm.C": 2, "seed": 0}, sampler)
 
     @pytest.mark.parametrize(
         "storage", ["sqlite:////proc/none/s.db", "nothing://x", "postgresql://me:secret@127.0.0.1:1/x"]

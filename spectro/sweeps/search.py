@@ -39,7 +39,6 @@ class Search:
         space: What is searched and what stays.
         storage: The study's database.
         name: Its name; None: made from model, stage, data and a hash of the settings.
-        direction: ``maximize`` or ``minimize``.
         sampler: The sampler's configuration, to be shown and compared.
         make_sampler: Number of a draw -> a sampler.
         n_trials: How many trials the study shall have.
@@ -53,7 +52,6 @@ class Search:
         *,
         storage: str,
         name: str | None,
-        direction: str,
         sampler: Any,
         make_sampler: Callable[[int], Any],
         n_trials: int,
@@ -75,7 +73,7 @@ class Search:
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
         self.name = name or summary.name_of(self._config, settings)
         self._study = studies.open_study(
-            self._storage, self.name, direction, settings, studies.sampler_by_trial(make_sampler)
+            self._storage, self.name, settings, studies.sampler_by_trial(make_sampler)
         )
         self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
         self._sampler = sampler

@@ -66,6 +66,9 @@ class Space:
         groups = set(OmegaConf.to_container(master.hydra.runtime.choices))  # type: ignore[arg-type]
         # A searched group brings other keys: then every trial is composed from its files.
         self._is_plain = not any(key in groups or "/" in key or "@" in key for key in self.distributions)
+        # The final run has a seed of its own.
+        self._varied = {"seed", *(key.split(".")[0] for key in self.distributions)}
+        self._texts: dict[str, str] = {}
         self._check_ends()
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
@@ -113,7 +116,7 @@ class Space:
         """Writes what Hydra would write into a job's ``.hydra/``."""
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(_alone(cfg), folder / "config.yaml")
+        write_text(folder / "config.yaml", "".join(self._yaml(str(key), cfg) for key in cfg if key not in SWEEP_KEYS))
         # Not how the search goes on: an address may have a password in it.
         fixed = [word for word in self.fixed if word.lstrip("+~").split("=")[0].split(".")[0] not in SWEEP_KEYS]
         OmegaConf.save(OmegaConf.create([*fixed, *self.overrides(params)]), folder / "overrides.yaml")
@@ -133,6 +136,14 @@ class Space:
             OmegaConf.to_yaml(OmegaConf.create({"hydra": own})),
         ]
         write_text(folder / "best_config.yaml", "\n".join(lines))
+
+    def _yaml(self, key: str, cfg: DictConfig) -> str:
+        """A top-level key of a configuration as YAML; writing it takes its time, and most are those of every trial."""
+        if not self._is_plain or key in self._varied:
+            return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, key))
+        if key not in self._texts:
+            self._texts[key] = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, key))
+        return self._texts[key]
 
     def _full(self, overrides: Sequence[str]) -> DictConfig:
         cfg = self._loader.load_sweep_config(self._master, [*self.fixed, *overrides])

@@ -29,14 +29,13 @@ _UNMARKED_S = 10
 
 
 def open_study(
-    storage: str, name: str, direction: str, settings: Mapping[str, Any], sampler: "optuna.samplers.BaseSampler"
+    storage: str, name: str, settings: Mapping[str, Any], sampler: "optuna.samplers.BaseSampler"
 ) -> "optuna.Study":
     """The study of this name, made if it is not there.
 
     Args:
         storage: See `open_storage`.
         name: The study's name.
-        direction: ``minimize`` or ``maximize``.
         settings: Whatever makes two trials comparable: dotted key -> value.
         sampler: The sampler.
 
@@ -48,7 +47,7 @@ def open_study(
     study = optuna.create_study(
         storage=open_storage(storage),
         study_name=name,
-        direction=direction,  # type: ignore[arg-type]
+        direction="maximize",  # of every objective
         sampler=sampler,
         load_if_exists=True,
     )

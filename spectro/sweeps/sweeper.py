@@ -23,7 +23,7 @@ class StudySweeper(Sweeper):
 
     Args:
         sampler: An Optuna sampler's configuration.
-        direction: ``maximize`` or ``minimize``.
+        direction: ``maximize``.
         storage: The study's database.
         study_name: The study's name; None: made from what is searched.
         n_trials: How many trials the study shall have in all.
@@ -88,7 +88,6 @@ class StudySweeper(Sweeper):
             space,
             storage=self._storage,
             name=self._study_name,
-            direction=direction,
             sampler=sampler,
             make_sampler=_maker(sampler),
             n_trials=self._n_trials,

@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
 import socket
-import sys
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,11 +13,11 @@ from spectro import experiment, interrupt, task
 from spectro.config import Config
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
-from spectro.paths import cores
 from spectro.run_dir import Card
 from spectro.sweeps.pruning import PrunedError, Reporter
 from spectro.sweeps.storage import absolute, open_storage
 from spectro.sweeps.study import OWNER, REASON, SETTINGS, beating, end, give_up, is_own, owner
+from spectro.sweeps.threads import Threads
 
 if TYPE_CHECKING:
     import optuna
@@ -104,13 +101,14 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
     card = experiment.new_trial_card(config, run_dir, ticket.number, ticket.study, ticket.shown)
     try:
         with (
-            _threads(ticket.threads or _allotted() or _share_of_cores(trials, ticket)),
+            Threads(study, ticket.threads, ticket.jobs if ticket.host == socket.gethostname() else 1) as threads,
             # A search tells of its own trials itself.
             beating(study) if is_handed_out else contextlib.nullcontext(),
         ):
+            threads.share(trials)
             dataset = dataset_of(config)
             _check_same_data(study, dataset)
-            value = experiment.attempt(config, dataset, run_dir, card, reporter)
+            value = experiment.attempt(config, dataset, run_dir, card, reporter, threads.share)
         end(study, ticket.number, value, marks={})
     except PrunedError as pruned:
         card.end("PRUNED", str(pruned))
@@ -151,56 +149,6 @@ def _study(storage: str, name: str) -> "optuna.Study":
     import optuna
 
     return optuna.load_study(study_name=name, storage=open_storage(storage))
-
-
-def _allotted() -> int | None:
-    """The cores that a scheduler has given to this process."""
-    # Ray sets what numerical libraries read; here it is set as well, for each trial, to the same number.
-    told = os.environ.get("OMP_NUM_THREADS") if "ray" in sys.modules else os.environ.get("SLURM_CPUS_PER_TASK")
-    return int(told) if told and told.isdigit() else None
-
-
-def _share_of_cores(trials: list["optuna.trial.FrozenTrial"], ticket: Ticket) -> int:
-    """The cores of this machine, divided by the trials of the study that run on it."""
-    here = {os.getpid()}
-    for trial in trials:
-        its = trial.user_attrs.get(OWNER) or {}
-        if not trial.state.is_finished() and its.get("host") == socket.gethostname():
-            here.add(its["pid"])
-    # Those that were handed out together begin together, though not all may have by now.
-    together = ticket.jobs if ticket.host == socket.gethostname() else 1
-    return max(1, cores() // max(len(here) if together == 1 else 1, together))
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Computes with so many threads: what is loaded by now, and torch where it comes to be loaded."""
-    from threadpoolctl import threadpool_limits
-
-    before = os.environ.get("OMP_NUM_THREADS")
-    usual = _torch_threads() or (int(before) if before and before.isdigit() else cores())
-    os.environ["OMP_NUM_THREADS"] = str(count)  # torch reads it when it is imported
-    try:
-        _torch_threads(count)
-        # Looking for what is loaded takes as long as a short fit: not where there is nothing to limit.
-        with threadpool_limits(count) if count < cores() else contextlib.nullcontext():
-            yield
-    finally:
-        # The final run shall compute as the command that repeats it does.
-        os.environ.pop("OMP_NUM_THREADS")
-        os.environ.update({} if before is None else {"OMP_NUM_THREADS": before})
-        _torch_threads(usual)
-
-
-def _torch_threads(count: int | None = None) -> int | None:
-    """torch's threads, set to ``count`` if that is given; None where torch is not loaded."""
-    if "torch" not in sys.modules:
-        return None
-    import torch
-
-    if count is not None:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
 
 
 def seconds_of(trial: "optuna.trial.FrozenTrial") -> float:
