@@ -131,10 +131,12 @@ def _maker(sampler: dict[str, Any]) -> Callable[[int], Any]:
             "(all combinations of some values: --multirun KEY=A,B KEY=C,D without sweeper=)"
         )
     seed = sampler.get("seed")
+    # Looking up what a name stands for is not done again for every draw.
+    new = instantiate({**sampler, "_partial_": True}, _execution_whitelist_=_TRUSTED)
 
     def make(number: int) -> Any:
         # Without a seed the user wants chance; a quasi-random sequence is one sequence for all trials.
         own = seed if seed is None or target == "QMCSampler" else seed_of_draw(seed, number)
-        return instantiate({**sampler, "seed": own}, _execution_whitelist_=_TRUSTED)
+        return new(seed=own)
 
     return make
