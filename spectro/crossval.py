@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,8 @@ class Plan:
         return train[part_of(labels, self.groups[train], self.share, [self.seed, repeat, number])]
 
 
-def plan(config: Config, dataset: Dataset) -> Plan:
-    """Deals the records to folds.
+def plan(config: Config, dataset: Dataset, share: float = 1.0) -> Plan:
+    """Deals the records to folds; of each fold's training records a ``share`` may be used.
 
     Raises:
         DataError: There are fewer sources than folds.
@@ -155,7 +155,7 @@ def plan(config: Config, dataset: Dataset) -> Plan:
             f"validation.k: found {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
         ) from error
     told = uneven(task.task_labels(config, records), groups, dealt[0], knobs.k)
-    return Plan(records, groups, np.array(dealt), told, knobs.seed)
+    return Plan(records, groups, np.array(dealt), told, knobs.seed, share)
 
 
 def cross_validate(config: Config, dataset: Dataset, share: float = 1.0) -> CrossValidated:
@@ -176,7 +176,7 @@ def cross_validate(config: Config, dataset: Dataset, share: float = 1.0) -> Cros
     Raises:
         DataError: There are fewer sources than folds.
     """
-    planned, estimator = replace(plan(config, dataset), share=share), config.estimator()
+    planned, estimator = plan(config, dataset, share), config.estimator()
     records, truth = planned.records, task.task_labels(config, planned.records)
     tasks = _tasks(config, estimator, records, truth)
     shape = planned.folds.shape
