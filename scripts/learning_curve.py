@@ -13,6 +13,7 @@ Exit code: 0 done, 2 something to mend, 130 interrupted; what was measured by th
 import argparse
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from spectro import cli
 from spectro.errors import ConfigError
@@ -54,8 +55,7 @@ def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> N
     for model in models:
         words = ["validation=kfold", *_own(rest, model, models), f"model={model}"]
         first = cli.composed(words)
-        if first.common.validation.name != "kfold" or first.common.validation.repeats != 1:
-            raise ConfigError("validation: found one of its own repeats; allowed: kfold with 1, and --seeds")
+        _check(first.common.validation)
         start = first.common.seed
         seeds = range(start, start + n_seeds)
         configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
@@ -72,6 +72,13 @@ def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> N
         for gain in curve.gains():
             print(gain.sentence)
         print(f"curve: {short(folder)}")
+
+
+def _check(validation: Any) -> None:
+    if validation.name != "kfold":
+        raise ConfigError(f"validation: found {validation.name!r}; allowed: kfold")
+    if validation.repeats != 1:
+        raise ConfigError(f"validation.repeats: found {validation.repeats}; allowed: 1, and --seeds for more")
 
 
 def _models(overrides: list[str]) -> tuple[list[str], list[str]]:

@@ -156,7 +156,7 @@ def draw(
             len(wrong),
         )
         if shown:
-            title = f"{named}: wrong on {split}, the surest first, and what spoke for the predicted label"
+            title = f"{named}: why wrong on {split}, the surest first"
             _draw_attribution(
                 folder / f"attribution_{split}.png", classifier, judged, order, dataset, pictures, captions, title
             )
@@ -188,8 +188,9 @@ def _draw_attribution(
         [picture for _, picture, _ in known],
         [one.seen for one, _, _ in known],
         [one.map for one, _, _ in known],
-        [(*caption[:3], f"{one.stage}  {caption[3]}".strip()) for one, _, caption in known],
+        [(*caption[:3], caption[3] + (f"  ({one.stage})" if one.stage else "")) for one, _, caption in known],
         path,
         title,
-        f"{len(known)} of {wrong} wrong; left the record, right what the model sees of it; {'; '.join(about)}",
+        f"{len(known)} of {wrong} wrong; left the record, right what the model sees of it, red where it speaks for the "
+        f"predicted label and against the true one ({'; '.join(about)})",
     )

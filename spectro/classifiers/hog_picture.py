@@ -7,8 +7,8 @@ from sklearn.svm import SVC
 from spectro.classifiers.fold_scores import kernel
 from spectro.classifiers.hog import Hog
 
-# Height and width of a drawn cell.
-_CELL_PX = 15
+# Height and width of a drawn picture, about.
+_SIDE_PX = 240
 
 
 def cell_effects(
@@ -89,12 +89,13 @@ def strokes(hog: Hog, features: np.ndarray) -> np.ndarray:
         cells[:, row : row + blocks, column : column + blocks] += values[:, :, :, row, column]
         held[row : row + blocks, column : column + blocks] += 1
     cells /= held
+    side = max(9, _SIDE_PX // n_cells)
     # A stroke lies across the gradient, whose angle is counted from the right, downwards.
     angle = (np.arange(hog.orientations)[:, None, None] + 0.5) * np.pi / hog.orientations
-    down, right = np.indices((_CELL_PX, _CELL_PX)) - (_CELL_PX - 1) / 2
+    down, right = np.indices((side, side)) - (side - 1) / 2
     off, along = down * np.sin(angle) + right * np.cos(angle), down * np.cos(angle) - right * np.sin(angle)
-    ink = np.clip(1.2 - np.abs(off), 0, 1) * np.clip(_CELL_PX / 2 - np.abs(along), 0, 1)
-    drawn = np.einsum("nyxo,ohw->nyhxw", cells, ink).reshape(len(cells), n_cells * _CELL_PX, n_cells * _CELL_PX)
+    ink = np.clip(0.5 + side / 20 - np.abs(off), 0, 1) * np.clip(side / 2 - np.abs(along), 0, 1)
+    drawn = np.einsum("nyxo,ohw->nyhxw", cells, ink).reshape(len(cells), n_cells * side, n_cells * side)
     # The few strongest strokes are all black: without that all others are too faint to see.
     black = np.maximum(np.quantile(drawn, 0.99, axis=(1, 2), keepdims=True), 1e-9)
     return np.rint(255 * (1 - np.minimum(drawn / black, 1))).astype(np.uint8)

@@ -195,7 +195,7 @@ class HogSvmClassifier(PictureClassifier):
         from spectro.classifiers.hog_picture import cell_effects, strokes
 
         features = self.hog.features(X).astype(np.float64)
-        says = "HOG strokes; what it would cost the label if a cell looked as it does on average"
+        says = "HOG strokes; by how much the decision falls if a cell looks as it does on average"
         return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), says
 
     def _save(self, folder: Path) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class NetworkClassifier(PictureClassifier):
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
         import torch
 
-        device = self.network_.place.device
+        device: torch.device = self.network_.place.device  # type: ignore[assignment]
         batches, pixels = self._batches(X), pixels_of(X, self.specs[0])
         parts = []
         self.network_.eval()

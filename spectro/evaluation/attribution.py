@@ -50,7 +50,7 @@ def attribution_figure(
     """
     if not len(pictures) or len({len(pictures), len(seen), len(maps), len(captions)}) > 1:
         raise ValueError(
-            "expected as many pictures, maps and captions, at least one; "
+            "expected as many pictures, maps and captions, one at least; "
             f"found {len(pictures)} pictures, {len(seen)} seen, {len(maps)} maps, {len(captions)} captions"
         )
     cells: list[Cell] = []
@@ -78,8 +78,8 @@ def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[n
 
     panel = (_PANEL_PX, _PANEL_PX)
     grey = np.asarray(Image.fromarray(seen).convert("L").resize(panel, Image.Resampling.BILINEAR), dtype=np.float64)
-    drawn = Image.fromarray(np.asarray(weights, dtype=np.float32)).resize(panel, Image.Resampling.BICUBIC)
-    return _tint(grey[..., None].repeat(3, axis=2), np.clip(np.asarray(drawn, dtype=np.float64), 0, 1))
+    drawn = Image.fromarray(np.asarray(weights, dtype=np.float32)).resize(panel, Image.Resampling.BILINEAR)
+    return _tint(grey[..., None].repeat(3, axis=2), np.asarray(drawn, dtype=np.float64))
 
 
 def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.uint8]:

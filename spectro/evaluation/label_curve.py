@@ -60,8 +60,10 @@ def label_curve_figure(
     ax.set_xticks([size[0] for size in ticks], told, fontsize=8, color=INK, **plain_text())
     ax.set_xticks([], minor=True)
     ax.set_xlim(0.85 * ticks[0][0], ticks[-1][0] / 0.85)
-    for line, y in (("in all", -0.042), ("smallest class", -0.085), ("middle class", -0.128)):
-        ax.text(-0.02, y, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED, **plain_text())
+    for line, below in (("in all", -0.042), ("smallest class", -0.085), ("middle class", -0.128)):
+        ax.text(
+            -0.02, below, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED, **plain_text()
+        )
     ax.set_xlabel("training records, mean over the folds", fontsize=9, color=MUTED, **plain_text())
     ax.set_ylabel("macro-F1, 95 % interval", fontsize=9, color=MUTED, **plain_text())
     ax.tick_params(labelsize=8, length=2, color=MUTED)
