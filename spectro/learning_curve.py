@@ -47,7 +47,7 @@ class Point:
 
     @property
     def sizes(self) -> tuple[float, float, float]:
-        """Training records in all, of the smallest class, and of the class in the middle."""
+        """Training records in all, of the smallest class, and of the median class."""
         values = list(self.counts.values())
         return float(sum(values)), float(min(values)), float(np.median(values))
 
@@ -63,7 +63,7 @@ class Size:
 
     Attributes:
         share: Of each fold's training records.
-        sizes: Training records in all, of the smallest class, of the class in the middle; means over folds and seeds.
+        sizes: Training records in all, of the smallest class, of the median class; means over folds and seeds.
         score: Macro-F1 over seeds and records, with its interval.
     """
 
@@ -97,13 +97,13 @@ class Gain:
         found, low = self.macro_f1, self.macro_f1.ci_low
         told = f"{self.model}: from {self.n_before:.0f} to {self.n_after:.0f} training records {_signed(found.value)}"
         if low is None or found.ci_high is None:
-            return f"{told}: no gain seen"
+            return f"{told}: no gain"
         told += f" [{_signed(low)}, {_signed(found.ci_high)}]"
         if low > 0:
             return f"{told}: more labels would help"
         if found.ci_high < 0:
             return f"{told}: more records made it worse; its settings do not suit them"
-        return f"{told}: no gain seen; with these records one below {found.smallest:.2f} would mostly go unseen"
+        return f"{told}: no sure gain; one below {found.smallest:.2f} would mostly go unseen with these records"
 
 
 class LearningCurve:
@@ -220,8 +220,9 @@ def _point(model: str, config: Config, dataset: Dataset, share: float) -> Point:
     labels, counts = labels_of(planned.records), dict.fromkeys(map(str, said.classes), 0.0)
     for number in range(said.k):
         for i in planned.learned(0, number):
-            counts[labels[i]] += 1 / said.k
-    return Point(model, config.common.seed, share, counts, said, round(time.perf_counter() - start, 3))
+            counts[labels[i]] += 1
+    means = {label: n / said.k for label, n in counts.items()}
+    return Point(model, config.common.seed, share, means, said, round(time.perf_counter() - start, 3))
 
 
 def _sources(said: OutOfFold) -> list[str]:
@@ -248,7 +249,7 @@ def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str
     seeds = {model: len({p.seed for p in curve.points if p.model == model}) for model in curves}
     command = shlex.join(["python", *map(redact, sys.argv)])
     lines = ["# Would more labels help?", "", *(f"- {gain.sentence}." for gain in gains), ""]
-    lines += ["![curve](curve.png)", "", "| model | training records | smallest class | middle class | macro-F1 |"]
+    lines += ["![curve](curve.png)", "", "| model | training records | smallest class | median class | macro-F1 |"]
     lines += ["| --- | --- | --- | --- | --- |"]
     for model, own in curves.items():
         for size in own:
@@ -269,10 +270,10 @@ def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str
             lines.append(f"| {label.replace('|', chr(92) + '|')} | {n_before:.1f} to {n_after:.1f} | {told} |")
     lines += [
         "",
-        f"{said.k} folds over {len(said.records)} records of train and val, by source; test was not read. Training",
-        "records are originals, means over folds, those that a network chooses its epoch on among them. Seeds: "
-        + ", ".join(f"{model} {n}" for model, n in seeds.items())
-        + "; each deals other folds and draws other shares. Intervals are 95 %, a bootstrap over sources and seeds.",
+        f"{said.k} folds over {len(said.records)} records of train and val, by source; test was not read. "
+        "Training records are originals, means over folds, a network's own val among them. "
+        f"Seeds: {', '.join(f'{model} {n}' for model, n in seeds.items())}; each has other folds and other shares. "
+        "Intervals are 95 %, a bootstrap over sources and seeds.",
         "",
         f"`{command}`",
         f"Data {curve.dataset.fingerprint}, commit {git_commit(Path(__file__).parent) or 'unknown'}.",

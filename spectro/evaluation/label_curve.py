@@ -21,13 +21,13 @@ def label_curve_figure(
     title: str,
     said: str,
 ) -> Path:
-    """Draw macro-F1 against training records, a colour for each model: mean, 95 % interval, and a dot for each seed.
+    """Draw macro-F1 against training records, a colour for each model: mean, 95 % interval, a small dot for each seed.
 
     The axis is logarithmic: as far to the right again means twice as many labels.
 
     Args:
         curves: Model -> what was measured, the smallest number of records first.
-        sizes: For each tick the training records in all, of the smallest class, and of the class in the middle.
+        sizes: For each tick the training records in all, of the smallest class, and of the median class.
         path: Where the PNG goes; missing folders are made.
         title: Heading, any text.
         said: What stands below it.
@@ -52,7 +52,8 @@ def label_curve_figure(
         for place, (_, value, low, high, seeds) in zip(x, measured, strict=True):
             if low is not None and high is not None:
                 ax.errorbar(place, value, yerr=[[value - low], [high - value]], color=colour, capsize=3, linewidth=1)
-            ax.plot([place] * len(seeds), seeds, ".", color=colour, markersize=4, alpha=0.35, markeredgewidth=0)
+            beside = [place * 2**0.025] * len(seeds)
+            ax.plot(beside, seeds, ".", color=colour, markersize=5, alpha=0.5, markeredgewidth=0)
             top = max(top, value, high or 0.0, *seeds)
     ax.set_ylim(0, min(1.02, 1.1 * top + 0.02))
     ticks = sorted(sizes)
@@ -60,12 +61,12 @@ def label_curve_figure(
     ax.set_xticks([size[0] for size in ticks], told, fontsize=8, color=INK, **plain_text())
     ax.set_xticks([], minor=True)
     ax.set_xlim(0.85 * ticks[0][0], ticks[-1][0] / 0.85)
-    for line, below in (("in all", -0.042), ("smallest class", -0.085), ("middle class", -0.128)):
+    for line, below in (("in all", -0.042), ("smallest class", -0.085), ("median class", -0.128)):
         ax.text(
             -0.02, below, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED, **plain_text()
         )
     ax.set_xlabel("training records, mean over the folds", fontsize=9, color=MUTED, **plain_text())
-    ax.set_ylabel("macro-F1, 95 % interval", fontsize=9, color=MUTED, **plain_text())
+    ax.set_ylabel("macro-F1, 95 % interval, dots: seeds", fontsize=9, color=MUTED, **plain_text())
     ax.tick_params(labelsize=8, length=2, color=MUTED)
     ax.grid(color="#e4e7eb", linewidth=0.8)
     ax.set_axisbelow(True)
