@@ -71,7 +71,10 @@ def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> N
     finally:
         for gain in curve.gains():
             print(gain.sentence)
-        print(f"curve: {short(folder)}")
+        if curve.points:
+            print(f"curve: {short(folder)}")
+        else:
+            folder.rmdir()
 
 
 def _check(validation: Any) -> None:
