@@ -18,7 +18,7 @@ from spectro.classifiers import CascadeClassifier, PictureClassifier, work
 from spectro.classifiers.cascade import Said
 from spectro.config import Config
 from spectro.data import Dataset, Record, labels_of
-from spectro.data.folds import folds, inner_val, uneven
+from spectro.data.folds import folds, inner_val, part_of, uneven
 from spectro.data.mapping import hard_stage_names
 from spectro.data.splits import groups_of
 from spectro.errors import DataError
@@ -115,16 +115,26 @@ class Plan:
         groups: What stays together, ``(n,)``: records of one source, or with the same bytes.
         folds: From 0, ``(repeats, n)``.
         warnings: What the folds cannot judge well.
+        seed: Of the folds, and of whatever is drawn inside them.
+        share: How much of a fold's training records its models may know; the smaller lies inside the larger.
     """
 
     records: Sequence[Record]
     groups: np.ndarray
     folds: np.ndarray
     warnings: Sequence[str]
+    seed: int
+    share: float = 1.0
+
+    def learned(self, repeat: int, number: int) -> np.ndarray:
+        """Indices of the records that the models of a fold may know, a network's own val among them."""
+        train = np.flatnonzero(self.folds[repeat] != number)
+        labels = labels_of(_pick(self.records, train))
+        return train[part_of(labels, self.groups[train], self.share, [self.seed, repeat, number])]
 
 
-def plan(config: Config, dataset: Dataset) -> Plan:
-    """Deals the records to folds.
+def plan(config: Config, dataset: Dataset, share: float = 1.0) -> Plan:
+    """Deals the records to folds; of each fold's training records a ``share`` may be used.
 
     Raises:
         DataError: There are fewer sources than folds.
@@ -144,7 +154,8 @@ def plan(config: Config, dataset: Dataset) -> Plan:
         raise DataError(
             f"validation.k: found {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
         ) from error
-    return Plan(records, groups, np.array(dealt), uneven(task.task_labels(config, records), groups, dealt[0], knobs.k))
+    told = uneven(task.task_labels(config, records), groups, dealt[0], knobs.k)
+    return Plan(records, groups, np.array(dealt), told, knobs.seed, share)
 
 
 def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None) -> CrossValidated:
@@ -157,7 +168,7 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
     Args:
         config: A valid configuration with ``validation=kfold``.
         dataset: Its data.
-        planned: The folds, where they were dealt before.
+        planned: The folds, where they were dealt before, and how much of them may be learned from.
 
     Returns:
         What was said.
@@ -224,9 +235,8 @@ def _judged(
     config: Config, dataset: Dataset, planned: Plan, estimator: PictureClassifier, repeat: int, number: int
 ) -> dict[str, Said]:
     """What the models of one fold say of its records, by task."""
-    is_new = planned.folds[repeat] == number
-    train, new = np.flatnonzero(~is_new), _pick(planned.records, np.flatnonzero(is_new))
-    val = train[:0]
+    train = planned.learned(repeat, number)
+    val, new = train[:0], _pick(planned.records, np.flatnonzero(planned.folds[repeat] == number))
     if estimator.chooses_on_val:
         knobs, labels = _knobs(config), labels_of(_pick(planned.records, train))
         share = max(knobs.k, _INNER_SHARE)
@@ -251,7 +261,9 @@ def _remembered(
     prefix = f"repeat {repeat + 1} " if len(planned.folds) > 1 else ""
     name = f"{prefix}fold {number + 1}"
     path = None if here.folder is None else here.folder / f"{name.replace(' ', '_')}.json"
-    identity = hashlib.sha256(json.dumps([config.raw, dataset.fingerprint], sort_keys=True).encode()).hexdigest()
+    identity = hashlib.sha256(
+        json.dumps([config.raw, dataset.fingerprint, planned.share], sort_keys=True).encode()
+    ).hexdigest()
     before = None if path is None else _read(path, identity)
     if before is not None:
         for stage, history in before["history"].items():

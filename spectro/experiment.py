@@ -84,7 +84,7 @@ def run(
                 results.write_out_of_fold(run_dir / "oof_predictions.csv", dataset, cv.tasks[""])
         with card.phase("figures"):
             named = f"{card.content['run_name']} on {card.content['data']['name']}"
-            results.draw(run_dir / "figures", metrics, tasks[""], dataset, named)
+            results.draw(run_dir / "figures", metrics, tasks[""], dataset, named, classifier)
     except BaseException as error:
         if interrupt.happened() or isinstance(error, KeyboardInterrupt):
             card.end("KILLED", "interrupted")

@@ -103,8 +103,15 @@ def write_model_card(config: Config, dataset: Dataset, classifier: PictureClassi
     )
 
 
-def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged], dataset: Dataset, named: str) -> None:
-    """Confusion matrices and recall of the whole task and its stages, a gallery of the wrong ones, learning curves.
+def draw(
+    folder: Path,
+    metrics: Mapping[str, Any],
+    splits: Mapping[str, Judged],
+    dataset: Dataset,
+    named: str,
+    classifier: PictureClassifier,
+) -> None:
+    """Confusion matrices and recall of the whole task and its stages, the wrong ones and why, learning curves.
 
     Args:
         folder: Where they go.
@@ -112,6 +119,7 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
         splits: The whole task's judgements.
         dataset: For the pictures.
         named: What stands over each figure: the run and its data.
+        classifier: The fitted classifier of the whole task.
     """
     from spectro.evaluation import confusion_figure, curves_figure, recall_figure, wrong_figure
     from spectro.evaluation.gallery import MAX_PICTURES
@@ -133,12 +141,12 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
         recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
-        order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")]
-        shown = [judged.records[i] for i in order[:MAX_PICTURES]]
+        order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")][:MAX_PICTURES]
+        shown = [judged.records[i] for i in order]
         pictures = list(dataset.pictures(shown).pixels(SHOW)) if shown else []
         captions = [
             (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
-            for i in order[:MAX_PICTURES]
+            for i in order
         ]
         wrong_figure(
             pictures,
@@ -147,3 +155,42 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
             f"{named}: wrong on {split}, the surest first",
             len(wrong),
         )
+        if shown:
+            title = f"{named}: why wrong on {split}, the surest first"
+            _draw_attribution(
+                folder / f"attribution_{split}.png", classifier, judged, order, dataset, pictures, captions, title
+            )
+
+
+def _draw_attribution(
+    path: Path,
+    classifier: PictureClassifier,
+    judged: Judged,
+    order: np.ndarray,
+    dataset: Dataset,
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[tuple[str, str, float, str]],
+    title: str,
+) -> None:
+    """What spoke for the predicted label and against the true one, of the first wrong ones of which it is known."""
+    from spectro.evaluation import attribution_figure
+    from spectro.evaluation.attribution import MAX_PAIRS
+
+    order = order[:MAX_PAIRS]
+    X = dataset.pictures([judged.records[i] for i in order])
+    found = classifier.attribution(X, judged.predicted[order], judged.truth[order])
+    known = [(one, pictures[n], captions[n]) for n, one in enumerate(found) if one is not None]
+    if not known:
+        return
+    wrong = int((judged.predicted != judged.truth).sum())
+    about = dict.fromkeys(f"{one.stage}: {one.says}" if one.stage else one.says for one, _, _ in known)
+    attribution_figure(
+        [picture for _, picture, _ in known],
+        [one.seen for one, _, _ in known],
+        [one.map for one, _, _ in known],
+        [(*caption[:3], caption[3] + (f"  ({one.stage})" if one.stage else "")) for one, _, caption in known],
+        path,
+        title,
+        f"{len(known)} of {wrong} wrong; left the record, right what the model sees of it, red where it speaks for the "
+        f"predicted label and against the true one ({'; '.join(about)})",
+    )

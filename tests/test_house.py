@@ -86,6 +86,7 @@ ENTRY = [
     "spectro.explain",
     "spectro.experiment",
     "spectro.crossval",
+    "spectro.learning_curve",
     "spectro.task",
     "spectro.results",
     "spectro.terminal",

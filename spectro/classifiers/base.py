@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from spectro.classifiers.attribution import Attribution, Effects, attributions
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.errors import ModelError
@@ -136,6 +137,41 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def attribution(
+        self, X: Pictures | np.ndarray, labels: np.ndarray, others: np.ndarray | None = None
+    ) -> list[Attribution | None]:
+        """What in each picture made the model say one label rather than another.
+
+        Args:
+            X: Records, ``n`` of them.
+            labels: The label that is to be explained, mostly the predicted one, ``(n,)``.
+            others: The label that it is told from, such as the true one, ``(n,)``. Where it is the label itself or
+                none of ``classes_``, and everywhere without it: the most probable of the other classes.
+
+        Returns:
+            One for each record; None where the family, or this model, has none.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ValueError: A label is none of ``classes_``, or there is not one for each record.
+        """
+        check_is_fitted(self, "classes_")
+        column = {label: number for number, label in enumerate(self.classes_)}
+        unknown = sorted(set(labels) - set(column))
+        if unknown or len(labels) != len(X) or (others is not None and len(others) != len(X)):
+            found = f"found {len(X)} pictures and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
+            raise ValueError(f"labels, others: {found}; allowed: one for each, of {', '.join(column)}")
+        if len(X) == 0 or len(self.classes_) == 1:
+            return [None] * len(X)
+        own = np.array([column[label] for label in labels])
+        told_from = np.array([column.get(label, -1) for label in (labels if others is None else others)])
+        none = (told_from < 0) | (told_from == own)
+        if none.any():
+            probabilities = self.predict_proba(X[none])
+            probabilities[np.arange(none.sum()), own[none]] = -1
+            told_from[none] = probabilities.argmax(axis=1)
+        return self._attributions(X, own, told_from)
+
     def save(self, folder: Path) -> None:
         """Writes the fitted model into ``folder``: JSON, and what the family adds. No file holds code."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,6 +196,20 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
 
     def _predict_proba(self, X: Any) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not say how it predicts")
+
+    def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
+        effects = self._effects(X, labels, others)
+        return [None] * len(X) if effects is None else list(attributions(effects))
+
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
+        """How much each place of each record lifts one class above another one; None: the family cannot tell.
+
+        Args:
+            X: Records, ``n``, at least one.
+            labels: The number of the one class, ``(n,)``.
+            others: The number of the other one, ``(n,)``.
+        """
+        return None
 
     def _save(self, folder: Path) -> dict[str, Any]:
         """Writes fitted parts as files and returns the rest as JSON values."""

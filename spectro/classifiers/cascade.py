@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import clone
 
+from spectro.classifiers.attribution import Attribution
 from spectro.classifiers.base import PictureClassifier, load
 from spectro.classifiers.work import part
 from spectro.data.decode import PictureSpec
@@ -163,6 +164,21 @@ class CascadeClassifier(PictureClassifier):
         """
         said = {group: Said(classifier.classes_, hard[group]) for group, classifier in self.hard_.items()}
         return _compose(self.classes_, self.gate, Said(self.easy_.classes_, easy), said)
+
+    def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
+        """Those of the stage that tells the two labels apart: the hard one if they are look-alikes of one group."""
+        names = hard_stage_names(list(self.hard_))
+        given, told_from = self.classes_[labels], self.classes_[others]
+        merged, merged_from = self.merged(given), self.merged(told_from)
+        found: list[Attribution | None] = [None] * len(labels)
+        parts = [("easy", self.easy_, merged != merged_from, merged, merged_from)]
+        for group, model in self.hard_.items():
+            parts.append((names[group], model, (merged == merged_from) & (merged == group), given, told_from))
+        for stage, model, own, of, apart_from in parts:
+            where = np.flatnonzero(own)
+            for i, one in zip(where, model.attribution(X[where], of[own], apart_from[own]), strict=True):
+                found[i] = None if one is None else one.of(stage)
+        return found
 
     def _params(self) -> dict[str, Any]:
         return {"look_alikes": {group: list(labels) for group, labels in self.look_alikes.items()}, "gate": self.gate}

@@ -7,7 +7,7 @@ from spectro.classifiers.network import NetworkClassifier
 from spectro.classifiers.settings import BackboneKnobs, Loss, NetworkKnobs, Training
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 _TRAINING = Training(optimizer="adam", lr=1e-3, epochs=30, warmup_epochs=0.0, patience=None)
@@ -33,6 +33,7 @@ class CnnClassifier(NetworkClassifier):
 
     family: ClassVar[str] = "cnn"
     section: ClassVar[str] = "cnn"
+    _places_are: ClassVar[str] = "Grad-CAM"
 
     def __init__(
         self,
@@ -67,6 +68,11 @@ class CnnClassifier(NetworkClassifier):
 
         model, origin = create(self._backbone(), num_classes, empty=empty)
         return Convolution(model, self.freeze), origin
+
+    def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
+        from spectro.classifiers.gradients import grad_cam
+
+        return grad_cam(self.network_, images, labels, others)  # type: ignore[arg-type]
 
 
 class CnnKnobs(BackboneKnobs):

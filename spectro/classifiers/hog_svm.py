@@ -12,6 +12,7 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 
 from spectro.classifiers import sklearn_file
+from spectro.classifiers.attribution import Effects
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.blas import blas_threads
 from spectro.classifiers.fold_scores import fold_scores, kernel
@@ -189,6 +190,13 @@ class HogSvmClassifier(PictureClassifier):
 
     def _predict_proba(self, X: Any) -> np.ndarray:
         return probabilities(self._scores(X), self.temperature_)
+
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
+        from spectro.classifiers.hog_picture import cell_effects, strokes
+
+        features = self.hog.features(X).astype(np.float64)
+        says = "HOG strokes; by how much the decision falls if a cell looks as it does on average"
+        return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), says
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")

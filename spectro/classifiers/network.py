@@ -1,5 +1,6 @@
 """What the network families share: everything but the network."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -7,18 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from spectro.classifiers.attribution import Effects
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.settings import Loss, Training
 from spectro.classifiers.work import current
 from spectro.data.decode import PictureSpec
-from spectro.data.pictures import Pictures
+from spectro.data.pictures import Pictures, pixels_of
 from spectro.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from spectro.classifiers.weights import Backbone
 
+_log = logging.getLogger(__name__)
+# Records whose gradients are held at once.
+_EFFECTS_BATCH = 8
 _FILE = "network.safetensors"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -49,6 +54,8 @@ class NetworkClassifier(PictureClassifier):
     """
 
     section: ClassVar[str]
+    # What `_places` gives, in a few words.
+    _places_are: ClassVar[str] = ""
     backbone: str
     backbone_options: Mapping[str, Any] | None
     pretrained: bool
@@ -156,6 +163,33 @@ class NetworkClassifier(PictureClassifier):
         place = self.network_.place
         logits = logits_of(self.network_, self._batches(X), place.device)  # type: ignore[arg-type]
         return logits.double().softmax(dim=1).cpu().numpy()
+
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
+        import torch
+
+        device: torch.device = self.network_.place.device  # type: ignore[assignment]
+        batches, pixels = self._batches(X), pixels_of(X, self.specs[0])
+        parts = []
+        self.network_.eval()
+        for start in range(0, len(X), _EFFECTS_BATCH):
+            rows = torch.arange(start, min(start + _EFFECTS_BATCH, len(X)))
+            codes = batches.codes(np.random.default_rng(0))[rows]
+            columns = (torch.from_numpy(own)[rows].to(device) for own in (labels, others))
+            try:
+                found = self._places(batches(rows.to(device), codes.to(device)), *columns)
+            except RuntimeError as error:
+                # Of a picture that nobody needs: a device whose memory is full, a backbone that cannot be cut here.
+                _log.warning("no attribution: %s", str(error).strip().split("\n")[0])
+                return None
+            if found is None:
+                return None
+            parts.append(found.float().cpu().numpy())
+        effects = np.concatenate(parts)
+        return effects, pixels, f"{self._places_are}, {effects.shape[2]}x{effects.shape[1]} places"
+
+    def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
+        """How much places of normalised pictures lift one logit above another, ``(n, h, w)``; None: it is not known."""
+        return None
 
     def _params(self) -> dict[str, Any]:
         params = self.get_params(deep=False)

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spectro.classifiers import sklearn_file
+from spectro.classifiers.attribution import Effects
 from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.blas import blas_threads
 from spectro.data.decode import PictureSpec
@@ -64,6 +65,17 @@ class PixelsClassifier(PictureClassifier):
     def _predict_proba(self, X: Any) -> np.ndarray:
         parts = [self.pipeline_.predict_proba(self._thumbnails(X[i : i + _BATCH])) for i in range(0, len(X), _BATCH)]
         return np.concatenate(parts)
+
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
+        """Exact: the effects of all pixels and the intercepts sum to the difference of the two classes' scores."""
+        thumbnails = self._thumbnails(X)
+        scaler, regression = self.pipeline_
+        # Of two classes scikit-learn keeps the second one's coefficients alone.
+        coefficients = regression.coef_ if len(self.classes_) > 2 else np.array([[0.0], [1.0]]) * regression.coef_
+        effects = (coefficients[labels] - coefficients[others]) * scaler.transform(thumbnails)
+        shape = (len(thumbnails), self.height_px, self.width_px)
+        says = f"coefficient times standardised grey value, {self.width_px}x{self.height_px} pixels"
+        return effects.reshape(shape), np.rint(thumbnails).astype(np.uint8).reshape(shape), says
 
     def _thumbnails(self, X: Pictures | np.ndarray) -> np.ndarray:
         """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""

@@ -108,7 +108,7 @@ class PromptedViT(nn.Module):
         for i, block in enumerate(self.vit.blocks):
             prompts = self._prompts(i, tokens)
             with self._precision(i):
-                if _is_plain(block):
+                if is_plain(block):
                     tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
                 else:
                     tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
@@ -147,10 +147,10 @@ class PromptedViT(nn.Module):
         """How many of the first tokens that a block gives are read afterwards."""
         vit = self.vit
         is_last, reads_prefix = i == len(vit.blocks) - 1, vit.global_pool == "token" and vit.attn_pool is None
-        return vit.num_prefix_tokens if is_last and reads_prefix and _is_plain(vit.blocks[i]) else tokens.shape[1]
+        return vit.num_prefix_tokens if is_last and reads_prefix and is_plain(vit.blocks[i]) else tokens.shape[1]
 
 
-def _is_plain(block: Any) -> bool:
+def is_plain(block: Any) -> bool:
     """Whether `outputs_of` knows this kind of block as it is now."""
     chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in block.modules())
     return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None and not chance
@@ -187,7 +187,9 @@ def outputs_of(block: Any, tokens: Tensor, n: int, prompts: Tensor | None = None
     if attention.fused_attn:
         read = functional.scaled_dot_product_attention(q, k, v)
     else:
-        read = (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1) @ v  # (b, heads, n, d / heads)
+        weights = (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1)
+        # It drops nothing here; whoever wants to see the attention looks there, as in timm's own blocks.
+        read = attention.attn_drop(weights) @ v  # (b, heads, n, d / heads)
     read = attention.norm(read.transpose(1, 2).reshape(b, n, width))
     out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(read)))
     return out + block.drop_path2(block.ls2(block.mlp(block.norm2(out))))

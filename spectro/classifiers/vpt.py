@@ -10,7 +10,7 @@ from spectro.classifiers.settings import BackboneKnobs, Loss, NetworkKnobs, Trai
 from spectro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 _TRAINING = Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
@@ -40,6 +40,7 @@ class VptClassifier(NetworkClassifier):
 
     family: ClassVar[str] = "vpt"
     section: ClassVar[str] = "vpt"
+    _places_are: ClassVar[str] = "gradient-weighted attention"
 
     def __init__(
         self,
@@ -95,6 +96,11 @@ class VptClassifier(NetworkClassifier):
             unfreeze_blocks=self.unfreeze_blocks,
         )
         return network, origin
+
+    def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
+        from spectro.classifiers.gradients import relevance
+
+        return relevance(self.network_, images, labels, others)  # type: ignore[arg-type]
 
 
 class VptKnobs(BackboneKnobs):

@@ -104,3 +104,37 @@ def inner_val(labels: np.ndarray, sources: np.ndarray, share: int, seed: int | S
         if not (~chosen & (labels == label)).any():
             chosen &= ~np.isin(sources, sources[labels == label])
     return chosen
+
+
+def part_of(labels: np.ndarray, sources: np.ndarray, share: float, seed: int | Sequence[int] = 0) -> np.ndarray:
+    """Which records are left if only a share of them had been labelled: of each class that share of its sources.
+
+    Of one seed, a smaller share lies inside a larger one. A class keeps one source at least: scores of different shares
+    are about the same classes. A source with records of several classes counts as one of the rarest of them.
+
+    Args:
+        labels: The class of each record, ``(n,)``.
+        sources: Their sources, ``(n,)``; what must stay together.
+        share: Above 0, at most 1.
+        seed: Seed of the choice.
+
+    Returns:
+        Mask ``(n,)``.
+
+    Raises:
+        ValueError: ``share`` is out of its range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share: found {share}; allowed: above 0, at most 1")
+    classes_of: dict[Any, set[str]] = defaultdict(set)
+    for label, source in zip(labels, sources, strict=True):
+        classes_of[source].add(label)
+    n_sources = Counter(label for own in classes_of.values() for label in own)
+    of_class: dict[str, list[Any]] = defaultdict(list)
+    for source in sorted(classes_of):
+        of_class[min(classes_of[source], key=lambda c: (n_sources[c], c))].append(source)
+    rng, kept = np.random.default_rng(seed), set()
+    for label in sorted(of_class):
+        order = rng.permutation(len(of_class[label]))
+        kept |= {of_class[label][i] for i in order[: max(1, round(share * len(order)))]}
+    return np.array([source in kept for source in sources], dtype=bool)

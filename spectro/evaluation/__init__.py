@@ -3,6 +3,7 @@
 Importing this package costs numpy only; scikit-learn and matplotlib are imported by the functions that use them.
 """
 
+from spectro.evaluation.attribution import attribution_figure
 from spectro.evaluation.curves import curves_figure
 from spectro.evaluation.figures import confusion_figure, recall_figure
 from spectro.evaluation.gallery import sheet_figure, wrong_figure
@@ -10,6 +11,7 @@ from spectro.evaluation.intervals import bootstrap_ci, wilson
 from spectro.evaluation.metrics import score
 
 __all__ = [
+    "attribution_figure",
     "bootstrap_ci",
     "confusion_figure",
     "curves_figure",

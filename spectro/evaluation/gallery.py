@@ -67,7 +67,7 @@ def wrong_figure(
     ]
     said = f"{shown} of {total} wrong ones" if shown < total else f"{total} wrong one{'s' * (total > 1)}"
     said += "; p is the probability of the predicted label"
-    return save(_gallery(cells, min(shown, 6), aspect), path, title, said)
+    return save(gallery(cells, min(shown, 6), aspect), path, title, said)
 
 
 def sheet_figure(
@@ -98,11 +98,11 @@ def sheet_figure(
         for label, name, pictures in rows
         for variant in variants
     ]
-    return save(_gallery(cells, len(variants)), path, title)
+    return save(gallery(cells, len(variants)), path, title)
 
 
-def _gallery(cells: Sequence[Cell], columns: int, aspect: float | None = None) -> Figure:
-    """Pictures in rows, lines of text below each."""
+def gallery(cells: Sequence[Cell], columns: int, aspect: float | None = None, *, wide_in: float = 2.0) -> Figure:
+    """Pictures in rows, each ``wide_in`` wide, lines of text below each."""
     from matplotlib.patches import Rectangle
 
     there = [picture for picture, _ in cells if picture is not None]
@@ -111,7 +111,7 @@ def _gallery(cells: Sequence[Cell], columns: int, aspect: float | None = None) -
             raise ValueError(f"expected pictures (H, W, 3) of uint8; found {one.shape} of {one.dtype}")
     ratio = float(np.median([p.shape[1] / p.shape[0] for p in there])) if there else 1.0
     n_lines = max(len(lines) for _, lines in cells)
-    wide_in, text_in, gap_in = 2.0, 0.06 + 0.18 * n_lines, 0.2
+    text_in, gap_in = 0.06 + 0.18 * n_lines, 0.2
     high_in = wide_in / (aspect or float(np.clip(ratio, 0.4, 3.0)))
     rows = -(-len(cells) // columns)
     page_in = (columns * (wide_in + gap_in) - gap_in, rows * (high_in + text_in + gap_in) - gap_in)

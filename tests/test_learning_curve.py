@@ -1,0 +1,207 @@
+"""Learning curves: shares are nested, by source and of the fold alone; the sentence says what the numbers do."""
+
+import csv
+import re
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectro import cli, learning_curve, task
+from spectro.crossval import cross_validate, plan
+from spectro.data.folds import part_of
+from spectro.evaluation.label_curve import label_curve_figure
+from spectro.evaluation.paired import Difference
+from spectro.explain import explain
+from spectro.learning_curve import Gain, LearningCurve
+from spectro.paths import CONF
+
+SCRIPT = CONF.parent / "scripts" / "learning_curve.py"
+QUIET = ["data.cache_dir=null", "tracking.uri=null"]
+
+
+@given(st.data())
+def test_shares_are_nested_by_source_and_leave_every_class(data):
+    """A share that lost a class would measure another task; one that is not nested, other records."""
+    n = data.draw(st.integers(1, 60))
+    labels = np.array(data.draw(st.lists(st.sampled_from("abc"), min_size=n, max_size=n)), dtype=object)
+    single = data.draw(st.booleans())
+    sources = np.arange(n) if single else np.array(data.draw(st.lists(st.integers(0, n), min_size=n, max_size=n)))
+    small, large = sorted(data.draw(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1))))
+    seed = data.draw(st.integers(0, 100))
+    kept = {share: part_of(labels, sources, share, seed) for share in (small, large, 1)}
+    assert kept[1].all()
+    assert not (kept[small] & ~kept[large]).any()
+    for own in kept.values():
+        assert set(sources[own]).isdisjoint(sources[~own])
+        if single:
+            assert set(labels[own]) == set(labels)
+    if single:
+        for label in set(labels):
+            count = (labels == label).sum()
+            assert (kept[small] & (labels == label)).sum() == max(1, round(small * count))
+
+
+def test_a_share_that_is_none():
+    for share in (0, -1, 1.1):
+        with pytest.raises(ValueError, match=f"share: found {share}; allowed: above 0, at most 1"):
+            part_of(np.array(["a"]), np.array([0]), share)
+
+
+@pytest.fixture
+def demo(demo_root):
+    """A function that gives a checked configuration of the small demo data."""
+
+    def build(*overrides):
+        shared = ["validation=kfold", "validation.k=3", "cascade_stage=flat", "model=pixels", *QUIET]
+        return cli.composed([*shared, f"data.root={demo_root}", "data.scale=0.1", *overrides])
+
+    return build
+
+
+def test_a_share_learns_from_its_own_fold_and_is_judged_on_all(demo):
+    config = demo()
+    dataset = task.load_data(config)
+    whole, half = plan(config, dataset), plan(config, dataset, 0.5)
+    assert {record.split for record in whole.records} == {"train", "val"}
+    for number in range(3):
+        some, all_ = set(half.learned(0, number)), set(whole.learned(0, number))
+        assert some < all_
+        assert all_ == set(np.flatnonzero(whole.folds[0] != number))
+    said = [cross_validate(config, dataset, plan(config, dataset, share)).tasks[""] for share in (0.5, 1.0)]
+    assert [len(own.records) for own in said] == [len(whole.records)] * 2
+    assert (said[0].folds == said[1].folds).all()
+    assert np.abs(said[0].probabilities - said[1].probabilities).max() > 1e-3
+
+
+def measured(demo, folder, seeds=(0, 1), shares=(1.0, 0.5, 0.25)):
+    configs = {"pixels": [demo(f"seed={seed}", f"validation.seed={seed}") for seed in seeds]}
+    folder.mkdir()
+    curve = LearningCurve(folder, task.load_data(configs["pixels"][0]), resamples=50)
+    curve.measure(configs, shares)
+    return curve
+
+
+def rows_of(folder):
+    with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_curve_is_written(demo, tmp_path):
+    curve = measured(demo, tmp_path / "curve")
+    rows = rows_of(tmp_path / "curve")
+    assert [(row["seed"], row["share"]) for row in rows] == [(s, x) for s in "01" for x in ("0.25", "0.5", "1.0")]
+    config = demo()
+    whole = cross_validate(config, curve.dataset).tasks[""].averages()
+    assert float(rows[2]["macro_f1"]) == whole["macro_f1"]
+    records = [float(row["records"]) for row in rows[:3]]
+    assert records == sorted(records)
+    pool = [record for record in curve.dataset.records if record.split != "test"]
+    assert records[2] == pytest.approx(len(pool) * 2 / 3)
+    for row in rows:
+        counts = [float(value) for key, value in row.items() if key.startswith("records_")]
+        assert sum(counts) == pytest.approx(float(row["records"]))
+        assert min(counts) == float(row["smallest_class"])
+    (gain,) = curve.gains()
+    assert (gain.n_before, gain.n_after) == pytest.approx((records[1], records[2]), abs=0.5)
+    text = (tmp_path / "curve" / "curve.md").read_text(encoding="utf-8")
+    assert gain.sentence in text
+    assert all(label in text for label in curve.dataset.classes)
+    assert (tmp_path / "curve" / "curve.png").stat().st_size
+    again = measured(demo, tmp_path / "again")
+    assert again.curves() == curve.curves()
+    assert (tmp_path / "again" / "curve.png").read_bytes() == (tmp_path / "curve" / "curve.png").read_bytes()
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(demo, tmp_path, monkeypatch):
+    """A curve of networks takes hours."""
+    calls, real = [], learning_curve.cross_validate
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(learning_curve, "cross_validate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measured(demo, tmp_path / "curve")
+    assert len(rows_of(tmp_path / "curve")) == 4
+    assert "| pixels |" in (tmp_path / "curve" / "curve.md").read_text(encoding="utf-8")
+    assert (tmp_path / "curve" / "curve.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Difference(0.07, 0.02, 0.12, 0.02, 0.06), r"\+0.07 \[\+0.02, \+0.12\]: more labels would help$"),
+        (Difference(0.01, -0.03, 0.05, 0.02, 0.06), r"\+0.01 \[−0.03, \+0.05\]: no sure gain; one below 0.06 would"),
+        (Difference(-0.07, -0.12, -0.02, 0.02, 0.06), r"−0.07 \[−0.12, −0.02\]: more records made it worse"),
+        (Difference(0.0, None, None, 0.0, None), r"\+0.00: no gain$"),
+    ],
+)
+def test_the_sentence(found, said):
+    sentence = Gain("svm", 60.2, 120.0, found, {}).sentence
+    assert sentence.startswith("svm: from 60 to 120 training records ")
+    assert re.search(said, sentence), sentence
+
+
+def test_the_figure_says_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match="found 0 and 0"):
+        label_curve_figure({}, [], tmp_path / "c.png", "", "")
+    one = {"$m_1$": [(10.0, 0.5, None, None, [0.5])]}
+    assert label_curve_figure(one, [(10.0, 1.0, 2.5)], tmp_path / "c.png", "$t", "").stat().st_size
+
+
+def script(*arguments, cwd):
+    command = [sys.executable, SCRIPT, *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_the_script(demo_root, tmp_path):
+    """Several models, and a knob that only one of them has."""
+    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", f"data.root={demo_root}", "data.scale=0.1"]
+    done = script(*words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "pixels: from" in done.stdout
+    assert "hog_svm: from" in done.stdout
+    (folder,) = (tmp_path / "outputs" / "learning_curve").iterdir()
+    assert {row["model"] for row in rows_of(folder)} == {"pixels", "hog_svm"}
+    assert {path.name for path in folder.iterdir()} == {"curve.csv", "curve.png", "curve.md"}
+
+
+def test_the_script_says_what_is_wrong_before_it_makes_a_folder(tmp_path):
+    done = script("model=pixels", "svm.C=1", cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "svm" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def measure():
+    """The script's own function, in this process."""
+    return runpy.run_path(str(SCRIPT))["_measure"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=pixels,nothing"], "nothing"),
+        (["model=pixels,hog_svm", "cnn.size_px=32"], "cnn"),
+        (["validation.repeats=3"], "validation.repeats: found 3; allowed: 1, and --seeds"),
+        (["validation=holdout"], "validation: found 'holdout'; allowed: kfold"),
+        (["validation.k=5000"], "validation.k: found 5000"),
+        (["model=resnet18", "cnn.weights=nowhere.safetensors"], "cnn.weights: found 'nowhere.safetensors'"),
+    ],
+    ids=str,
+)
+def test_what_a_user_can_mend(words, said, measure, demo_root, tmp_path):
+    common = [f"data.root={demo_root}", "data.scale=0.1", f"outputs={tmp_path}", *QUIET]
+    with pytest.raises(Exception, match=re.escape(said)) as caught:
+        measure([*words, *common], (1.0,), 1)
+    assert explain(caught.value, words) is not None
+    assert list(tmp_path.iterdir()) == []
