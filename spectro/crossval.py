@@ -23,7 +23,7 @@ from spectro.data.mapping import hard_stage_names
 from spectro.data.splits import groups_of
 from spectro.errors import DataError
 from spectro.evaluation import score
-from spectro.evaluation.metrics import averages
+from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages
 from spectro.progress import progress
 from spectro.run_dir import write_json
 from spectro.schema import KFoldKnobs
@@ -76,12 +76,12 @@ class OutOfFold:
         np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self.probabilities.argmax(axis=2)), 1)
         pooled = averages(matrices.sum(axis=1), np.flatnonzero(np.isin(self.classes, list(self.look_alikes))))
         # A hard stage may have no record in some fold.
-        by_fold = [averages(own[own.any(axis=(1, 2))])["macro_f1"] for own in matrices]
+        by_fold = [averages(own[own.any(axis=(1, 2))])[:, 0] for own in matrices]
         spreads = [np.std(values, ddof=1) for values in by_fold if len(values) > 1]
         return {
             # The classes are those that records have, so that each of these is a number.
-            **{name: float(values.mean()) for name, values in pooled.items()},
-            "macro_f1_std_repeats": float(np.std(pooled["macro_f1"], ddof=1)) if repeats > 1 else None,
+            **{name: float(v.mean()) for name, v in zip((*AVERAGES, HARD_PAIR), pooled.T, strict=False)},
+            "macro_f1_std_repeats": float(np.std(pooled[:, 0], ddof=1)) if repeats > 1 else None,
             "macro_f1_std_folds": float(np.mean(spreads)) if spreads else None,
         }
 

@@ -38,10 +38,10 @@ JUDGED = ("val", "test")
 AVERAGES = {
     "macro_f1": "macro-F1",
     "accuracy": "accuracy",
-    "balanced_accuracy": "balanced acc.",
+    "balanced_accuracy": "balanced accuracy",
     "hard_pair_f1": "hard pair F1",
 }
-# With fewer records in a class a bootstrap cannot know how much its score varies.
+# Classes with fewer records are named: they are what makes the intervals of the averages wide.
 _FEW = 5
 
 
@@ -92,10 +92,10 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
         if absent:
             console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
-    console.print("[dim]95 %: intervals, of recall by Wilson, of macro-F1 by bootstrap over sources[/dim]")
+    console.print("[dim]95 %: intervals, of recall by Wilson, of means by bootstrap over sources[/dim]")
     few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
     if few:
-        told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"
+        told = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     for stage, network in (card.get("networks") or {}).items():
         console.print(escape(_about(stage, network)), soft_wrap=True)

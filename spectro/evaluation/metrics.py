@@ -1,6 +1,7 @@
 """How good a set of predictions is, with its support and its uncertainty."""
 
 from collections.abc import Collection, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,25 +125,20 @@ def _averages_with_ci(
 ) -> dict[str, float | None]:
     """The averages with their bootstrap intervals; None without records."""
     k, pair = len(names), [i for i, name in enumerate(names) if name in look_alikes]
+    told = [*AVERAGES, HARD_PAIR][: 3 + bool(pair)]
     if len(true) == 0:
-        told = [*AVERAGES, *([HARD_PAIR] if pair else [])]
         return {name + end: None for name in told for end in ("", "_ci_low", "_ci_high")}
     number: dict[Hashable, int] = {}
     source = np.array([number.setdefault(owner, len(number)) for owner in owners])
     _, first_record = np.unique(source, return_index=True)
     tallies = np.zeros((len(number), k, k))
     np.add.at(tallies, (source, true, pred), 1)
-    value = averages(tallies.sum(axis=0, keepdims=True), pair)
-
-    def statistic(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(list(averages(matrices, pair).values()), axis=1)
-
+    value = averages(tallies.sum(axis=0, keepdims=True), pair)[0]
     strata = true[first_record]
-    lows, highs = bootstrap_ci(
-        tallies, strata, statistic, prior=made_up_sources(tallies, strata), seed=seed, resamples=resamples
-    )
+    prior, statistic = made_up_sources(tallies, strata), partial(averages, look_alikes=pair)
+    lows, highs = bootstrap_ci(tallies, strata, statistic, prior=prior, seed=seed, resamples=resamples)
     found: dict[str, float | None] = {}
-    for (name, (own,)), low, high in zip(value.items(), lows, highs, strict=True):
+    for name, own, low, high in zip(told, value, lows, highs, strict=True):
         found[name] = float(own) if np.isfinite(own) else None
         # With one class all resamples agree, for nothing else can be said of a record.
         has_spread = low < high
@@ -175,26 +171,23 @@ def made_up_sources(
     return found
 
 
-def averages(matrices: NDArray[np.float64], look_alikes: Sequence[int] | NDArray[np.intp] = ()) -> dict[str, Any]:
-    """The averages of confusion matrices, (r, k, k): each an array (r,).
+def averages(matrices: NDArray[np.float64], look_alikes: Sequence[int] | NDArray[np.intp] = ()) -> NDArray[np.float64]:
+    """Macro-F1, accuracy and balanced accuracy, as in `AVERAGES`, of confusion matrices: (r, k, k) to (r, 3).
 
-    Each matrix holds a record at least; rows are the truth. Where ``look_alikes`` names classes by their position,
-    the mean F1 of those that have support is there too, as ``hard_pair_f1``; NaN where none has.
+    Each matrix holds a record at least; rows are the truth. Where ``look_alikes`` names classes by their position, a
+    fourth column is the mean F1 of those that have support; NaN where none has.
     """
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     # A class without support has no hits, so it adds 0 to every sum below.
     f1, recall = _ratio(2 * hits, support + predicted), _ratio(hits, support)
     supported = support > 0
-    found = {
-        "macro_f1": f1.sum(axis=1) / supported.sum(axis=1),
-        "accuracy": hits.sum(axis=1) / support.sum(axis=1),
-        "balanced_accuracy": recall.sum(axis=1) / supported.sum(axis=1),
-    }
+    n = supported.sum(axis=1)
+    found = [f1.sum(axis=1) / n, hits.sum(axis=1) / support.sum(axis=1), recall.sum(axis=1) / n]
     if len(look_alikes):
         pair = list(look_alikes)
-        found[HARD_PAIR] = _ratio(f1[:, pair].sum(axis=1), supported[:, pair].sum(axis=1), without=np.nan)
-    return found
+        found.append(_ratio(f1[:, pair].sum(axis=1), supported[:, pair].sum(axis=1), without=np.nan))
+    return np.stack(found, axis=1)
 
 
 def _ratio(above: NDArray[Any], below: NDArray[Any], without: float = 0.0) -> NDArray[np.float64]:
