@@ -91,11 +91,12 @@ def widened(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
 
 def values(tallies: Array, strata: NDArray[np.intp], draw: Callable[..., Array]) -> Array:
     """The metrics of resamples, (RESAMPLES, q), whose numbers of each kind of source in a stratum ``draw`` gives."""
-    flat, sums = tallies.reshape(len(tallies), -1), 0
+    flat = tallies.reshape(len(tallies), -1)
+    sums = np.zeros((RESAMPLES, flat.shape[1]))
     for group in np.unique(strata):
         kinds, counts = np.unique(flat[strata == group], axis=0, return_counts=True)
-        sums = sums + draw(group, kinds, counts)
-    return statistic(np.reshape(sums, (RESAMPLES, *tallies.shape[1:])))
+        sums += draw(group, kinds, counts)
+    return statistic(sums.reshape(RESAMPLES, *tallies.shape[1:]))
 
 
 def bca(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
@@ -161,19 +162,21 @@ METHODS: dict[str, Callable[..., Bounds]] = {
 }
 
 
-def covered(p: Array, sizes: NDArray[np.intp], records: int, repeats: int) -> dict[str, Array]:
+def covered(p: Array, sizes: NDArray[np.intp], records: int, repeats: int, case: int) -> dict[str, Array]:
     """Share of the test sets whose interval holds the truth: for each method (q,), for Wilson's of recalls (1,)."""
     k = len(p)
     truth = statistic((p * sizes[:, None])[None])[0]
     hits = {name: np.zeros(len(METRICS)) for name in METHODS} | {"recall, Wilson": np.zeros(1)}
     for repeat in range(repeats):
-        source, true, pred = drawn(p, sizes, records, np.random.default_rng(repeat))
+        # The test set and its resamples have nothing in common, and no two cases have either.
+        rng = np.random.default_rng([records, *sizes.tolist(), case, repeat])
+        source, true, pred = drawn(p, sizes, records, rng)
         cells = (source * k + true) * k + pred
         tallies = np.bincount(cells, minlength=sizes.sum() * k * k).reshape(-1, k, k).astype(float)
         strata, matrix = np.repeat(np.arange(k), sizes), tallies.sum(axis=0)
         own = statistic(matrix[None])[0]
         for name, method in METHODS.items():
-            low, high = method(tallies, strata, repeat)
+            low, high = method(tallies, strata, int(rng.integers(2**32)))
             low, high = np.minimum(low, own), np.maximum(high, own)
             hits[name] += (low < high) & (low <= truth + 1e-9) & (truth - 1e-9 <= high)
         low, high = wilson(np.diagonal(matrix), matrix.sum(axis=1))
@@ -192,8 +195,8 @@ def main() -> None:
         table: dict[str, dict[str, list[Array]]] = {}
         for name, pattern in sizes_of.items():
             for k in (4, 8) if records == 1 else (4,):
-                for label, p in classifiers(k).items():
-                    found = covered(p, np.resize(pattern, k), records, given.repeats)
+                for case, (label, p) in enumerate(classifiers(k).items()):
+                    found = covered(p, np.resize(pattern, k), records, given.repeats, case)
                     for method, own in found.items():
                         table.setdefault(method, {}).setdefault(name, []).append(own)
                         if given.details:
