@@ -18,6 +18,7 @@ from spectro.schema import Common, FolderKnobs, KFoldKnobs, SweepKnobs
 
 STAGES = ("easy", "hard")
 _OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
+_HARD_PAIR = "hard_pair_f1"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Config:
     def group(self) -> str:
         """The look-alike group of ``cascade_stage=hard``."""
         return self.common.cascade.group or next(iter(self.common.mapping.look_alikes or {}))
+
+    @property
+    def look_alikes(self) -> list[str]:
+        """The look-alike classes of all groups where the task tells them and others apart, else none.
+
+        The easy stage sees them as one, and what the hard stage tells apart is nothing else.
+        """
+        return list(self.common.mapping.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
     def sweep(self) -> SweepKnobs:
@@ -181,6 +190,8 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
     scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
     splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
     allowed = [f"{prefix}{split}/{metric}" for split in splits for prefix in scored for metric in _OBJECTIVES]
+    if groups and stage in ("full", "flat"):
+        allowed += [f"{split}/{_HARD_PAIR}" for split in splits]
     if common.objective is not None and common.objective not in allowed:
         hint = (
             " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""

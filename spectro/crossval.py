@@ -23,7 +23,7 @@ from spectro.data.mapping import hard_stage_names
 from spectro.data.splits import groups_of
 from spectro.errors import DataError
 from spectro.evaluation import score
-from spectro.evaluation.metrics import AVERAGES, averages
+from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages
 from spectro.progress import progress
 from spectro.run_dir import write_json
 from spectro.schema import KFoldKnobs
@@ -44,6 +44,7 @@ class OutOfFold:
         probabilities: ``(repeats, n, k)``; a class that a fold had no training records of has probability 0 there. Of
             a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
         k: How many folds there were; some may hold no record of a hard stage.
+        look_alikes: The classes whose mean F1 is told besides, if any.
     """
 
     records: Sequence[Record]
@@ -52,6 +53,7 @@ class OutOfFold:
     folds: np.ndarray
     probabilities: np.ndarray
     k: int
+    look_alikes: Sequence[str] = ()
 
     @property
     def predicted(self) -> np.ndarray:
@@ -62,21 +64,23 @@ class OutOfFold:
         """The averages, and how much macro-F1 varies.
 
         Returns:
-            ``macro_f1``, ``accuracy`` and ``balanced_accuracy``: means over the repeats of what all records of a repeat
-            give together. ``macro_f1_std_repeats``: its standard deviation over repeats. ``macro_f1_std_folds``: the
-            standard deviation over folds of each fold's own macro-F1, mean over the repeats. None where there is one.
+            ``macro_f1``, ``accuracy``, ``balanced_accuracy`` and, where there are look-alikes, ``hard_pair_f1``: means
+            over the repeats of what all records of a repeat give together. ``macro_f1_std_repeats``: its standard
+            deviation over repeats. ``macro_f1_std_folds``: the standard deviation over folds of each fold's own
+            macro-F1, mean over the repeats. None where there is one.
         """
         k, (repeats, n) = len(self.classes), self.folds.shape
         # (repeats, folds, k, k): rows are the truth
         matrices = np.zeros((repeats, self.k, k, k))
         rows = np.broadcast_to(np.searchsorted(self.classes, self.truth), (repeats, n))
         np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self.probabilities.argmax(axis=2)), 1)
-        pooled = averages(matrices.sum(axis=1))
+        pooled = averages(matrices.sum(axis=1), np.flatnonzero(np.isin(self.classes, list(self.look_alikes))))
         # A hard stage may have no record in some fold.
         by_fold = [averages(own[own.any(axis=(1, 2))])[:, 0] for own in matrices]
         spreads = [np.std(values, ddof=1) for values in by_fold if len(values) > 1]
         return {
-            **{name: float(value) for name, value in zip(AVERAGES, pooled.mean(axis=0), strict=True)},
+            # The classes are those that records have, so that each of these is a number.
+            **{name: float(v.mean()) for name, v in zip((*AVERAGES, HARD_PAIR), pooled.T, strict=False)},
             "macro_f1_std_repeats": float(np.std(pooled[:, 0], ddof=1)) if repeats > 1 else None,
             "macro_f1_std_folds": float(np.mean(spreads)) if spreads else None,
         }
@@ -84,7 +88,8 @@ class OutOfFold:
     def report(self, seed: int) -> dict[str, Any]:
         """Every metric: intervals, classes and confusion matrix of the first repeat, `averages` over all of them."""
         sources = [record.source for record in self.records]
-        first = score(self.truth, self.predicted[0], list(self.classes), sources=sources, seed=seed)
+        classes, look_alikes = list(self.classes), self.look_alikes
+        first = score(self.truth, self.predicted[0], classes, sources=sources, seed=seed, look_alikes=look_alikes)
         return {**first, **self.averages(), "k": self.k, "repeats": len(self.folds)}
 
 
@@ -191,7 +196,8 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
     found = {}
     for name, (labels, classes, own) in tasks.items():
         kept = _pick(records, own)
-        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], out[name][:, own], _knobs(config).k)
+        told, p = () if name else config.look_alikes, out[name][:, own]
+        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, _knobs(config).k, told)
     return CrossValidated(found, [*planned.warnings, *_never_predicted(found)])
 
 

@@ -191,7 +191,9 @@ def _check_objective(config: Config, dataset: Dataset) -> None:
         return
     records = task.in_task(config, dataset.of("val"))
     stage, _, group = objective.rpartition("/val/")[0].partition("/")
-    if stage == "hard":
+    if objective.endswith("/hard_pair_f1"):
+        records = [record for record in records if record.label in config.look_alikes]
+    elif stage == "hard":
         look_alikes = config.common.mapping.mapping.look_alikes
         members = look_alikes[group or next(iter(look_alikes))]
         records = [record for record in records if record.label in members]

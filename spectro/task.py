@@ -36,12 +36,14 @@ class Judged:
         truth: Their labels in this task, ``(n,)``.
         classes: The task's classes, ``k``.
         probabilities: ``(n, k)``.
+        look_alikes: The classes whose mean F1 is told besides, if any.
     """
 
     records: Sequence[Record]
     truth: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
+    look_alikes: Sequence[str] = ()
 
     @property
     def predicted(self) -> np.ndarray:
@@ -51,7 +53,8 @@ class Judged:
     def report(self, seed: int) -> dict[str, Any]:
         """Every metric with its interval."""
         sources = [record.source for record in self.records]
-        return score(self.truth, self.predicted, list(self.classes), sources=sources, seed=seed)
+        classes, look_alikes = list(self.classes), self.look_alikes
+        return score(self.truth, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes)
 
 
 def load_data(config: Config) -> Dataset:
@@ -191,10 +194,12 @@ def judge(
         truth = task_labels(config, records)
         X = dataset.pictures(records)
         if not isinstance(classifier, CascadeClassifier):
-            tasks[""][split] = Judged(records, truth, classifier.classes_, classifier.predict_proba(X))
+            p = classifier.predict_proba(X)
+            tasks[""][split] = Judged(records, truth, classifier.classes_, p, config.look_alikes)
             continue
         easy, hard = classifier.stage_probabilities(X)
-        tasks[""][split] = Judged(records, truth, classifier.classes_, classifier.compose(easy, hard))
+        p = classifier.compose(easy, hard)
+        tasks[""][split] = Judged(records, truth, classifier.classes_, p, config.look_alikes)
         easy_truth = classifier.merged(truth)
         tasks.setdefault("easy", {})[split] = Judged(records, easy_truth, classifier.easy_.classes_, easy)
         names = hard_stage_names(list(classifier.hard_))

@@ -4,7 +4,7 @@ import io
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,14 @@ def set_up() -> None:
 
 
 JUDGED = ("val", "test")
-# With fewer records in a class a bootstrap cannot know how much its score varies.
+# What the whole task is told in; of a stage the first one.
+AVERAGES = {
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "hard_pair_f1": "hard pair F1",
+}
+# Classes with fewer records are named: they are what makes the intervals of the averages wide.
 _FEW = 5
 
 
@@ -60,10 +67,11 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for one, first, names in (
-        (table, "class", ("recall", "95 %", "F1", "n")),
-        (averages, "", ("macro-F1", "95 %", "n")),
+        (table, ("class",), ("recall", "95 %", "F1", "n")),
+        (averages, ("", ""), ("mean", "95 %", "n")),
     ):
-        one.add_column(first, overflow="fold", min_width=14)
+        for name in first:
+            one.add_column(name, overflow="fold", min_width=10)
         for split in JUDGED:
             for number, name in enumerate(names):
                 above = split if number == 0 else ""
@@ -72,10 +80,10 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         scores = [metrics[split]["per_class"][label] for split in JUDGED]
         cells = [(_number(s["recall"]), _interval(s, "recall"), _number(s["f1"]), str(s["support"])) for s in scores]
         table.add_row(escape(label), *cells[0], *cells[1])
-    for name, reports in {"whole task": metrics, **{f"stage {k}": v for k, v in metrics["stages"].items()}}.items():
+    for stage, key, reports in _averages(metrics, "test"):
         scores = [reports[split] for split in JUDGED]
-        means = [(_number(s["macro_f1"]), _interval(s, "macro_f1"), str(s["n_records"])) for s in scores]
-        averages.add_row(escape(name), *means[0], *means[1])
+        means = [(_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
+        averages.add_row(escape(stage), AVERAGES[key], *means[0], *means[1])
     console.print(table)
     console.print(averages)
     if "cv" in metrics:
@@ -84,10 +92,10 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
         if absent:
             console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
-    console.print("[dim]95 %: intervals, of recall by Wilson, of macro-F1 by bootstrap over sources[/dim]")
+    console.print("[dim]95 %: intervals, of recall by Wilson, of means by bootstrap over sources[/dim]")
     few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
     if few:
-        told = f"the interval of macro-F1 is too narrow: fewer than {_FEW} test records of {', '.join(few)}"
+        told = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     for stage, network in (card.get("networks") or {}).items():
         console.print(escape(_about(stage, network)), soft_wrap=True)
@@ -107,17 +115,18 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
 
 
 def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
-    """A line for the whole task and each stage: out-of-fold macro-F1 and how much it varies."""
+    """The whole task and each stage: out-of-fold averages, and how much macro-F1 varies."""
     cv = metrics["cv"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(f"{cv['k']} folds", overflow="fold", min_width=14)
-    for name in ("cv\nmacro-F1", "95 %", "± folds", "± repeats", "n"):
+    for name in (f"{cv['k']} folds", ""):
+        table.add_column(name, overflow="fold", min_width=10)
+    for name in ("cv", "95 %", "± folds", "± repeats", "n"):
         table.add_column(name, justify="center" if name == "95 %" else "right", no_wrap=True)
-    for name, reports in {"whole task": metrics, **{f"stage {k}": v for k, v in metrics["stages"].items()}}.items():
+    for stage, key, reports in _averages(metrics, "cv"):
         own = reports["cv"]
-        spread = [_number(own[f"macro_f1_std_{over}"]) for over in ("folds", "repeats")]
+        spread = [_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
         table.add_row(
-            escape(name), _number(own["macro_f1"]), _interval(own, "macro_f1"), *spread, str(own["n_records"])
+            escape(stage), AVERAGES[key], _number(own[key]), _interval(own, key), *spread, str(_support(own, key))
         )
     console.print(table)
     told = "cv: train and val records, each judged by models that were not fitted to it; ±: standard deviation"
@@ -137,6 +146,21 @@ def _about(stage: str, network: Mapping[str, Any]) -> str:
         f"{stage}: epoch {network['best_epoch']} of {network['epochs']} is the best; "
         f"{network['precision']} on {network['device']}, weights {came_from}"
     )
+
+
+def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The rows of a table of averages: what stands in front, the metric's key, and the reports of its stage."""
+    for number, key in enumerate(key for key in AVERAGES if key in metrics[split]):
+        yield "" if number else "whole task", key, metrics
+    for stage, reports in metrics["stages"].items():
+        yield f"stage {stage}", "macro_f1", reports
+
+
+def _support(scores: Mapping[str, Any], key: str) -> int:
+    """How many records a metric is taken over."""
+    if key != "hard_pair_f1":
+        return int(scores["n_records"])
+    return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:

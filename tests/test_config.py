@@ -237,7 +237,10 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["objective=test/macro_f1"], ["objective: found 'test/macro_f1'; allowed: val/macro_f1", "hard/val", "null"]),
     (
         ["objective=easy/val/macro_f1", "cascade_stage=flat"],
-        ["objective: found 'easy/val/macro_f1'; allowed: val/macro_f1, val/accuracy, val/balanced_accuracy, null"],
+        [
+            "objective: found 'easy/val/macro_f1'; allowed: val/macro_f1, ",
+            "val/balanced_accuracy, val/hard_pair_f1, null",
+        ],
     ),
     (["stages.hard.svm.C=3", "cascade_stage=easy"], ["stages.hard: found svm", "cascade_stage=easy: stages.easy"]),
     (["stages.easy.svm.C=3", "cascade_stage=flat"], ["stages.easy: found svm", "cascade_stage=flat: none"]),

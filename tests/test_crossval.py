@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,16 @@ def test_averages_are_scikit_learns():
     assert report["macro_f1"] == found["macro_f1"]
     assert (report["k"], report["repeats"], report["n_records"]) == (4, 3, 40)
     assert report["macro_f1_ci_low"] < pooled[0] < report["macro_f1_ci_high"]
+    assert "hard_pair_f1" not in report
+
+
+def test_the_hard_pair_is_a_mean_over_the_repeats():
+    own = replace(said(), look_alikes=["c", "a"])
+    f1 = [f1_score(own.truth.astype(str), p.astype(str), average=None)[[0, 2]].mean() for p in own.predicted]
+    report = own.report(0)
+    assert own.averages()["hard_pair_f1"] == report["hard_pair_f1"] == pytest.approx(np.mean(f1))
+    assert report["hard_pair_f1_ci_low"] < f1[0] < report["hard_pair_f1_ci_high"]
+    assert report["hard_pair_classes"] == ["a", "c"]
 
 
 def test_one_repeat_has_no_spread_over_repeats():
@@ -262,6 +273,8 @@ def test_more_folds_than_sources(tmp_path, run_here):
         (["objective=cv/macro_f1"], r"objective: found 'cv/macro_f1'; .*\(cv/... needs validation=kfold\)"),
         (["validation=kfold", "objective=cv/f1"], "objective: found 'cv/f1'; allowed: cv/macro_f1, cv/accuracy"),
         (["validation=kfold", "cascade_stage=flat", "objective=easy/cv/macro_f1"], "found 'easy/cv/macro_f1'"),
+        (["cascade_stage=hard", "objective=val/hard_pair_f1"], "objective: found 'val/hard_pair_f1'"),
+        (["mapping=identity", "cascade_stage=flat", "objective=val/hard_pair_f1"], "found 'val/hard_pair_f1'"),
     ],
 )
 def test_wrong_settings(overrides, told):
@@ -272,7 +285,7 @@ def test_wrong_settings(overrides, told):
 def test_objectives():
     assert cli.composed([]).common.objective == "val/macro_f1"
     assert cli.composed(["validation=kfold"]).common.objective == "cv/macro_f1"
-    for objective in ("val/macro_f1", "hard/cv/accuracy", "easy/cv/balanced_accuracy"):
+    for objective in ("val/macro_f1", "hard/cv/accuracy", "easy/cv/balanced_accuracy", "cv/hard_pair_f1"):
         assert cli.composed(["validation=kfold", f"objective={objective}"]).common.objective == objective
     assert cli.composed(["validation=kfold", "objective=null"]).common.objective is None
 
@@ -290,10 +303,10 @@ def test_a_run(run_here, demo_root, capsys):
     config = cli.composed(overrides)
     cv = cross_validate(config, task.load_data(config))
     assert metrics["cv"] == cv.tasks[""].report(0)
-    for objective in ("cv/macro_f1", "easy/cv/macro_f1"):
-        stage = objective.rpartition("cv/")[0].strip("/")
-        table = metrics["stages"][stage] if stage else metrics
-        assert cv.value(objective) == table["cv"]["macro_f1"]
+    for objective in ("cv/macro_f1", "easy/cv/macro_f1", "cv/hard_pair_f1"):
+        stage, _, metric = objective.rpartition("cv/")
+        table = metrics["stages"][stage.strip("/")] if stage else metrics
+        assert cv.value(objective) == table["cv"][metric]
     with (run_dir / "oof_predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:6] == ["repeat", "fold", "path", "source", "label", "predicted"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import make_tree
 from PIL import Image
 
 from spectro import cli, experiment, results, task
@@ -253,7 +254,13 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
     root = tree({name: 6 for name in ("p", "s", "q", "r", "other")})
     groups = "mapping.look_alikes={on_set: [p, s], x/y: [q, r]}"
     run_dir = run_here(*FLAT[:2], groups, f"data.root={root}", *SMALL, figures=True)
-    assert set(read_json(run_dir / "metrics.json")["stages"]) == {"easy", "hard/on_set", "hard/x/y"}
+    metrics = read_json(run_dir / "metrics.json")
+    assert set(metrics["stages"]) == {"easy", "hard/on_set", "hard/x/y"}
+    # Of all groups together, and in the whole task alone: a hard stage's macro-F1 is its own.
+    test = metrics["test"]
+    assert test["hard_pair_classes"] == ["p", "q", "r", "s"]
+    assert test["hard_pair_f1"] == pytest.approx(np.mean([test["per_class"][label]["f1"] for label in "pqrs"]))
+    assert not any("hard_pair_f1" in splits["test"] for splits in metrics["stages"].values())
     assert (run_dir / "figures" / "recall_hard_1.png").exists()
     assert list(load(run_dir / "model").classes_) == ["other", "p", "q", "r", "s"]
 
@@ -309,6 +316,22 @@ def test_look_alikes_with_a_single_training_record(stage: str, tree: Tree, run_h
         *SMALL,
     )
     assert read_json(run_dir / "run.json")["status"] == "FINISHED"
+
+
+def test_the_hard_pair_of_a_flat_task_may_be_the_objective(
+    tree: Tree, tmp_path: Path, run_here: RunHere, capsys: Any
+) -> None:
+    """Also where nothing is merged the look-alikes are what one is after; without them in val there is no objective."""
+    overrides = [*FLAT, "mapping.look_alikes={m: [p, s]}", "objective=val/hard_pair_f1", "augmentation=none", *SMALL]
+    run_dir = run_here(*overrides, f"data.root={tree({'a': 6, 'p': 6, 's': 6})}")
+    metrics = read_json(run_dir / "metrics.json")
+    assert metrics["objective"] == metrics["val"]["hard_pair_f1"]
+    shown = capsys.readouterr().out
+    assert "hard pair F1" in shown
+    assert max(map(len, shown.split("95 %: ")[0].splitlines())) <= 80
+    without = make_tree(tmp_path / "without", {"train/a": 3, "train/p": 3, "train/s": 3, "val/a": 2, "test/a": 2})
+    with pytest.raises(DataError, match=r"objective: found 'val/hard_pair_f1', but val has no records"):
+        run_here(*overrides, f"data.root={without}", name="refused")
 
 
 def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunHere) -> None:
@@ -551,4 +574,7 @@ def test_a_run_is_in_mlflow_as_well(demo_root: Path, tmp_path: Path) -> None:
     metrics = read_json(run_dir / "metrics.json")
     assert run.data.metrics["test/macro_f1"] == metrics["test"]["macro_f1"]
     assert run.data.metrics["hard/val/macro_f1"] == metrics["stages"]["hard"]["val"]["macro_f1"]
+    for name in ("macro_f1", "accuracy", "balanced_accuracy", "hard_pair_f1"):
+        for end in ("", "_ci_low", "_ci_high"):
+            assert run.data.metrics[f"test/{name}{end}"] == metrics["test"][name + end]
     assert run.data.params["svm.C"] == "1.0"

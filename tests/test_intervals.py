@@ -51,6 +51,17 @@ def test_bootstrap_never_mixes_strata():
     assert low == high == 0.5
 
 
+def test_made_up_units_are_drawn_by_their_weight():
+    """50 units say 1, a made-up one of weight 50 says 0: the mean of a resample is that of 50 throws of a coin."""
+    units = np.ones((50, 2))
+    low, high = bootstrap_ci(
+        units, np.zeros(50), mean_of_first, prior={0: (np.array([[0, 1]]), np.array([50]))}, resamples=4000
+    )
+    assert (low, high) == (pytest.approx(0.5 - 0.139, abs=0.021), pytest.approx(0.5 + 0.139, abs=0.021))
+    low, high = bootstrap_ci(units, np.zeros(50), mean_of_first, prior={1: (np.array([[0, 1]]), np.array([50]))})
+    assert low == high == 1
+
+
 def test_bootstrap_depends_on_the_seed_but_not_on_the_order_of_units():
     rng = np.random.default_rng(0)
     units = np.column_stack([rng.random(30), np.ones(30)])

@@ -52,8 +52,8 @@ def test_the_numbers_of_one_report_agree_with_each_other(records):
     for name in AVERAGES:
         low, high = report[f"{name}_ci_low"], report[f"{name}_ci_high"]
         assert (low is None) == (high is None)
-        assert low is None or 0 <= low < high <= 1
         assert 0 <= report[name] <= 1
+        assert low is None or (0 <= low < high <= 1 and low <= report[name] <= high)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
@@ -117,22 +117,79 @@ def test_copies_of_a_source_do_not_narrow_the_interval():
 
 
 def test_every_resample_keeps_the_tiny_class():
-    """An unstratified resample would lose the one record of b and score macro-F1 over a alone."""
-    report = score(["a"] * 20 + ["b"], ["a"] * 20 + ["a"], ["a", "b"])
-    # All resamples score 0.5: without the tiny class some would score 1.
-    assert report["balanced_accuracy_ci_low"] is None
+    """An unstratified resample would lose the one record of b and score balanced accuracy over a alone, up to 1."""
+    report = score(["a"] * 200 + ["b"], ["a"] * 200 + ["a"], ["a", "b"], resamples=20)
+    alone = score(["a"] * 200, ["a"] * 200, ["a", "b"], resamples=20)
+    assert report["balanced_accuracy"] == 0.5
+    assert alone["balanced_accuracy"] == 1.0
+    assert report["balanced_accuracy_ci_low"] < 0.5 <= report["balanced_accuracy_ci_high"]
 
 
-def test_an_interval_without_width_is_none():
+@pytest.mark.parametrize("n", [1, 3, 50])
+@pytest.mark.parametrize("is_right", [True, False])
+def test_no_interval_is_without_width_where_all_records_agree(n, is_right):
     """ "1.00 to 1.00" on a handful of records would claim a certainty that nobody has."""
-    report = score(["a", "a", "b"], ["a", "a", "b"], ["a", "b"])
-    assert report["macro_f1"] == 1.0
-    assert report["macro_f1_ci_low"] is report["macro_f1_ci_high"] is None
+    true = ["a"] * n + ["b"] * n
+    report = score(true, true if is_right else ["b"] * n + ["a"] * n, ["a", "b"])
+    for name in AVERAGES:
+        low, high = report[f"{name}_ci_low"], report[f"{name}_ci_high"]
+        assert low < high
+        assert report[name] == (high if is_right else low) == float(is_right)
+
+
+def test_the_interval_of_records_that_are_all_right_is_about_as_wide_as_wilsons():
+    """The made-up sources are shared out among the classes: many classes must not make the interval wider."""
+    for k in (2, 4, 10):
+        names = [str(i) for i in range(k)]
+        report = score(names * (100 // k), names * (100 // k), names)
+        assert report["accuracy_ci_low"] == pytest.approx(wilson(100, 100)[0], abs=0.015)
+
+
+def test_one_class_leaves_nothing_to_be_unsure_of():
+    report = score(["a", "a"], ["a", "a"], ["a"])
+    assert (report["accuracy"], report["accuracy_ci_low"], report["accuracy_ci_high"]) == (1.0, None, None)
 
 
 def test_a_source_with_two_classes_stands_with_its_first_record():
     report = score(["a", "b", "a"], ["a", "b", "b"], ["a", "b"], sources=["s", "s", "t"])
     assert (report["accuracy_ci_low"], report["accuracy_ci_high"]) == pytest.approx((0, 1))
+
+
+def test_the_hard_pair_is_the_mean_f1_of_the_look_alikes():
+    rng = np.random.default_rng(0)
+    true, pred = rng.choice(["a", "b", "c"], 60), rng.choice(["a", "b", "c"], 60)
+    report = score(true, pred, ["a", "b", "c"], look_alikes={"c", "b"})
+    f1 = {name: entry["f1"] for name, entry in report["per_class"].items()}
+    assert report["hard_pair_f1"] == pytest.approx((f1["b"] + f1["c"]) / 2)
+    assert report["hard_pair_f1_ci_low"] < report["hard_pair_f1"] < report["hard_pair_f1_ci_high"]
+    assert report["hard_pair_classes"] == ["b", "c"]
+    without = score(true, pred, ["a", "b", "c"])
+    told = {"hard_pair_f1", "hard_pair_f1_ci_low", "hard_pair_f1_ci_high", "hard_pair_classes"}
+    assert without == {key: value for key, value in report.items() if key not in told}
+
+
+@pytest.mark.parametrize(
+    ("look_alikes", "value", "classes"),
+    [(["b", "ghost"], 1.0, ["b"]), (["ghost"], None, []), (["stranger"], "not told", None)],
+)
+def test_look_alikes_without_records(look_alikes, value, classes):
+    """As for macro-F1: a class that the split has none of is not averaged; one that the task lacks is no news."""
+    report = score(["a", "b"], ["a", "b"], ["a", "b", "ghost"], look_alikes=look_alikes)
+    assert report.get("hard_pair_f1", "not told") == value
+    assert report.get("hard_pair_classes") == classes
+    empty = score([], [], ["a", "b", "ghost"], look_alikes=look_alikes)
+    assert empty.get("hard_pair_f1_ci_low", "not told") == (None if value != "not told" else value)
+    json.dumps([report, empty], allow_nan=False)
+
+
+def test_the_order_of_records_changes_nothing():
+    rng = np.random.default_rng(0)
+    true, pred = rng.choice(["a", "b"], 40), rng.choice(["a", "b"], 40)
+    order = rng.permutation(40)
+    sources = np.arange(40) // 2
+    true = true[sources]
+    shuffled = score(true[order], pred[order], ["a", "b"], sources=sources[order], look_alikes=["a"])
+    assert shuffled == score(true, pred, ["a", "b"], sources=sources, look_alikes=["a"])
 
 
 def test_the_same_seed_gives_the_same_interval():

@@ -24,6 +24,13 @@ DPI = 120
 LABEL_IN = 2.4
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
 SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
+_AVERAGES = (
+    ("macro_f1", "macro-F1"),
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("hard_pair_f1", "hard pair F1"),
+)
+_FIXED_SPACE = "\u00a0"
 # Used where installed, for scripts that matplotlib's own font lacks.
 OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
 
@@ -150,7 +157,7 @@ def plain_text() -> dict[str, Any]:
 
 def _printable(text: str) -> str:
     """The text on one line; what cannot be drawn, such as undecodable bytes of a file name, becomes U+FFFD."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() or c == _FIXED_SPACE else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def fit_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
@@ -184,12 +191,14 @@ def _summary(report: Report) -> str:
     if not report["n_records"]:
         return "no records"
     parts = []
-    for key, name in (("macro_f1", "macro-F1"), ("accuracy", "accuracy")):
-        low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
-        parts.append(f"{name} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
+    for key, name in _AVERAGES:
+        if report.get(key) is not None:
+            low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
+            parts.append(f"{name} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
     have, of = len(report["macro_f1_classes"]), len(report["classes"])
     parts[0] += f" over {have} of {of} classes" if have < of else ""
-    return "   ".join([*parts, f"n={report['n_records']}"])
+    # A line ends between two of them, not within one.
+    return "   ".join(part.replace(" ", _FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])
 
 
 def save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:

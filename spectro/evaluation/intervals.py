@@ -1,6 +1,6 @@
 """Intervals for numbers that come from few records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import Any, overload
 
@@ -51,6 +51,7 @@ def bootstrap_ci(
     strata: ArrayLike,
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     *,
+    prior: Mapping[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
     seed: int = 0,
     resamples: int = 1000,
     level: float = 0.95,
@@ -61,13 +62,16 @@ def bootstrap_ci(
     summed; the interval is the central ``level`` of the statistic over the resamples: B. Efron and R. Tibshirani
     (1993), "An Introduction to the Bootstrap", chapters 8 (structured data) and 13 (percentile interval).
 
-    A stratum with one unit never varies, and one with two hardly does: with so few units the interval is too
-    narrow. Wilson's interval of a proportion does not have this fault.
+    With a ``prior`` a stratum is drawn from its units and from what else they might have been, mixed by weight: N. L.
+    Hjort (1991), "Bayesian and empirical Bayesian bootstrapping", with as many draws as there are units. Without one
+    a stratum of equal units never varies, and the interval of a few units is too narrow.
 
     Args:
         tallies: Counts of each unit, shape (units, ...).
         strata: Stratum of each unit, shape (units,).
         statistic: Maps the summed tallies of all resamples, (resamples, ...), to numbers, (resamples, q).
+        prior: Stratum -> tallies of made-up units, shape (m, ...), and the weight of each, (m,), where that of a real
+            unit is 1.
         seed: Seed of the resampling. The result does not depend on the order of the units.
         resamples: Number of resamples.
         level: Confidence level, strictly between 0 and 1.
@@ -90,7 +94,12 @@ def bootstrap_ci(
     for group in np.unique(groups):
         # Units with equal tallies are interchangeable, so it is enough to draw how many of each kind come up.
         kinds, counts = np.unique(flat[groups == group], axis=0, return_counts=True)
-        sums += rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples) @ kinds
+        p = counts
+        if prior is not None and group in prior:
+            made_up, weights = prior[group]
+            # They come last: a row of draws is done as soon as it has enough, so that they cost next to nothing.
+            kinds, p = np.concatenate([kinds, np.reshape(made_up, (len(weights), -1))]), np.append(counts, weights)
+        sums += rng.multinomial(counts.sum(), p / p.sum(), size=resamples) @ kinds
     values = statistic(sums.reshape(resamples, *units.shape[1:]))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
