@@ -1,0 +1,146 @@
+"""The bootstrap over sources and seeds: what a metric could have been with other records and other seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectro.evaluation.metrics import AVERAGES, averages
+
+Labels = Sequence[str] | NDArray[Any]
+# One row of labels for each seed, or the labels of a single seed.
+SeedLabels = Sequence[str] | Sequence[Sequence[str]] | NDArray[Any]
+# Equal numbers that were added up in another order differ in their last digits.
+NO_SPREAD = 1e-12
+
+
+class Resampled(NamedTuple):
+    """A metric of one model: of each seed, (seeds,), and the mean over drawn seeds in each resample, (resamples,)."""
+
+    values: NDArray[np.float64]
+    drawn: NDArray[np.float64]
+
+
+def by_seed(predictions: SeedLabels, what: str) -> NDArray[Any]:
+    """Labels as (seeds, n), also where a single seed came as (n,)."""
+    rows = np.asarray(predictions)
+    if rows.ndim not in (1, 2) or rows.size == 0:
+        raise ValueError(f"{what}: expected labels, (n,) or (seeds, n), at least one; found an array of {rows.shape}")
+    return np.atleast_2d(rows)
+
+
+def resample(
+    y_true: Labels,
+    models: Sequence[SeedLabels],
+    classes: Labels,
+    *,
+    sources: Sequence[Hashable] | NDArray[Any] | None,
+    seed: int,
+    resamples: int,
+    metric: str,
+) -> list[Resampled]:
+    """Judge models on the same drawn sources, many times.
+
+    Sources are drawn within classes (a source of several classes belongs to the first of them in ``classes``), and a
+    model's seeds, where it has more than one. Models with as many seeds are judged with the same drawn seeds. Drawing
+    n units of n makes a variance too small by (n - 1) / n, which is a half for two seeds. So n - 1 are drawn, each
+    with the weight n / (n - 1): J. Rao and C. Wu (1988), "Resampling inference with complex survey data", Journal of
+    the American Statistical Association 83, 231-241. A class with one source never varies. Records and seeds drawn
+    independently of one another: A. Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411;
+    the variance is on the large side, as what a seed makes of a record is drawn on both sides.
+
+    Args:
+        y_true: True labels, (n,).
+        models: For each model its predicted labels, (seeds, n), or (n,) for one seed.
+        classes: All labels that may occur, (k,).
+        sources: Source of each record, (n,). By default every record is its own source.
+        seed: Seed of the draws. The result depends neither on the order of the records nor on that of the models.
+        resamples: Number of resamples.
+        metric: ``macro_f1``, ``accuracy`` or ``balanced_accuracy``.
+
+    Returns:
+        For each model its values and those of the resamples.
+
+    Raises:
+        ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
+    """
+    if metric not in AVERAGES:
+        raise ValueError(f"metric: found {metric!r}; allowed: {', '.join(AVERAGES)}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1; found {resamples}")
+    names = [str(name) for name in classes]
+    true = _encode(by_seed(y_true, "y_true"), names, "y_true")[0]
+    predicted = [_encode(by_seed(model, "predictions"), names, "predictions") for model in models]
+    owners = np.arange(len(true)) if sources is None else np.asarray(sources)
+    lengths = [len(true), len(owners), *(model.shape[1] for model in predicted)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"y_true, sources and predictions must have equal lengths; found {lengths}")
+
+    # An order of models and of records that depends on nothing but what they are.
+    rank = sorted(range(len(models)), key=lambda m: sorted(np.vstack([true, predicted[m]]).T.tolist()))
+    keys = [true, *(row for m in rank for row in predicted[m])]
+    order = np.lexsort([*([] if sources is None else [owners.astype(str)]), *reversed(keys)])
+    true, owners, predicted = true[order], owners[order], [model[:, order] for model in predicted]
+
+    rng = np.random.default_rng(seed)
+    source = _numbered(owners)
+    weights = _draw_sources(true, source, rng, resamples)
+    column, k = AVERAGES.index(metric), len(names)
+    seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}
+    found = []
+    for model in predicted:
+        values, drawn = np.empty(len(model)), np.empty((resamples, len(model)))
+        for s, pred in enumerate(model):
+            tallies = np.zeros((source.max() + 1, k, k))
+            np.add.at(tallies, (source, true, pred), 1)
+            values[s] = averages(tallies.sum(axis=0, keepdims=True))[0, column]
+            sums = weights @ tallies.reshape(len(tallies), -1)
+            drawn[:, s] = averages(sums.reshape(resamples, k, k))[:, column]
+        found.append(Resampled(values, (drawn * seeds[len(model)]).sum(axis=1)))
+    return found
+
+
+def interval(drawn: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile interval; None where all resamples agree, as an interval without width would claim certainty."""
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return (float(low), float(high)) if high - low > NO_SPREAD else (None, None)
+
+
+def _encode(labels: NDArray[Any], names: list[str], what: str) -> NDArray[np.intp]:
+    """Position of each label in ``names``."""
+    position = {name: i for i, name in enumerate(names)}
+    found, at = np.unique(labels, return_inverse=True)
+    unknown = [str(label) for label in found if label not in position]
+    if unknown:
+        raise ValueError(f"{what} holds {unknown}, allowed are the classes {names}")
+    return np.array([position[label] for label in found], dtype=np.intp)[at.reshape(labels.shape)]
+
+
+def _numbered(owners: NDArray[Any]) -> NDArray[np.intp]:
+    """The number of each record's source, in order of first appearance."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(owner, len(number)) for owner in owners.tolist()], dtype=np.intp)
+
+
+def _draw_sources(
+    true: NDArray[np.intp], source: NDArray[np.intp], rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """How much each source counts in each resample, (resamples, sources)."""
+    stratum = np.full(source.max() + 1, np.iinfo(np.intp).max)
+    np.minimum.at(stratum, source, true)
+    weights = np.empty((resamples, len(stratum)))
+    for group in np.unique(stratum):
+        own = stratum == group
+        weights[:, own] = _draw(rng, int(own.sum()), resamples)
+    return weights
+
+
+def _draw(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.float64]:
+    """Weights of n interchangeable units, (resamples, n), with a sum of n."""
+    if n == 1:
+        return np.ones((resamples, 1))
+    counts = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples)
+    return counts.astype(np.float64) * (n / (n - 1))
