@@ -20,6 +20,7 @@ _NOT_COMPARED = (
 )
 _MOST_KEYS = 3
 PIXELS = "pixels"
+MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,4 @@ def _names(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
         shown = [f"{key}={as_text(own.get(key, '–'))}" for key in keys[:_MOST_KEYS]]
         shown += ["…"] * (len(keys) > _MOST_KEYS)
         names.append(f"{name} ({', '.join(shown)})" if keys else name)
-    return [
-        f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)
-    ]
+    return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]

@@ -1,15 +1,13 @@
 """From what a person names to run directories: folders, sweeps, MLflow ids, an experiment."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spectro.comparison.runs import read_card, unusable
+from spectro.comparison.runs import MLFLOW_ID, read_card, unusable
 from spectro.errors import DataError
 from spectro.paths import short
 
-_ID = re.compile(r"[0-9a-f]{32}")
 _FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv", "metrics.json")
 ATTRIBUTION = "figures/attribution_{split}.png"
 
@@ -61,7 +59,7 @@ def gather(
         path = _path_of(name, outputs)
         if path is not None:
             _from_folder(path, got)
-        elif _ID.fullmatch(name):
+        elif MLFLOW_ID.fullmatch(name):
             here = _here(outputs).get(name)
             if here is not None and (here / "predictions.csv").exists():
                 _from_folder(here, got)

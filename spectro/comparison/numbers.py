@@ -137,7 +137,7 @@ def _tested(pairs: Sequence[tuple[Contender, Contender]], seed: int) -> list[Pai
     for one, other in pairs:
         pair = _pair(one, other, seed)
         tested.append(pair if pair.difference.value >= 0 else _pair(other, one, seed))
-    p_values = {
+    p_values: dict[str, list[float | None]] = {
         "difference": [pair.p_difference for pair in tested],
         "mcnemar": [pair.mcnemar.p_value for pair in tested],
         "folds": [pair.folds.test.p_value if pair.folds else None for pair in tested],
@@ -178,7 +178,8 @@ def _pair_f1(contender: Contender, members: Sequence[str], seed: int) -> dict[st
     owner = np.array([sources.index(row.source) for row in contender.rows])
     tallies = np.zeros((len(sources), len(contender.predicted), len(position), len(position)))
     for number, predicted in enumerate(contender.predicted):
-        np.add.at(tallies, (owner, number, true, [position[label] for label in predicted]), 1)
+        called = np.array([position[label] for label in predicted], dtype=int)
+        np.add.at(tallies[:, number], (owner, true, called), 1)
 
     def statistic(sums: np.ndarray) -> np.ndarray:
         hits = np.diagonal(sums, axis1=-2, axis2=-1)

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from spectro import task
-from spectro.comparison.contenders import PIXELS, Contender
+from spectro.comparison.contenders import MAJORITY, PIXELS, Contender
 from spectro.comparison.runs import Run
 from spectro.config import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
-
-MAJORITY = "majority class"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ def pixels_line(run: Run, pictures: Pictures, split: str) -> tuple[Contender, di
         DataError: Its records are not those of the runs.
     """
     config, dataset = pictures.config, pictures.dataset
-    assert config is not None and dataset is not None
+    assert config is not None
+    assert dataset is not None
     start = time.perf_counter()
     classifier = task.fit(config, dataset, *task.training_rows(config, dataset))
     fit_s = time.perf_counter() - start

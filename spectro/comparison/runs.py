@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ import numpy as np
 
 from spectro.errors import DataError
 from spectro.paths import short
+
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class Run:
         predicted: Their predicted labels, ``(n,)``.
         probabilities: ``(n, k)``.
         places: Every record of the run's data: path -> place.
-        shown: How the run is named in messages.
     """
 
     folder: Path
@@ -54,7 +56,16 @@ class Run:
     predicted: np.ndarray
     probabilities: np.ndarray
     places: Mapping[str, Place]
-    shown: str
+
+    @property
+    def origin(self) -> str:
+        """Its directory, or its id if it was fetched from MLflow."""
+        return f"MLflow run {self.folder.name}" if MLFLOW_ID.fullmatch(self.folder.name) else short(self.folder)
+
+    @property
+    def shown(self) -> str:
+        """How it is named in messages."""
+        return f"{self.origin} ({self.card.get('run_name', 'no name')})"
 
     @property
     def model(self) -> str:
@@ -181,7 +192,6 @@ def read_run(folder: Path, split: str) -> Run:
             predicted=np.array([row["predicted"] for row in rows], dtype=object),
             probabilities=probabilities,
             places={row["path"]: Place(row["split"], row["label"], row["sha256"]) for row in found},
-            shown=f"{short(folder)} ({card.get('run_name', 'no name')})",
         )
         _ = (run.model, run.stage, run.seed, run.fingerprint, run.mapping)
     except (KeyError, TypeError, ValueError) as error:

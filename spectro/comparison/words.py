@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spectro.comparison.contenders import Contender
+from spectro.comparison.contenders import MAJORITY, Contender
 from spectro.comparison.gather import listed
 from spectro.comparison.numbers import LEVEL, Pair, Scores
 
@@ -65,7 +65,7 @@ def verdict(
     return Verdict(
         _headline(models, scores, between, split, n),
         [told(pair, split, n) for pair in between],
-        [_against(pair, models, split, n) for pair in against],
+        _all_against(against, models, split, n),
         cautions,
     )
 
@@ -83,7 +83,9 @@ def told(pair: Pair, split: str, n: int) -> str:
         said = f"{a} looks better than {b}, {size}, but not after Holm's correction{_corrected(pair)}"
     else:
         said = f"{a} and {b} cannot be told apart: {size}"
-    return f"{said}; with {n} {split} records this test cannot see differences under {found.smallest:.2f}. {_exact(pair)}"
+    return (
+        f"{said}; with {n} {split} records this test cannot see differences under {found.smallest:.2f}. {_exact(pair)}"
+    )
 
 
 def signed(value: float, low: float | None, high: float | None) -> str:
@@ -143,9 +145,23 @@ def _headline(
         return f"{best} is the best: {reached} {on}, better than {others}."
     least = (
         f"No model is shown to be the best: {best} has the highest score, {reached} {on}, but "
-        f"{listed(tied)} cannot be told apart from it"
+        f"{_and(tied)} cannot be told apart from it"
     )
-    return f"{least}; {listed(sorted(beaten))} {'is' if len(beaten) == 1 else 'are'} worse." if beaten else f"{least}."
+    return f"{least}; {_and(sorted(beaten))} {'is' if len(beaten) == 1 else 'are'} worse." if beaten else f"{least}."
+
+
+def _all_against(against: Sequence[Pair], models: Sequence[Contender], split: str, n: int) -> list[str]:
+    """A sentence for each model and line, but of those that beat the majority class one for all."""
+    names = [one.name for one in models]
+    trivial = [pair.a for pair in against if pair.b == MAJORITY and pair.is_better and pair.a in names]
+    lines = [_against(pair, models, split, n) for pair in against if not (pair.b == MAJORITY and pair.a in trivial)]
+    if trivial:
+        lines.append(f"{_and(trivial)} beat{'s' if len(trivial) == 1 else ''} the majority class.")
+    return lines
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _against(pair: Pair, models: Sequence[Contender], split: str, n: int) -> str:
@@ -163,7 +179,9 @@ def _against(pair: Pair, models: Sequence[Contender], split: str, n: int) -> str
     if pair.is_better:
         return f"{model} does not beat the {_line(line)}, it is worse: {size}{_corrected(pair)}."
     missing = (
-        "" if found.smallest is None else f"; with {n} {split} records differences under {found.smallest:.2f} are not seen"
+        ""
+        if found.smallest is None
+        else f"; with {n} {split} records differences under {found.smallest:.2f} are not seen"
     )
     return f"{model} does not beat the {_line(line)}: {size}{_corrected(pair)}{missing}."
 
