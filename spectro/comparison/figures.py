@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from spectro.comparison.look_alikes import LookAlikes
 from spectro.comparison.result import Result
 from spectro.evaluation.comparison_figures import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
@@ -37,12 +39,12 @@ def draw(result: Result, folder: Path) -> dict[str, Path]:
     }
     for number, group in enumerate(result.look_alikes):
         if group.truth is not None:
-            figures[f"pair_{number}"] = _pair(group, folder / f"pair_{number}.png", named)
+            figures[f"pair_{number}"] = _pair(group, group.truth, folder / f"pair_{number}.png", named)
     return figures
 
 
-def _pair(group: LookAlikes, path: Path, named: str) -> Path:
+def _pair(group: LookAlikes, truth: np.ndarray, path: Path, named: str) -> Path:
     """The curves of one pair; the second class is the one that is looked for."""
-    curves = {name: pair_curves(group.truth, score, sources=group.sources) for name, score in group.second.items()}
+    curves = {name: pair_curves(truth, score, sources=group.sources) for name, score in group.second.items()}
     title = f"{group.members[0]} or {group.members[1]} on {named}"
     return pair_figure(curves, path, title, positive=group.members[1])

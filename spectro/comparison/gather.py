@@ -73,13 +73,15 @@ def gather(
     if experiment is not None:
         _from_mlflow(got, uri, outputs, scratch, split, experiment=experiment)
     if not got.folders:
-        raise DataError("\n".join(["found no run that can be compared", *got.notes]))
+        raise DataError("\n".join(["found no run that can be compared; allowed: finished runs", *got.notes]))
     return got
 
 
 def _path_of(name: str, outputs: Path) -> Path | None:
     """The folder that a name means; None if there is none."""
     path = Path(name).expanduser()
+    if not name:
+        return None
     try:
         if path.is_file():
             raise DataError(f"found the file {name}; allowed: a run directory, which holds run.json")
@@ -104,8 +106,8 @@ def _from_folder(path: Path, got: Gathered) -> None:
     if own and not several:
         raise DataError(f"{path}: {reason}; allowed: finished runs")
     if not several:
-        raise DataError(f"{path}: not a run directory: expected a folder that holds run.json, or folders that do")
-    before, left_out = len(got.folders) + len(got.notes), []
+        raise DataError(f"{path}: not a run directory; allowed: a folder that holds run.json, or folders that do")
+    left_out: list[tuple[str, str]] = []
     for folder in several:
         reason = unusable(folder, read_card(folder))
         if reason is None:
@@ -113,8 +115,8 @@ def _from_folder(path: Path, got: Gathered) -> None:
         else:
             left_out.append((folder.name, reason))
     got.notes += _left_out(left_out, f" of {short(path)}")
-    if len(got.folders) + len(got.notes) == before + bool(left_out) and not got.folders:
-        raise DataError("\n".join([f"{path}: holds no run that can be compared", *got.notes]))
+    if len(left_out) == len(several):
+        raise DataError("\n".join([f"{path}: holds no run that can be compared; allowed: finished runs", *got.notes]))
 
 
 def _from_mlflow(

@@ -62,9 +62,15 @@ class Pair:
 
     @property
     def is_better(self) -> bool:
-        """Whether a is better: the interval is without 0, and p below 5 % after Holm's correction."""
+        """Whether a is better: the interval is without 0, and p below 5 % after Holm's correction.
+
+        Where no resample differs, as with a model that is always right and one that always says the same, there is no
+        interval, and McNemar's test decides.
+        """
         low, p = self.difference.ci_low, self.holm["difference"]
-        return low is not None and low > 0 and p is not None and p < LEVEL
+        if low is None:
+            low, p = self.difference.value, self.holm["mcnemar"]
+        return low > 0 and p is not None and p < LEVEL
 
 
 def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], seed: int = 0) -> Scores:

@@ -193,8 +193,9 @@ def read_run(folder: Path, split: str) -> Run:
             probabilities=probabilities,
             places={row["path"]: Place(row["split"], row["label"], row["sha256"]) for row in found},
         )
-        _ = (run.model, run.stage, run.seed, run.fingerprint, run.mapping)
-    except (KeyError, TypeError, ValueError) as error:
+        _ = (run.model, run.stage, run.seed, run.fingerprint, run.mapping, card["experiment"], card["mlflow"].keys())
+        _ = (float(card["started_at"]), card["data"]["name"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: damaged ({type(error).__name__}: {error})") from error
     return run
 
@@ -208,10 +209,10 @@ def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            names, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(f"{path}: damaged; it has no column {', '.join(missing)}")
     if any(None in row or None in row.values() for row in rows):

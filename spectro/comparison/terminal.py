@@ -38,7 +38,8 @@ def show(result: Result, folder: Path) -> None:
     for line in (*said.against, *said.between):
         console.print(f"- {escape(line)}", soft_wrap=True)
     if result.wrong:
-        told = f"{len(result.wrong)} records are wrong for every model: likely label errors, see the report"
+        some = f"{len(result.wrong)} records are" if len(result.wrong) > 1 else "1 record is"
+        told = f"{some} wrong for every model: label errors, or hard for all; the report shows them"
         console.print(f"- {escape(told)}", soft_wrap=True)
     for line in (*said.cautions, *result.notes):
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)

@@ -52,8 +52,8 @@ def verdict(
     none = [label for label, count in support.items() if not count]
     if few:
         cautions.append(
-            f"Fewer than {FEW} {split} records of {listed(few)}: bootstrap intervals are too narrow there, and the "
-            "Wilson interval of the recall says what is known."
+            f"Fewer than {FEW} {split} records of {listed(few)}: hardly anything is known of them, as the Wilson "
+            "intervals of their recall say."
         )
     if none:
         cautions.append(f"No {split} records of {listed(none)}: nothing is known of them.")
@@ -75,8 +75,11 @@ def told(pair: Pair, split: str, n: int) -> str:
     a, b, found = pair.a, pair.b, pair.difference
     size = signed(found.value, found.ci_low, found.ci_high)
     if found.ci_low is None:
-        same = f"{a} and {b} cannot be told apart: their macro-F1 is the same"
-        return f"{same if found.value == 0 else f'{a} and {b} differ by {size}, and no resample varies'}."
+        if pair.is_better:
+            return f"{a} is better than {b}: {size}, which no resample changes. {_exact(pair)}"
+        if found.value == 0:
+            return f"{a} and {b} cannot be told apart: their macro-F1 is the same. {_exact(pair)}"
+        return f"{a} and {b} cannot be told apart: {size}, with no interval. {_exact(pair)}"
     if pair.is_better:
         said = f"{a} is better than {b}: {size}{_corrected(pair)}"
     elif found.ci_low > 0:
@@ -105,13 +108,16 @@ def _p(value: float | None) -> str:
 
 def _corrected(pair: Pair) -> str:
     over = f" over {pair.of} pairs" if pair.of > 1 else ""
-    return f" ({_p(pair.holm['difference'])}{over})"
+    name, p = ("", pair.holm["difference"])
+    if p is None:
+        name, p = "McNemar's ", pair.holm["mcnemar"]
+    return f" ({name}{_p(p)}{over})"
 
 
 def _exact(pair: Pair) -> str:
     """What the other tests say."""
     only_a, only_b, p = pair.mcnemar.n_only_a, pair.mcnemar.n_only_b, pair.holm["mcnemar"]
-    counts = f"{only_a} records only {pair.a} gets right, {only_b} only {pair.b}"
+    counts = f"{only_a} record{'s' * (only_a != 1)} only {pair.a} gets right, {only_b} only {pair.b}"
     agrees = p is not None and p < LEVEL and only_a > only_b
     if pair.is_better:
         said = "agrees" if agrees else "does not confirm it"
