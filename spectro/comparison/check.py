@@ -20,12 +20,12 @@ def check_comparable(runs: Sequence[Run], split: str) -> None:
     """
     for key in ("classes", "left_out", "look_alikes"):
         _one(runs, f"mapping.{key}", lambda run, key=key: _shown(run.mapping[key]))  # type: ignore[misc]
-    _one(runs, "the data (files by their SHA-256)", _files)
+    _one(runs, "the files of the data (by SHA-256)", _files)
     _one(runs, "the splits", lambda run: _each(run, "split"), _other_split)
     _one(runs, "the classes of records", lambda run: _each(run, "label"))
-    _one(runs, "data fingerprint", lambda run: run.fingerprint)
-    _one(runs, "the classes that are told apart", lambda run: sorted(run.classes))
-    _one(runs, f"the records of {split} that were predicted", lambda run: [(r.path, r.label) for r in run.rows])
+    _one(runs, "data fingerprints", lambda run: run.fingerprint)
+    _one(runs, "the classes that they tell apart", lambda run: sorted(run.classes))
+    _one(runs, f"the predicted records of {split}", lambda run: [(r.path, r.label) for r in run.rows])
 
 
 def _one(
@@ -46,7 +46,7 @@ def _one(
             groups.append((value, [run]))
     if len(groups) < 2:
         return
-    lines = [f"runs that cannot be compared: {what} differ{'' if what.endswith('s') else 's'}"]
+    lines = [f"runs that cannot be compared: {what} differ"]
     for value, members in groups:
         lines.append(f"  found {_summary(value, members[0])} in {listed([run.shown for run in members])}")
     if example is not None:

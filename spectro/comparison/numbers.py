@@ -16,6 +16,8 @@ from spectro.evaluation.paired import Difference, Estimate, McNemar, difference,
 
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy")
 LEVEL = 0.05
+# 2 / 2**5 is above the level, 2 / 2**6 is not.
+LEAST_RECORDS = 6
 _NO_SPREAD = 1e-12
 
 
@@ -62,7 +64,7 @@ class Pair:
 
     @property
     def is_better(self) -> bool:
-        """Whether a is better: the interval is without 0, and p below 5 % after Holm's correction.
+        """Whether a is better: the interval is without 0, p below 5 % after Holm's correction, and `enough` records.
 
         Where no resample differs, as with a model that is always right and one that always says the same, there is no
         interval, and McNemar's test decides.
@@ -70,7 +72,16 @@ class Pair:
         low, p = self.difference.ci_low, self.holm["difference"]
         if low is None:
             low, p = self.difference.value, self.holm["mcnemar"]
-        return low > 0 and p is not None and p < LEVEL
+        return self.enough and low > 0 and p is not None and p < LEVEL
+
+    @property
+    def enough(self) -> bool:
+        """Whether they differ on 6 records at least.
+
+        On fewer even an exact test that finds all of them on one side cannot reach 5 %, whatever a bootstrap of so few
+        says: it is too sure of itself there.
+        """
+        return self.mcnemar.n_only_a + self.mcnemar.n_only_b >= LEAST_RECORDS
 
 
 def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], seed: int = 0) -> Scores:

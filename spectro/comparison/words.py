@@ -82,6 +82,8 @@ def told(pair: Pair, split: str, n: int) -> str:
         return f"{a} and {b} cannot be told apart: {size}, with no interval. {_exact(pair)}"
     if pair.is_better:
         said = f"{a} is better than {b}: {size}{_corrected(pair)}"
+    elif found.ci_low > 0 and not pair.enough:
+        said = f"{a} looks better than {b}, {size}, but differs from it on too few records to show it"
     elif found.ci_low > 0:
         said = f"{a} looks better than {b}, {size}, but not after Holm's correction{_corrected(pair)}"
     else:
