@@ -129,6 +129,35 @@ def saved(run_dir: Path) -> Config:
     return check(loaded)
 
 
+def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
+    """The same data, mapping, augmentation and stage under another model with its defaults.
+
+    Args:
+        raw: The configuration of a run, as its ``run.json`` has it, also an older one's.
+        model: An option of ``model``.
+        root: Where the run's pictures lie; demo data are read like any folder and not made anew.
+        cache_dir: Where decoded pictures are kept.
+
+    Raises:
+        ConfigError: The configuration lacks a key, or is not valid.
+    """
+    kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs")
+    # What else a configuration must have keeps the run's value; all other keys get their defaults.
+    must = [name for name, field in Common.model_fields.items() if field.is_required()]
+    data_knobs = {key: value for key, value in raw["data"].items() if key not in ("label_set", "seed", "scale")}
+    split = {"val": 0.2, "test": 0.2, "seed": 0}
+    augmentation = {key: value for key, value in raw["augmentation"].items() if key != "mode"}
+    own = {name: raw[name] for name in (*must, *kept) if name in raw} | {
+        "data": {"split": split, **data_knobs, "kind": "folder", "root": root, "cache_dir": cache_dir},
+        "augmentation": augmentation,
+        "stages": {},
+        "objective": None,
+        "validation": {"name": "holdout", "objective": None},
+        "tracking": {"uri": None},
+    }
+    return check(OmegaConf.create({**own, **_model_defaults(model, "model")}))
+
+
 def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
     """The family's settings for one stage: the shared ones, or another model's defaults, with the stage's on top."""
     override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]

@@ -72,6 +72,7 @@ def run(
         with card.phase("evaluate"):
             tasks = task.judge(config, dataset, classifier)
             metrics = results.metrics_of(config, tasks, cv)
+            predict_records_per_s = task.predict_speed(config, dataset, classifier)
         if cv is not None:
             card.content["warnings"] += [line for line in cv.warnings if line not in card.content["warnings"]]
         card.content["warnings"] += _never_predicted(tasks)
@@ -92,6 +93,7 @@ def run(
             card.end("FAILED", f"{type(error).__name__}: {error}")
         tracking.send(run_dir)
         raise
+    card.add_cost(predict_records_per_s)
     card.end("FINISHED")
     # They are large, and there is nothing left to go on with.
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)

@@ -64,6 +64,19 @@ class Card:
             so_far = self.content["wall_s"].get(name, 0.0)
             self.content["wall_s"][name] = round(so_far + time.perf_counter() - start, 3)
 
+    def add_cost(self, predict_records_per_s: float | None) -> None:
+        """Puts together what the run cost: seconds of the fit, records per second, trained parameters, memory.
+
+        Trained parameters are those of the networks, all stages together; None for models that are none.
+        """
+        networks = (self.content.get("networks") or {}).values()
+        self.content["cost"] = {
+            "fit_s": self.content["wall_s"].get("fit"),
+            "predict_records_per_s": predict_records_per_s,
+            "trainable_parameters": sum(own["parameters"]["trainable"] for own in networks) if networks else None,
+            "peak_memory_mb": peak_memory_mb(),
+        }
+
     def end(self, status: str, reason: str | None = None) -> None:
         """Closes the run and writes the file."""
         self.content |= {"status": status, "reason": reason, "ended_at": time.time()}

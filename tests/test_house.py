@@ -90,6 +90,7 @@ ENTRY = [
     "spectro.task",
     "spectro.results",
     "spectro.terminal",
+    "spectro.comparison",
 ]
 
 
@@ -103,6 +104,17 @@ def test_imports_point_downwards(path: Path) -> None:
             wrong = {n for n in imports(path) if below(n, *up) and not below(n, package, "spectro.errors")}
             # A progress bar is asked for from below; it is silent until an entry point switches it on.
             assert {n for n in wrong if not below(n, "spectro.progress")} == set()
+
+
+@modules
+def test_a_comparison_knows_no_run_that_is_under_way(path: Path) -> None:
+    """It stands beside a run: it reads what runs left, and only scripts use it."""
+    own = name_of(path)
+    if below(own, "spectro.comparison"):
+        beside = ("cli", "experiment", "results", "terminal", "resume", "sweeps", "crossval")
+        assert [name for name in imports(path) if below(name, *(f"spectro.{one}" for one in beside))] == []
+    else:
+        assert [name for name in imports(path) if below(name, "spectro.comparison")] == []
 
 
 def test_cross_validation_knows_no_run() -> None:

@@ -86,8 +86,8 @@ def resample(
     true, owners, predicted = true[order], owners[order], [model[:, order] for model in predicted]
 
     rng = np.random.default_rng(seed)
-    source = _numbered(owners)
-    weights = _draw_sources(true, source, rng, resamples)
+    source = numbered(owners)
+    weights = draw_sources(true, source, rng, resamples)
     column, k = AVERAGES.index(metric), len(names)
     seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}
     found = []
@@ -119,13 +119,13 @@ def _encode(labels: NDArray[Any], names: list[str], what: str) -> NDArray[np.int
     return np.array([position[label] for label in found], dtype=np.intp)[at.reshape(labels.shape)]
 
 
-def _numbered(owners: NDArray[Any]) -> NDArray[np.intp]:
+def numbered(owners: NDArray[Any]) -> NDArray[np.intp]:
     """The number of each record's source, in order of first appearance."""
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(owner, len(number)) for owner in owners.tolist()], dtype=np.intp)
 
 
-def _draw_sources(
+def draw_sources(
     true: NDArray[np.intp], source: NDArray[np.intp], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
     """How much each source counts in each resample, (resamples, sources)."""

@@ -99,7 +99,7 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
 
     Args:
         run_dirs: The directories to send; empty for all unsent ones under `outputs`, but for those that may be alive.
-        outputs: The folder that holds `runs/` and `sweeps/`.
+        outputs: The folder that holds `runs/`, `sweeps/` and `comparison/`.
         uri: Another store than the one that the runs were meant for, as when a server has moved.
 
     Returns:
@@ -110,9 +110,8 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
         print(f"{path}: not a run directory: expected a folder that holds run.json")
     if strangers:
         return 2
-    found = sorted(
-        path.parent for pattern in ("runs/*", "sweeps/*", "sweeps/*/*") for path in outputs.glob(f"{pattern}/run.json")
-    )
+    places = ("runs/*", "sweeps/*", "sweeps/*/*", "comparison/*")
+    found = sorted(path.parent for place in places for path in outputs.glob(f"{place}/run.json"))
     if not found and not run_dirs:
         print(f"no runs below {outputs}")
     failures = sent = 0

@@ -1,0 +1,211 @@
+"""Everything that a comparison counts: scores with intervals, paired tests, the look-alikes, what all get wrong."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from spectro.comparison.contenders import Contender
+from spectro.comparison.folds import FoldTest, fold_test
+from spectro.evaluation.intervals import bootstrap_ci, wilson
+from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
+
+METRICS = ("macro_f1", "accuracy", "balanced_accuracy")
+LEVEL = 0.05
+# 2 / 2**5 is above the level, 2 / 2**6 is not.
+LEAST_RECORDS = 6
+_NO_SPREAD = 1e-12
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a contender reaches.
+
+    Attributes:
+        averages: Metric -> mean over seeds with its interval.
+        recall: Class -> ``recall`` (mean over seeds), ``ci_low``, ``ci_high``, ``support``; the first three are None
+            without support.
+        pair_f1: Look-alike group -> mean F1 of its classes in the whole task: ``value``, mean over seeds, and
+            ``ci_low``, ``ci_high`` over records only; None where no resample differs, or none of them has records.
+    """
+
+    averages: Mapping[str, Estimate]
+    recall: Mapping[str, Mapping[str, Any]]
+    pair_f1: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contenders on the same records; a is the one with the larger macro-F1.
+
+    Attributes:
+        a: One of them.
+        b: The other.
+        difference: Of macro-F1, a minus b.
+        p_difference: Two-sided p of the difference, from its bootstrap standard error; None if nothing varies.
+        mcnemar: The exact test on the records.
+        folds: The corrected resampled t-test; None without common folds.
+        holm: ``difference``, ``mcnemar``, ``folds`` -> p after Holm's correction over the pairs of the same question.
+        of: How many pairs that question has.
+    """
+
+    a: str
+    b: str
+    difference: Difference
+    p_difference: float | None
+    mcnemar: McNemar
+    folds: FoldTest | None
+    holm: dict[str, float | None] = field(default_factory=dict)
+    of: int = 1
+
+    @property
+    def is_better(self) -> bool:
+        """Whether a is better: the interval is without 0, p below 5 % after Holm's correction, and `enough` records.
+
+        Where no resample differs, as with a model that is always right and one that always says the same, there is no
+        interval, and McNemar's test decides.
+        """
+        low, p = self.difference.ci_low, self.holm["difference"]
+        if low is None:
+            low, p = self.difference.value, self.holm["mcnemar"]
+        return self.enough and low > 0 and p is not None and p < LEVEL
+
+    @property
+    def enough(self) -> bool:
+        """Whether they differ on 6 records at least.
+
+        On fewer even an exact test that finds all of them on one side cannot reach 5 %, whatever a bootstrap of so few
+        says: it is too sure of itself there.
+        """
+        return self.mcnemar.n_only_a + self.mcnemar.n_only_b >= LEAST_RECORDS
+
+
+def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], seed: int = 0) -> Scores:
+    """Averages and recalls of a contender.
+
+    Args:
+        contender: The contender.
+        look_alikes: Group -> its classes; groups that the task does not tell apart are passed over.
+        seed: Seed of the bootstrap.
+    """
+    truth = truth_of(contender)
+    classes = contender.classes
+    sources = [row.source for row in contender.rows]
+    averages = {
+        metric: score_over_seeds(truth, contender.predicted, classes, sources=sources, seed=seed, metric=metric)
+        for metric in METRICS
+    }
+    recall: dict[str, dict[str, Any]] = {}
+    for label in classes:
+        own = truth == label
+        n = int(own.sum())
+        # Seeds are no further records: the interval is that of the mean recall over the records that there are.
+        value = float((contender.predicted[:, own] == label).mean()) if n else None
+        low, high = wilson(value * n, n) if value is not None else (None, None)
+        recall[label] = {"recall": value, "ci_low": low, "ci_high": high, "support": n}
+    told_apart = {group: members for group, members in look_alikes.items() if set(members) <= set(classes)}
+    pair_f1 = {group: _pair_f1(contender, members, seed) for group, members in told_apart.items()}
+    return Scores(averages, recall, pair_f1)
+
+
+def pairs_of(contenders: Sequence[Contender], seed: int = 0) -> tuple[list[Pair], list[Pair]]:
+    """Paired tests: every two models, and every model with every reference line.
+
+    They are two questions, and Holm's correction is made over the pairs of each.
+
+    Args:
+        contenders: Models and reference lines.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The pairs of two models, and those of a model and a line; in both the larger macro-F1 stands first.
+    """
+    models = [one for one in contenders if not one.is_reference]
+    lines = [one for one in contenders if one.is_reference]
+    between = _tested(list(combinations(models, 2)), seed)
+    return between, _tested([(model, line) for model in models for line in lines], seed)
+
+
+def wrong_for_all(contenders: Sequence[Contender]) -> list[int]:
+    """Records that every model, by the vote of its seeds, calls something else than their label."""
+    models = [one for one in contenders if not one.is_reference]
+    wrong = np.all([one.votes != truth_of(one) for one in models], axis=0)
+    return [int(i) for i in np.flatnonzero(wrong)]
+
+
+def agreed(contenders: Sequence[Contender], index: int) -> tuple[str, int]:
+    """What most models call a record, and how many do."""
+    said = Counter(str(one.votes[index]) for one in contenders if not one.is_reference)
+    return min(said.items(), key=lambda item: (-item[1], item[0]))
+
+
+def truth_of(contender: Contender) -> np.ndarray:
+    """The true labels, ``(n,)``."""
+    return np.array([row.label for row in contender.rows], dtype=object)
+
+
+def _tested(pairs: Sequence[tuple[Contender, Contender]], seed: int) -> list[Pair]:
+    """The tests of some pairs, corrected over them."""
+    tested = []
+    for one, other in pairs:
+        pair = _pair(one, other, seed)
+        tested.append(pair if pair.difference.value >= 0 else _pair(other, one, seed))
+    p_values: dict[str, list[float | None]] = {
+        "difference": [pair.p_difference for pair in tested],
+        "mcnemar": [pair.mcnemar.p_value for pair in tested],
+        "folds": [pair.folds.test.p_value if pair.folds else None for pair in tested],
+    }
+    adjusted = {test: holm(values) for test, values in p_values.items()}
+    return [
+        replace(
+            pair,
+            of=len(tested),
+            holm={test: None if np.isnan(own[i]) else float(own[i]) for test, own in adjusted.items()},
+        )
+        for i, pair in enumerate(tested)
+    ]
+
+
+def _pair(a: Contender, b: Contender, seed: int) -> Pair:
+    truth, sources = truth_of(a), [row.source for row in a.rows]
+    found = difference(truth, a.predicted, b.predicted, a.classes, sources=sources, seed=seed)
+    p = None
+    if found.std_error > 0:
+        p = 2 * (1 - NormalDist().cdf(abs(found.value) / found.std_error))
+    elif found.value == 0:
+        p = 1.0
+    # The test counts records as independent: of several records of a source the first.
+    first = [i for i, source in enumerate(sources) if source not in set(sources[:i])]
+    exact = mcnemar((a.votes == truth)[first], (b.votes == truth)[first])
+    return Pair(a.name, b.name, found, p, exact, fold_test(a, b))
+
+
+def _pair_f1(contender: Contender, members: Sequence[str], seed: int) -> dict[str, float | None]:
+    """Mean F1 of the look-alikes in the whole task, over seeds, with its bootstrap interval over sources."""
+    position = {label: i for i, label in enumerate(contender.classes)}
+    true = np.array([position[row.label] for row in contender.rows])
+    shown = [position[label] for label in members if (true == position[label]).any()]
+    if not shown:
+        return {"value": None, "ci_low": None, "ci_high": None}
+    sources = list(dict.fromkeys(row.source for row in contender.rows))
+    owner = np.array([sources.index(row.source) for row in contender.rows])
+    tallies = np.zeros((len(sources), len(contender.predicted), len(position), len(position)))
+    for number, predicted in enumerate(contender.predicted):
+        called = np.array([position[label] for label in predicted], dtype=int)
+        np.add.at(tallies[:, number], (owner, true, called), 1)
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        hits = np.diagonal(sums, axis1=-2, axis2=-1)
+        f1 = 2 * hits / np.maximum(sums.sum(axis=-1) + sums.sum(axis=-2), 1)
+        return f1[..., shown].mean(axis=(-2, -1))[:, None]
+
+    value = float(statistic(tallies.sum(axis=0, keepdims=True))[0, 0])
+    strata = true[[int(np.flatnonzero(owner == i)[0]) for i in range(len(sources))]]
+    low, high = bootstrap_ci(tallies, strata, statistic, seed=seed)
+    if high[0] - low[0] < _NO_SPREAD:
+        return {"value": value, "ci_low": None, "ci_high": None}
+    return {"value": value, "ci_low": float(low[0]), "ci_high": float(high[0])}

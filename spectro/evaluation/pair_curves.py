@@ -1,0 +1,123 @@
+"""How well scores tell two look-alikes apart at every threshold, with the uncertainty of the areas."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectro.evaluation.resampling import draw_sources, interval, numbered
+
+
+@dataclass(frozen=True)
+class PairCurves:
+    """What `pair_curves` returns; an area's interval is None where no resample differs.
+
+    Attributes:
+        roc: False positive rate and true positive rate, (2, points).
+        precision_recall: Recall and precision, (2, points).
+        auc: Area under the ROC curve: the chance that a positive record has a larger score than a negative one.
+        auc_ci: Its 95 % interval.
+        average_precision: Mean of the precision over the positive records.
+        average_precision_ci: Its 95 % interval.
+        n_positive: Number of positive records.
+        n_negative: Number of the others.
+    """
+
+    roc: NDArray[np.float64]
+    precision_recall: NDArray[np.float64]
+    auc: float
+    auc_ci: tuple[float, float] | tuple[None, None]
+    average_precision: float
+    average_precision_ci: tuple[float, float] | tuple[None, None]
+    n_positive: int
+    n_negative: int
+
+
+def pair_curves(
+    y_true: ArrayLike,
+    scores: ArrayLike,
+    *,
+    sources: Sequence[Hashable] | NDArray[Any] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> PairCurves:
+    """ROC and precision-recall of one of two look-alikes, over the records that truly are one of them.
+
+    Curves and areas are scikit-learn's; the intervals are percentile intervals of the bootstrap over sources that
+    `spectro.evaluation.resampling` describes. Where the scores tell all records apart, no resample differs: then
+    there is no interval.
+
+    Args:
+        y_true: Whether each record is of the positive class, bool, (n,).
+        scores: The larger, the rather positive, (n,): its probability, or its share of the two probabilities; the
+            mean over seeds where there are several.
+        sources: Source of each record, (n,). By default every record is its own source.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
+
+    Returns:
+        Curves, areas and their intervals.
+
+    Raises:
+        ValueError: Unequal lengths, scores that are not finite, or no record of one of the classes.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+    positive, score = np.asarray(y_true, dtype=bool), np.asarray(scores, dtype=float)
+    owners = np.arange(len(positive)) if sources is None else np.asarray(sources)
+    if positive.ndim != 1 or not positive.shape == score.shape == owners.shape:
+        raise ValueError(
+            f"y_true, scores and sources must be (n,); found {positive.shape}, {score.shape}, {owners.shape}"
+        )
+    if not np.isfinite(score).all() or positive.all() or not positive.any():
+        raise ValueError(
+            "expected finite scores and records of both classes; "
+            f"found {positive.sum()} positive of {len(positive)} records, {np.isfinite(score).sum()} finite scores"
+        )
+    fpr, tpr, _ = roc_curve(positive, score)
+    precision, recall, _ = precision_recall_curve(positive, score)
+
+    # Decreasing scores; among equal ones by what else is known of a record, not by its place.
+    order = np.lexsort([owners.astype(str), positive, -score] if sources is not None else [positive, -score])
+    positive, score, owners = positive[order], score[order], owners[order]
+    source = numbered(owners)
+    weights = draw_sources(positive.astype(np.intp), source, np.random.default_rng(seed), resamples)[:, source]
+    auc, average_precision = areas(positive, score, weights)
+    return PairCurves(
+        roc=np.stack([fpr, tpr]),
+        precision_recall=np.stack([recall, precision]),
+        auc=float(roc_auc_score(y_true, scores)),
+        auc_ci=interval(auc),
+        average_precision=float(average_precision_score(y_true, scores)),
+        average_precision_ci=interval(average_precision),
+        n_positive=int(positive.sum()),
+        n_negative=int((~positive).sum()),
+    )
+
+
+def areas(
+    positive: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area under the ROC curve and average precision for many weights of the records at once.
+
+    Args:
+        positive: Whether each record is positive, (n,).
+        score: Scores in decreasing order, (n,).
+        weights: (resamples, n); each row weighs a positive and a negative record at least.
+
+    Returns:
+        Both, (resamples,).
+    """
+    # A threshold takes in all records of one score.
+    last = np.flatnonzero(np.append(np.diff(score) != 0, True))
+    hits = np.pad(np.cumsum(weights * positive, axis=1)[:, last], [(0, 0), (1, 0)])
+    alarms = np.pad(np.cumsum(weights * ~positive, axis=1)[:, last], [(0, 0), (1, 0)])
+    more = np.diff(hits, axis=1)
+    auc = (np.diff(alarms, axis=1) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1) / (hits[:, -1] * alarms[:, -1])
+    called = hits[:, 1:] + alarms[:, 1:]
+    precision = np.divide(hits[:, 1:], called, out=np.zeros_like(called), where=called > 0)
+    return auc, (more * precision).sum(axis=1) / hits[:, -1]

@@ -1,0 +1,111 @@
+"""Finding runs in an MLflow store and fetching their files: the way back, for scripts that read what runs left."""
+
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spectro.errors import SpectroError
+from spectro.paths import redact
+from spectro.tracking import _reason, _store
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run in a store.
+
+    Attributes:
+        run_id: Its id.
+        name: Its name.
+        tags: Its tags.
+    """
+
+    run_id: str
+    name: str
+    tags: dict[str, str]
+
+
+def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) -> list[Found]:
+    """The runs with these ids, or those of an experiment, from the oldest to the newest.
+
+    In the place of a run that has children (a sweep) stand its children.
+
+    Args:
+        uri: The store.
+        ids: Ids of runs.
+        experiment: The name of an experiment; then all its runs that were not deleted.
+
+    Raises:
+        SpectroError: The store cannot be asked, an id is unknown, or there is no such experiment.
+    """
+    with _asking(uri) as client:
+        if experiment is not None:
+            known = client.get_experiment_by_name(experiment)
+            if known is None:
+                names = ", ".join(sorted(found.name for found in client.search_experiments()))
+                raise SpectroError(f"--experiment: found {experiment!r}; allowed in {redact(uri)}: {names}")
+            found = _search(client, known.experiment_id, "")
+        else:
+            found = []
+            for run_id in ids:
+                run = _store.find_run(client, run_id)
+                if run is None or run.info.lifecycle_stage == "deleted":
+                    raise SpectroError(f"found MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
+                children = f"tags.`mlflow.parentRunId` = '{run_id}'"
+                found += _search(client, run.info.experiment_id, children) or [run]
+        parents = {run.data.tags.get("mlflow.parentRunId") for run in found}
+        found = [run for run in found if run.info.run_id not in parents]
+        return [Found(run.info.run_id, run.info.run_name, dict(run.data.tags)) for run in found]
+
+
+def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
+    """Fetches files of a run; one that the run does not have is left out.
+
+    Args:
+        uri: The store.
+        run_id: The run.
+        names: Files, with forward slashes below the run's artifacts.
+        into: An existing folder; a folder named after the run is made in it.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        SpectroError: The store cannot be asked.
+    """
+    folder = into / run_id
+    folder.mkdir()
+    with _asking(uri) as client:
+        for name in names:
+            parent = name.rpartition("/")[0] or None
+            if name in {artifact.path for artifact in client.list_artifacts(run_id, parent)}:
+                client.download_artifacts(run_id, name, str(folder))
+    return folder
+
+
+def _search(client: Any, experiment_id: str, query: str) -> list[Any]:
+    found: list[Any] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+@contextmanager
+def _asking(uri: str) -> Any:
+    """A client of a store that is there; what goes wrong inside is told in one line."""
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    if match and not Path(match[1]).is_file():
+        raise SpectroError(f"MLflow: found no database {match[1]}; allowed: --tracking-uri with a store that is there")
+    try:
+        with _store.settings(_store.PATIENT):
+            yield _store.connect(uri)
+    except SpectroError:
+        raise
+    except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
+        raise SpectroError(f"MLflow at {redact(uri)} cannot be asked ({_reason(error)})") from error

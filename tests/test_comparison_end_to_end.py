@@ -1,0 +1,144 @@
+"""Comparisons of runs that were really made, from the command line, and through MLflow."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_comparison import make_run
+
+from spectro.comparison import compare
+from spectro.errors import SpectroError
+from spectro.paths import CONF
+
+HOME = CONF.parent
+
+
+def script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """``scripts/compare.py`` as a person calls it."""
+    command = [sys.executable, str(HOME / "scripts" / "compare.py"), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": str(HOME)}
+    )
+
+
+def test_real_runs_are_compared_with_the_pixels_line(
+    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
+) -> None:
+    """The line that is fitted here is what ``model=pixels`` gives by itself, and the pictures of errors are shown."""
+    data = (f"data.root={demo_root}", "data.scale=0.1")
+    hog = run_here(*data, "model=hog_svm", name="hog")
+    pixels = run_here(*data, "model=pixels", name="pixels")
+    cost = json.loads((hog / "run.json").read_text())["cost"]
+    assert cost["predict_records_per_s"] > 0
+    assert cost["fit_s"] > 0
+    assert cost["trainable_parameters"] is None
+
+    fitted, folder = compare([hog], outputs=tmp_path / "outputs")
+    given, _ = compare([hog, pixels], outputs=tmp_path / "outputs")
+    line = {one.name: one for one in fitted.lines}["pixels line"]
+    run = {one.name: one for one in given.lines}["pixels"]
+    assert (line.predicted == run.predicted).all()
+    assert line.probabilities == pytest.approx(run.probabilities)
+    assert fitted.cost["pixels line"]["predict_records_per_s"] > 0
+    assert (folder / "figures" / "macro_f1.png").stat().st_size > 1000
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg;base64,") == len(fitted.wrong)
+
+    done = script(hog, pixels, "--outputs", tmp_path / "outputs")
+    assert done.returncode == 0, done.stderr
+    assert "hog_svm" in done.stdout
+    assert "report.html" in done.stdout
+
+
+def test_pictures_that_have_changed_are_not_used(
+    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
+) -> None:
+    """A line fitted to other pictures would be no line."""
+    root = tmp_path / "records"
+    shutil.copytree(demo_root, root)
+    hog = run_here(f"data.root={root}", "data=folder", "mapping=field", "model=pixels", name="one")
+    picture = next((root / "train").rglob("*.png"))
+    shutil.copy(next((root / "test").rglob("*.png")), picture.with_name("another.png"))
+    run = json.loads((hog / "run.json").read_text())
+    run["config"]["model"]["name"] = "other"
+    (hog / "run.json").write_text(json.dumps(run))
+    result, _ = compare([hog], outputs=tmp_path / "outputs")
+    assert [one.name for one in result.lines] == ["majority class"]
+    assert any("left out: the pictures in" in note for note in result.notes)
+
+
+def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
+    """Exit code 2, no traceback, nothing written."""
+    outputs = tmp_path / "outputs"
+    for arguments, said in (
+        (["nonsense"], "found 'nonsense'"),
+        ([], "found no runs"),
+        ([tmp_path], "not a run directory"),
+        (["--experiment", "field"], "found no database"),
+    ):
+        done = script(*arguments, "--outputs", outputs)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not outputs.exists()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Two runs and a failed one that MLflow has, and their ids."""
+    from spectro import tracking
+
+    outputs = tmp_path_factory.mktemp("stored") / "outputs"
+    entry = tracking.new_entry(f"sqlite:///{outputs / 'mlflow.db'}", outputs)
+    ids = []
+    for seed, status in enumerate(["FINISHED", "FINISHED", "FAILED"]):
+        card = {"mlflow": entry, "status": status, "ended_at": 2000.0, "host": "another", "pid": 1}
+        folder = make_run(outputs / "runs" / f"r{seed}", [seed], seed=seed, card=card)
+        tracking.send(folder)
+        ids.append(json.loads((folder / "run.json").read_text())["mlflow"]["run_id"])
+    return {"outputs": outputs, "ids": ids}
+
+
+def test_an_experiment_is_compared_and_the_comparison_is_sent(stored: dict[str, Any]) -> None:
+    """And a second time its own comparison is no run to be compared."""
+    from spectro.tracking.lookup import find_runs
+
+    for _ in range(2):
+        result, folder = compare([], outputs=stored["outputs"], experiment="field")
+        assert result.models[0].seeds == [0, 1]
+        assert any("FAILED" in note for note in result.notes)
+    uri = f"sqlite:///{stored['outputs'] / 'mlflow.db'}"
+    kinds = [found.name for found in find_runs(uri, experiment="field") if found.tags.get("kind") == "comparison"]
+    assert kinds == ["comparison of hog_svm"] * 2
+    assert json.loads((folder / "run.json").read_text())["mlflow"]["sent"]
+
+
+def test_a_run_whose_directory_is_gone_comes_from_mlflow(stored: dict[str, Any], tmp_path: Path) -> None:
+    """MLflow has the files too; where the directory is still there, it is read."""
+    uri = f"sqlite:///{stored['outputs'] / 'mlflow.db'}"
+    here, _ = compare([stored["ids"][0]], outputs=stored["outputs"])
+    assert here.runs[0].folder.name == "r0"
+    away, folder = compare(stored["ids"][:2], outputs=tmp_path / "elsewhere", tracking_uri=uri)
+    assert [run.origin for run in away.runs] == [f"MLflow run {run_id}" for run_id in stored["ids"][:2]]
+    assert (away.runs[0].predicted == here.runs[0].predicted).all()
+    assert folder.parent == tmp_path / "elsewhere" / "comparison"
+    with pytest.raises(SpectroError, match="FAILED"):
+        compare([stored["ids"][2]], outputs=tmp_path / "elsewhere", tracking_uri=uri)
+    with pytest.raises(SpectroError, match="found MLflow run id 'ffff"):
+        compare(["f" * 32], outputs=tmp_path / "elsewhere", tracking_uri=uri)
+    with pytest.raises(SpectroError, match=r"'nothing'; allowed in .*: Default, field"):
+        compare([], outputs=stored["outputs"], experiment="nothing")
+
+
+def test_a_store_that_is_away_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The report is there all the same."""
+    make_run(tmp_path / "outputs" / "runs" / "one")
+    _, folder = compare(["one"], outputs=tmp_path / "outputs", tracking_uri="http://127.0.0.1:9")
+    assert (folder / "report.html").exists()
+    assert len([record for record in caplog.records if "did not take the run" in record.getMessage()]) == 1
