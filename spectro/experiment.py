@@ -75,6 +75,8 @@ def run(
         if cv is not None:
             card.content["warnings"] += [line for line in cv.warnings if line not in card.content["warnings"]]
         card.content["warnings"] += _never_predicted(tasks)
+        card.content["judging"], told = task.judging(config, classifier, tasks)
+        card.content["warnings"] += told
         with card.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")

@@ -113,7 +113,7 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
         dataset: For the pictures.
         named: What stands over each figure: the run and its data.
     """
-    from spectro.evaluation import confusion_figure, curves_figure, recall_figure, wrong_figure
+    from spectro.evaluation import confusion_figure, curves_figure, recall_figure, reliability_figure, wrong_figure
     from spectro.evaluation.gallery import MAX_PICTURES
 
     history = folder.parent / "history.csv"
@@ -131,13 +131,16 @@ def draw(folder: Path, metrics: Mapping[str, Any], splits: Mapping[str, Judged],
         for split, report in reports.items():
             confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
         recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
+    reliability_figure(tasks[""], folder / "reliability.png", f"{named}: are its probabilities right?")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
-        order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")]
+        # Of what it was called, which under a threshold need not be the largest.
+        surest = judged.probabilities[np.arange(len(judged.truth)), np.searchsorted(judged.classes, judged.predicted)]
+        order = wrong[np.argsort(-surest[wrong], kind="stable")]
         shown = [judged.records[i] for i in order[:MAX_PICTURES]]
         pictures = list(dataset.pictures(shown).pixels(SHOW)) if shown else []
         captions = [
-            (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
+            (judged.truth[i], judged.predicted[i], float(surest[i]), judged.records[i].path.name)
             for i in order[:MAX_PICTURES]
         ]
         wrong_figure(

@@ -16,8 +16,8 @@ class Threshold:
     Attributes:
         first: A label.
         second: The other label.
-        value: A record that falls to the pair is called ``second`` where p(second) / (p(first) + p(second)) is above it.
-            0.5 is the label of the largest probability, to the last bit.
+        value: A record that falls to the pair is called ``second`` where p(second) / (p(first) + p(second)) is above
+            it. 0.5 is the label of the largest probability, to the last bit.
     """
 
     first: str
@@ -28,8 +28,8 @@ class Threshold:
 def decide(classes: np.ndarray, probabilities: np.ndarray, thresholds: Sequence[Threshold] = ()) -> np.ndarray:
     """Labels, ``(n,)``.
 
-    A record *falls to a pair* if the label of its largest probability is one of the two. Then, and only then, the pair's
-    threshold says which of the two it is: a threshold takes no record from another class and gives none away.
+    A record *falls to a pair* if the label of its largest probability is one of the two. Then, and only then, the
+    pair's threshold says which of the two it is: it takes no record from another class and gives none away.
 
     Args:
         classes: Labels, ``(k,)``.
@@ -107,7 +107,7 @@ def choose_thresholds(
     for group, members in look_alikes.items():
         own = sorted(set(members) & set(classes))
         if len(own) > 2:
-            left.append(f"threshold: group {group!r} has {len(own)} classes; only pairs have one, the others keep argmax")
+            left.append(f"threshold: group {group!r} has {len(own)} classes, not two; it is left at argmax")
         if len(own) != 2:
             continue
         threshold = choose_threshold(classes, probabilities, labels, own, min_records=min_records)

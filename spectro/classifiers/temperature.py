@@ -17,8 +17,8 @@ _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 class ScoringClassifier(PictureClassifier):
     """A family whose probabilities are a softmax over scores, with one temperature that is fitted on val.
 
-    A subclass fills in ``_scores``, calls ``_fit_temperature`` at the end of ``_fit``, adds ``_temperature_state()`` to what
-    it saves and calls ``_load_temperature`` where it loads.
+    A subclass fills in ``_scores``, calls ``_fit_temperature`` at the end of ``_fit``, adds ``_temperature_state()`` to
+    what it saves and calls ``_load_temperature`` where it loads.
 
     Attributes:
         temperature_: Of the softmax over scores; the largest score keeps the largest probability.

@@ -3,6 +3,7 @@
 Importing this package costs numpy only; scikit-learn and matplotlib are imported by the functions that use them.
 """
 
+from spectro.evaluation.calibration import calibration, reliability_figure
 from spectro.evaluation.curves import curves_figure
 from spectro.evaluation.figures import confusion_figure, recall_figure
 from spectro.evaluation.gallery import sheet_figure, wrong_figure
@@ -11,9 +12,11 @@ from spectro.evaluation.metrics import score
 
 __all__ = [
     "bootstrap_ci",
+    "calibration",
     "confusion_figure",
     "curves_figure",
     "recall_figure",
+    "reliability_figure",
     "score",
     "sheet_figure",
     "wilson",
