@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectro.evaluation.figures import INK, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
+from spectro.evaluation.figures import FAINT, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
 from spectro.evaluation.intervals import wilson
 
 # Records that a bin should hold at least, and how many bins there are at most.
@@ -17,7 +17,7 @@ _PER_BIN, _MOST_BINS = 5, 10
 _DRAWS = 2000
 # The logarithm of a smaller probability says more about rounding than about the model.
 _LEAST = 1e-15
-_SIDE_IN, _COUNTS_IN, _GAP_IN = 2.7, 0.55, 0.55
+_SIDE_IN, _GAP_IN = 2.7, 0.55
 
 
 def calibration(
@@ -39,8 +39,8 @@ def calibration(
     The error is never 0, also of a model that means what it says: in each bin the share differs from the probability by
     chance. What that makes is drawn: labels are right with the very probabilities given, again and again (the
     consistency resampling of Bröcker and Smith, 2007, "Increasing the reliability of reliability diagrams"). An error
-    below ``ece_by_chance_high`` says nothing against the model. A bootstrap interval would not be honest here: resamples
-    add their own chance to the error and lie above it.
+    below ``ece_by_chance_high`` says nothing against the model. A bootstrap interval would not be honest here:
+    resamples add their own chance to the error and lie above it.
 
     Args:
         y_true: True labels, (n,). May be empty.
@@ -95,7 +95,7 @@ def calibration(
 
 def _bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
     """The bin of each record, (n,): equally many records in each as far as equal probabilities allow; none is empty."""
-    values, where, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    _, where, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     # A value goes to the bin that the middle of its records lies in.
     middle = np.cumsum(counts) - counts / 2
     raw = np.minimum((middle * bins / len(confidence)).astype(int), bins - 1)
@@ -123,8 +123,8 @@ def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str,
 def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
     """Draw how often the largest probability is right against what it says, a panel for each split.
 
-    Each bin has its 95 % Wilson interval and its number of records: an interval that reaches the diagonal says nothing
-    against the model. Records of a bin are drawn below, at their probability.
+    Each bin has its 95 % Wilson interval, and its number of records stands below: an interval that reaches the diagonal
+    says nothing against the model.
 
     Args:
         reports: For each split what `calibration` returns.
@@ -139,52 +139,35 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
     """
     if not reports:
         raise ValueError("expected the report of at least one split; found none")
-    fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN + _COUNTS_IN)
+    fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN)
     first.remove()
-    wide, high = fig.get_figwidth(), fig.get_figheight()
+    ticks = np.linspace(0, 1, 6)
     for number, (split, report) in enumerate(reports.items()):
         colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
-        left = number * (_SIDE_IN + _GAP_IN) / wide
-        ax = fig.add_axes((left, _COUNTS_IN / high, _SIDE_IN / wide, _SIDE_IN / high))
-        counts = fig.add_axes((left, 0, _SIDE_IN / wide, (_COUNTS_IN - 0.08) / high))
-        _panel(ax, counts, report, colour)
-        said = "no records"
-        if report["ece"] is not None:
-            n = sum(own["n"] for own in report["reliability"])
+        ax = fig.add_axes((number * (_SIDE_IN + _GAP_IN) / fig.get_figwidth(), 0, _SIDE_IN / fig.get_figwidth(), 1))
+        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+        said, bins = "no records", report["reliability"]
+        if bins:
+            x, y, low, high = (
+                np.array([own[key] for own in bins])
+                for key in ("confidence", "accuracy", "accuracy_ci_low", "accuracy_ci_high")
+            )
+            ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
+            n = sum(own["n"] for own in bins)
             said = f"n={n}, ECE {report['ece']:.2f}, by chance up to {report['ece_by_chance_high']:.2f}"
         heading = f"{fit_text(fig, split, 1.0, 9)}: {said}"
         ax.set_title(heading, loc="left", fontsize=8, color=colour, **plain_text())
+        per_bin = f"records per bin: {' '.join(str(own['n']) for own in bins)}" if bins else ""
+        ax.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
+        ax.text(0.5, -0.2, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text())
+        labels = [f"{tick:.1f}" for tick in ticks]
+        ax.set_xticks(ticks, labels, fontsize=8, color=MUTED, **plain_text())
+        ax.set_yticks(ticks, labels if number == 0 else [], fontsize=8, color=MUTED, **plain_text())
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if number == 0:
             ax.set_ylabel("share that is right, 95 %", fontsize=8, color=MUTED, **plain_text())
-            counts.set_ylabel("n", fontsize=8, color=MUTED, rotation=0, labelpad=10, va="center", **plain_text())
-        else:
-            ax.set_yticklabels([])
-    return save(
-        fig, path, title, "largest probability against how often it is right; bins of about equally many records"
-    )
-
-
-def _panel(ax: Any, counts: Any, report: Report, colour: str) -> None:
-    bins = report["reliability"]
-    x = np.array([own["confidence"] for own in bins])
-    y = np.array([own["accuracy"] for own in bins])
-    low, high = (np.array([own[f"accuracy_ci_{end}"] for own in bins]) for end in ("low", "high"))
-    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
-    if len(x):
-        ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
-        counts.vlines(x, 0, [own["n"] for own in bins], color=colour, linewidth=3, alpha=0.5)
-        for at, own in zip(x, bins, strict=True):
-            counts.text(at, own["n"], str(own["n"]), ha="center", va="bottom", size=6, color=INK, **plain_text())
-        counts.set_ylim(0, 1.45 * max(own["n"] for own in bins))
-    ticks = np.linspace(0, 1, 6)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    ax.set_yticks(ticks, [f"{tick:.1f}" for tick in ticks], fontsize=8, color=MUTED, **plain_text())
-    ax.set_xticks(ticks, [])
-    counts.set(xlim=(-0.02, 1.02), yticks=[])
-    counts.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks], fontsize=8, color=MUTED, **plain_text())
-    counts.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
-    for own in (ax, counts):
-        own.tick_params(length=2, color=MUTED)
-        own.grid(axis="both" if own is ax else "x", color="#e4e7eb", linewidth=0.6)
-        own.set_axisbelow(True)
-        own.spines[:].set_color("#b8c2cc")
+        ax.tick_params(length=2, color=MUTED)
+        ax.grid(color="#e4e7eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[:].set_color(FAINT)
+    return save(fig, path, title, "how often the largest probability is right; bins of about equally many records")
