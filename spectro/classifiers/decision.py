@@ -59,7 +59,8 @@ def choose_threshold(
     """The threshold of a pair under which val records come out best.
 
     Best is the largest mean F1 of the two classes over all records, those of other classes that fall to the pair
-    included; of equal thresholds it is the one nearest to 0.5. Between two records it lies in the middle.
+    included; of equal thresholds it is the one nearest to 0.5. It is 0.5, or in the middle between two records: one
+    that calls no val record the first, or none the second, has given the pair up.
 
     Args:
         classes: Labels, ``(k,)``.
