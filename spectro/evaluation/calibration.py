@@ -84,13 +84,18 @@ def calibration(
     by_chance = _errors(confidence, np.random.default_rng(seed).random((_DRAWS, len(p))) < confidence, where)
     one_hot = np.eye(len(names))[truth]
     return {
-        "ece": float(_errors(confidence, right[None], where)[0]),
-        "ece_by_chance": float(by_chance.mean()),
-        "ece_by_chance_high": float(np.quantile(by_chance, 0.95)),
-        "nll": float(-np.log(np.maximum(p[rows, truth], _LEAST)).mean()),
-        "brier": float(((p - one_hot) ** 2).sum(axis=1).mean()),
+        "ece": _rounded(_errors(confidence, right[None], where)[0]),
+        "ece_by_chance": _rounded(by_chance.mean()),
+        "ece_by_chance_high": _rounded(np.quantile(by_chance, 0.95)),
+        "nll": _rounded(-np.log(np.maximum(p[rows, truth], _LEAST)).mean()),
+        "brier": _rounded(((p - one_hot) ** 2).sum(axis=1).mean()),
         "reliability": [_bin(confidence[where == b], right[where == b]) for b in range(where.max() + 1)],
     }
+
+
+def _rounded(value: float) -> float:
+    """Without the digits that change with how many records a model is asked about at a time."""
+    return round(float(value), 9)
 
 
 def _bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
@@ -112,7 +117,7 @@ def _errors(confidence: NDArray[np.float64], right: NDArray[np.bool_], where: ND
 def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:
     low, high = wilson(int(right.sum()), len(right))
     return {
-        "confidence": float(confidence.mean()),
+        "confidence": _rounded(confidence.mean()),
         "accuracy": float(right.mean()),
         "accuracy_ci_low": low,
         "accuracy_ci_high": high,
