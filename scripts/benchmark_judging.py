@@ -2,8 +2,9 @@
 
 For each of several seeds a model is fitted to demo data of that seed, and asked about their test records, and about
 hundreds of new recordings, which tell a gain from chance. Of one fit everything is tried: temperature as fitted on val,
-or 1; the mean over the variants of augmentation, or the original alone; argmax, or thresholds chosen on val. Prints
-tables of means over the seeds ± their standard deviation, and of differences within a seed.
+with no or four records of unknown label in place of one, or 1; the mean over the variants of augmentation, or the
+original alone; argmax, or thresholds chosen on val. Prints tables: the first row has means over the seeds ± their
+standard deviation, the others differences from it within a seed.
 
 Takes the same KEY=VALUE words as train.py, and --seeds N.
 """
@@ -58,19 +59,24 @@ def _all_ways(config: Any, dataset: Any, classifier: Any, asked: Mapping[str, An
     val = task.in_task(config, dataset.of("val"))
     X_val, y_val = dataset.pictures(val), task.task_labels(config, val)
     groups = task.pairs(config)
-    stages = [own for own in task.stages_of(config, classifier).values() if hasattr(own, "temperature_")]
-    fitted = [own.temperature_ for own in stages]
+    stages = {k: own for k, own in task.stages_of(config, classifier).items() if hasattr(own, "temperature_")}
+    fitted = {stage: own.temperature_ for stage, own in stages.items()}
+    for own in stages.values():
+        own.temperature_ = 1.0
+    ones = dict.fromkeys(stages, 1.0)
+    said = task.judge(config, dataset, classifier, ("val",))
     variants = VARIANTS[config.common.augmentation.name]
-    ways: dict[str, tuple[bool, Sequence[str], int | None]] = {
-        "plain": (True, ("original",), None),
-        "temperature 1": (False, ("original",), None),
-        "tta": (True, variants, None),
-        **{f"threshold, {n} records": (True, ("original",), n) for n in _LIMITS},
+    ways: dict[str, tuple[Mapping[str, float], Sequence[str], int | None]] = {
+        "plain": (fitted, ("original",), None),
+        "temperature 1": (ones, ("original",), None),
+        **{f"temperature, {n} unknown": (_fitted(said, stages, n), ("original",), None) for n in (0, 4)},
+        "tta": (fitted, variants, None),
+        **{f"threshold, {n} records": (fitted, ("original",), n) for n in _LIMITS},
     }
     found = {}
-    for way, (has_temperature, averaged, limit) in ways.items():
-        for own, temperature in zip(stages, fitted, strict=True):
-            own.temperature_ = temperature if has_temperature else 1.0
+    for way, (temperatures, averaged, limit) in ways.items():
+        for stage, own in stages.items():
+            own.temperature_ = temperatures[stage]
         classifier.average_over(averaged).thresholds_ = ()
         if limit is not None:
             classifier.choose_thresholds(X_val, y_val, groups, min_records=limit)
@@ -85,6 +91,18 @@ def _all_ways(config: Any, dataset: Any, classifier: Any, asked: Mapping[str, An
                 **{key.upper(): calibration(truth, p, classifier.classes_)[key] for key in ("ece", "nll")},
                 "moved": float(any(own.value != 0.5 for own in classifier.thresholds_)),
             }
+    return found
+
+
+def _fitted(said: Mapping[str, Any], stages: Sequence[str], extra: float) -> dict[str, float]:
+    """Temperature of each stage, from what it says of val at temperature 1: logarithms of that are scores as well."""
+    from spectro.classifiers.temperature import fit_temperature
+
+    found = {}
+    for stage in stages:
+        own = said[stage if stage in said else ""]["val"]
+        scores = np.log(np.maximum(own.probabilities, 1e-300))
+        found[stage] = fit_temperature(scores, np.searchsorted(own.classes, own.truth), extra) or 1.0
     return found
 
 

@@ -60,16 +60,16 @@ def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(scores / temperature, axis=1)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
+def fit_temperature(scores: np.ndarray, labels: np.ndarray, extra: float = 1.0) -> float | None:
     """The temperature under which val labels are most likely (Guo et al., 2017, "On calibration of modern networks").
 
-    A few val records are often all right, and then every colder temperature is "better". Targets are therefore those
-    of Platt (1999), "Probabilistic outputs for support vector machines": ``(n_k + 1) / (n_k + 2)`` for a record's own
-    class with ``n_k`` val records, the rest shared by the others.
+    A few val records are often all right, and then every colder temperature is "better". Therefore the targets say what
+    they would if there were one record more whose label may be any with the same chance. docs/calibration.md compares.
 
     Args:
         scores: ``(n, k)``.
         labels: ``(n,)``, column numbers.
+        extra: How many such records more; 0 is plain likelihood.
 
     Returns:
         The temperature, or None where there are too few records to fit one.
@@ -77,10 +77,8 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     n, k = scores.shape
     if n < MIN_RECORDS:
         return None
-    counts = np.bincount(labels, minlength=k)
-    own = ((counts + 1) / (counts + 2))[labels]
-    targets = np.repeat(((1 - own) / (k - 1))[:, None], k, axis=1)
-    targets[np.arange(n), labels] = own
+    unknown = extra / (n + extra)
+    targets = (1 - unknown) * np.eye(k)[labels] + unknown / k
 
     def loss(log_temperature: float) -> float:
         return float(-(targets * log_softmax(scores / np.exp(log_temperature), axis=1)).sum())

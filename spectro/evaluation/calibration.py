@@ -164,7 +164,9 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
         ax.set_title(heading, loc="left", fontsize=8, color=colour, **plain_text())
         per_bin = f"records per bin: {' '.join(str(own['n']) for own in bins)}" if bins else ""
         ax.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
-        ax.text(0.5, -0.2, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text())
+        ax.text(
+            0.5, -0.155, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text()
+        )
         labels = [f"{tick:.1f}" for tick in ticks]
         ax.set_xticks(ticks, labels, fontsize=8, color=MUTED, **plain_text())
         ax.set_yticks(ticks, labels if number == 0 else [], fontsize=8, color=MUTED, **plain_text())
