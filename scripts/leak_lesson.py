@@ -32,8 +32,8 @@ WAYS = [
 def _lesson(overrides: list[str]) -> None:
     from spectro import task
     from spectro.classifiers.hog_svm import DegenerateModelWarning
-    from spectro.crossval import plan
     from spectro.data import labels_of
+    from spectro.fold_plan import plan
     from spectro.schema import DemoKnobs
 
     # A search goes where the machine degenerates; the score says it.

@@ -46,7 +46,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> None:
-    from spectro.crossval import plan
+    from spectro.fold_plan import plan
     from spectro.learning_curve import LearningCurve
     from spectro.task import load_data
 

@@ -5,28 +5,26 @@ Test is never read here. Nothing is written either, but for finished folds of ne
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from spectro import task
-from spectro.classifiers import CascadeClassifier, PictureClassifier, work
+from spectro import data, task
+from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import Said
+from spectro.classifiers.decision import Threshold, choose_thresholds, decide
 from spectro.config import Config
 from spectro.data import Dataset, Record, labels_of
-from spectro.data.folds import folds, inner_val, part_of, uneven
+from spectro.data.folds import inner_val
 from spectro.data.mapping import hard_stage_names
-from spectro.data.splits import groups_of
-from spectro.errors import DataError
-from spectro.evaluation import score
+from spectro.evaluation import calibration, score
 from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages
+from spectro.fold_memory import Fold, remembered
+from spectro.fold_plan import Plan, plan
 from spectro.progress import progress
-from spectro.run_dir import write_json
-from spectro.schema import KFoldKnobs
 
 # An inner val is at most this part of a fold's training records, also where there are only two or three folds.
 _INNER_SHARE = 4
@@ -45,6 +43,7 @@ class OutOfFold:
             a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
         k: How many folds there were; some may hold no record of a hard stage.
         look_alikes: The classes whose mean F1 is told besides, if any.
+        chosen: Column number of what each record was called, ``(repeats, n)``; None: of the largest probability.
     """
 
     records: Sequence[Record]
@@ -54,11 +53,16 @@ class OutOfFold:
     probabilities: np.ndarray
     k: int
     look_alikes: Sequence[str] = ()
+    chosen: np.ndarray | None = None
 
     @property
     def predicted(self) -> np.ndarray:
-        """Labels of the largest probabilities, ``(repeats, n)``."""
-        return self.classes[self.probabilities.argmax(axis=2)]
+        """Labels ``(repeats, n)``: of the largest probabilities, or on the side of the fold's threshold."""
+        return self.classes[self._columns]
+
+    @property
+    def _columns(self) -> np.ndarray:
+        return self.probabilities.argmax(axis=2) if self.chosen is None else self.chosen
 
     def averages(self) -> dict[str, float | None]:
         """The averages, and how much macro-F1 varies.
@@ -73,7 +77,7 @@ class OutOfFold:
         # (repeats, folds, k, k): rows are the truth
         matrices = np.zeros((repeats, self.k, k, k))
         rows = np.broadcast_to(np.searchsorted(self.classes, self.truth), (repeats, n))
-        np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self.probabilities.argmax(axis=2)), 1)
+        np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self._columns), 1)
         pooled = averages(matrices.sum(axis=1), np.flatnonzero(np.isin(self.classes, list(self.look_alikes))))
         # A hard stage may have no record in some fold.
         by_fold = [averages(own[own.any(axis=(1, 2))])[:, 0] for own in matrices]
@@ -86,11 +90,12 @@ class OutOfFold:
         }
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Every metric: intervals, classes and confusion matrix of the first repeat, `averages` over all of them."""
+        """Every metric: `averages` over all repeats; intervals, matrix and calibration of the first one."""
         sources = [record.source for record in self.records]
         classes, look_alikes = list(self.classes), self.look_alikes
         first = score(self.truth, self.predicted[0], classes, sources=sources, seed=seed, look_alikes=look_alikes)
-        return {**first, **self.averages(), "k": self.k, "repeats": len(self.folds)}
+        calibrated = calibration(self.truth, self.probabilities[0], self.classes, seed=seed)
+        return {**first, **self.averages(), **calibrated, "k": self.k, "repeats": len(self.folds)}
 
 
 @dataclass(frozen=True)
@@ -111,64 +116,13 @@ class CrossValidated:
         return self.tasks[stage.lstrip("/")].averages()[metric]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which records are judged in which fold.
-
-    Attributes:
-        records: Train and val records of the task, ``n``.
-        groups: What stays together, ``(n,)``: records of one source, or with the same bytes.
-        folds: From 0, ``(repeats, n)``.
-        warnings: What the folds cannot judge well.
-        seed: Of the folds, and of whatever is drawn inside them.
-        share: How much of a fold's training records its models may know; the smaller lies inside the larger.
-    """
-
-    records: Sequence[Record]
-    groups: np.ndarray
-    folds: np.ndarray
-    warnings: Sequence[str]
-    seed: int
-    share: float = 1.0
-
-    def learned(self, repeat: int, number: int) -> np.ndarray:
-        """Indices of the records that the models of a fold may know, a network's own val among them."""
-        train = np.flatnonzero(self.folds[repeat] != number)
-        labels = labels_of(_pick(self.records, train))
-        return train[part_of(labels, self.groups[train], self.share, [self.seed, repeat, number])]
-
-
-def plan(config: Config, dataset: Dataset, share: float = 1.0) -> Plan:
-    """Deals the records to folds; of each fold's training records a ``share`` may be used.
-
-    Raises:
-        DataError: There are fewer sources than folds.
-    """
-    knobs = _knobs(config)
-    records = task.in_task(config, [*dataset.of("train"), *dataset.of("val")])
-    groups = np.empty(len(records), dtype=int)
-    # Named by order of path, so that they can be sorted; the same classes whatever the stage, so that stages compare.
-    for number, group in enumerate(groups_of(records)):
-        groups[group] = number
-    labels = labels_of(records)
-    try:
-        dealt = [folds(labels, groups, knobs.k, [knobs.seed, repeat]) for repeat in range(knobs.repeats)]
-    except ValueError as error:
-        n = len(set(groups))
-        allowed = f"2 to {n}" if n > 1 else "none"
-        raise DataError(
-            f"validation.k: found {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
-        ) from error
-    told = uneven(task.task_labels(config, records), groups, dealt[0], knobs.k)
-    return Plan(records, groups, np.array(dealt), told, knobs.seed, share)
-
-
 def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None) -> CrossValidated:
     """Fits the configured classifier in every fold and asks it for the records that it was not fitted to.
 
     All that learns from records is inside the fold: scaler, components, early stopping. Augmented variants are made of
     the fold's training records; only originals are judged. A family that chooses on val gives up a part of the fold's
-    training records for it; others are trained on all of them, and probabilities then have temperature 1.
+    training records for it, and so does any family under ``decision=threshold``; others are trained on all of them, and
+    probabilities then have temperature 1.
 
     Args:
         config: A valid configuration with ``validation=kfold``.
@@ -186,19 +140,41 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
     tasks = _tasks(config, estimator, records, truth)
     shape = planned.folds.shape
     out = {name: np.zeros((*shape, len(classes))) for name, (_, classes, _) in tasks.items()}
-    with progress("cross-validation", shape[0] * _knobs(config).k) as advance:
-        for repeat, number in np.ndindex(shape[0], _knobs(config).k):
+    chosen = {name: np.zeros(shape, dtype=int) for name in tasks}
+    thresholds = []
+    identity = hashlib.sha256(
+        json.dumps([config.raw, dataset.fingerprint, planned.share], sort_keys=True).encode()
+    ).hexdigest()
+    with progress("cross-validation", shape[0] * planned.k) as advance:
+        for repeat, number in np.ndindex(shape[0], planned.k):
             new = planned.folds[repeat] == number
-            for name, said in _remembered(config, dataset, planned, estimator, repeat, number).items():
-                columns = np.searchsorted(tasks[name][1], said.classes)
-                out[name][repeat, np.flatnonzero(new)[:, None], columns] = said.probabilities
+            judge = partial(_judged, config, dataset, planned, estimator, repeat, number)
+            name = f"{f'repeat {repeat + 1} ' if shape[0] > 1 else ''}fold {number + 1}"
+            fold = remembered(name, identity, judge, is_first=repeat == number == 0)
+            thresholds.append(fold.thresholds)
+            for task_name, said in fold.said.items():
+                classes = tasks[task_name][1]
+                columns = np.searchsorted(classes, said.classes)
+                out[task_name][repeat, np.flatnonzero(new)[:, None], columns] = said.probabilities
+                called = decide(said.classes, said.probabilities, fold.thresholds)
+                chosen[task_name][repeat, new] = np.searchsorted(classes, called)
             advance(1)
     found = {}
     for name, (labels, classes, own) in tasks.items():
-        kept = _pick(records, own)
-        told, p = () if name else config.look_alikes, out[name][:, own]
-        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, _knobs(config).k, told)
-    return CrossValidated(found, [*planned.warnings, *_never_predicted(found)])
+        kept, k = planned.of(own), planned.k
+        p, calls, told = out[name][:, own], chosen[name][:, own], () if name else config.look_alikes
+        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, k, told, calls)
+    few = _without_threshold(config, thresholds)
+    return CrossValidated(found, [*planned.warnings, *few, *_never_predicted(found)])
+
+
+def _without_threshold(config: Config, thresholds: Sequence[Sequence[Threshold]]) -> list[str]:
+    """How many folds had too few inner val records for a threshold."""
+    if config.common.decision != "threshold":
+        return []
+    n = sum(not own for own in thresholds)
+    few = "too few inner val records of the look-alikes to choose a threshold, left at 0.5 there"
+    return [f"cross-validation: {n} of {len(thresholds)} folds have {few}"] if n else []
 
 
 def _never_predicted(tasks: Mapping[str, OutOfFold]) -> list[str]:
@@ -211,13 +187,6 @@ def _never_predicted(tasks: Mapping[str, OutOfFold]) -> list[str]:
             n = int(np.isin(own.truth, never).sum())
             lines.append(f"cross-validation: {where} calls no record {' or '.join(never)}, though {n} are")
     return lines
-
-
-def _knobs(config: Config) -> KFoldKnobs:
-    knobs = config.common.validation
-    if not isinstance(knobs, KFoldKnobs):
-        raise TypeError(f"validation: found {knobs.name!r}; allowed: kfold")
-    return knobs
 
 
 def _tasks(
@@ -239,68 +208,30 @@ def _tasks(
 
 def _judged(
     config: Config, dataset: Dataset, planned: Plan, estimator: PictureClassifier, repeat: int, number: int
-) -> dict[str, Said]:
-    """What the models of one fold say of its records, by task."""
+) -> Fold:
+    """Fits the models of one fold and asks them."""
     train = planned.learned(repeat, number)
-    val, new = train[:0], _pick(planned.records, np.flatnonzero(planned.folds[repeat] == number))
-    if estimator.chooses_on_val:
-        knobs, labels = _knobs(config), labels_of(_pick(planned.records, train))
-        share = max(knobs.k, _INNER_SHARE)
-        chosen = inner_val(labels, planned.groups[train], share, [knobs.seed, repeat, number])
+    val, new = train[:0], planned.of(np.flatnonzero(planned.folds[repeat] == number))
+    has_threshold = config.common.decision == "threshold"
+    if estimator.chooses_on_val or has_threshold:
+        labels = labels_of(planned.of(train))
+        share = max(planned.k, _INNER_SHARE)
+        chosen = inner_val(labels, planned.groups[train], share, [planned.seed, repeat, number])
         train, val = train[~chosen], train[chosen]
-    learned, chosen_on = (_pick(planned.records, own) for own in (train, val))
+    learned, chosen_on = (planned.of(own) for own in (train, val))
     X, y = task.training_set(config, dataset, learned)
     X_val, y_val = dataset.pictures(chosen_on), task.task_labels(config, chosen_on)
-    if not isinstance(estimator, CascadeClassifier):
-        p = estimator.out_of_fold(X, y, X_val, y_val, dataset.pictures(new))
-        return {"": Said(np.array(sorted(set(y)), dtype=object), p)}
-    said = estimator.stages_out_of_fold(X, y, X_val, y_val, dataset.pictures(new))
-    names = {f"hard/{group}": name for group, name in hard_stage_names(list(estimator.look_alikes)).items()}
-    return {names.get(name, name): own for name, own in said.items()}
-
-
-def _remembered(
-    config: Config, dataset: Dataset, planned: Plan, estimator: PictureClassifier, repeat: int, number: int
-) -> dict[str, Said]:
-    """`_judged`, with what was told of its epochs, as a run that was killed left it in its workplace."""
-    here = work.current()
-    prefix = f"repeat {repeat + 1} " if len(planned.folds) > 1 else ""
-    name = f"{prefix}fold {number + 1}"
-    path = None if here.folder is None else here.folder / f"{name.replace(' ', '_')}.json"
-    identity = hashlib.sha256(
-        json.dumps([config.raw, dataset.fingerprint, planned.share], sort_keys=True).encode()
-    ).hexdigest()
-    before = None if path is None else _read(path, identity)
-    if before is not None:
-        for stage, history in before["history"].items():
-            here.on_epoch(stage, history)
-        said = before["said"]
-        return {t: Said(np.array(s["classes"], dtype=object), np.array(s["p"])) for t, s in said.items()}
-    told: dict[str, Sequence[Mapping[str, Any]]] = {}
-
-    def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
-        told[stage] = history
-        here.on_epoch(stage, history)
-
-    with work.fold(name, name.replace(" ", "_"), on_epoch, is_first=repeat == number == 0):
-        found = _judged(config, dataset, planned, estimator, repeat, number)
-    if path is not None and told:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        said = {t: {"classes": list(own.classes), "p": own.probabilities.tolist()} for t, own in found.items()}
-        write_json(path, {"identity": identity, "history": told, "said": said})
-        # Checkpoints of a network are large, and this fold will not go on.
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-    return found
-
-
-def _pick(records: Sequence[Record], index: np.ndarray) -> list[Record]:
-    return [records[i] for i in index.tolist()]
-
-
-def _read(path: Path, identity: str) -> dict[str, Any] | None:
-    """A fold that was finished; None if there is none of this configuration and these data."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if content["identity"] == identity else None
+    # What is said of the inner val is what a threshold is chosen by.
+    variants, asked = config.judged_variants, [*new, *chosen_on] if has_threshold else new
+    X_new = data.in_variants(dataset.pictures(asked), variants)
+    if isinstance(estimator, CascadeClassifier):
+        names = {f"hard/{group}": name for group, name in hard_stage_names(list(estimator.look_alikes)).items()}
+        found = estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)
+        found = {names.get(name, name): own for name, own in found.items()}
+    else:
+        found = {"": Said(np.array(sorted(set(y)), dtype=object), estimator.out_of_fold(X, y, X_val, y_val, X_new))}
+    p = {name: data.mean_of_variants(own.probabilities, variants) for name, own in found.items()}
+    thresholds: Sequence[Threshold] = ()
+    if has_threshold:
+        thresholds, _ = choose_thresholds(found[""].classes, p[""][len(new) :], y_val, task.pairs(config))
+    return Fold({name: Said(own.classes, p[name][: len(new)]) for name, own in found.items()}, thresholds)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spectro import crossval, interrupt, results, task, tracking
+from spectro import crossval, fold_plan, interrupt, results, task, tracking
 from spectro.classifiers import PictureClassifier
 from spectro.classifiers.work import OnEpoch, Workplace, workplace
 from spectro.config import Config
@@ -76,6 +76,8 @@ def run(
         if cv is not None:
             card.content["warnings"] += [line for line in cv.warnings if line not in card.content["warnings"]]
         card.content["warnings"] += _never_predicted(tasks)
+        card.content["judging"], told = task.judging(config, classifier, tasks)
+        card.content["warnings"] += told
         with card.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")
@@ -171,7 +173,7 @@ def new_trial_card(config: Config, run_dir: Path, number: int, study: str, shown
     return card
 
 
-def check_data(config: Config, dataset: Dataset) -> tuple[task.TrainingRows, crossval.Plan | None]:
+def check_data(config: Config, dataset: Dataset) -> tuple[task.TrainingRows, fold_plan.Plan | None]:
     """What can be known to be wrong between a configuration and its data before anything is fitted.
 
     Returns:
@@ -183,7 +185,7 @@ def check_data(config: Config, dataset: Dataset) -> tuple[task.TrainingRows, cro
     """
     training = task.training_rows(config, dataset)
     _check_objective(config, dataset)
-    return training, crossval.plan(config, dataset) if isinstance(config.common.validation, KFoldKnobs) else None
+    return training, fold_plan.plan(config, dataset) if isinstance(config.common.validation, KFoldKnobs) else None
 
 
 def _check_objective(config: Config, dataset: Dataset) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from spectro.config import Config
-from spectro.crossval import OutOfFold, cross_validate, plan
+from spectro.crossval import OutOfFold, cross_validate
 from spectro.data import Dataset, labels_of
 from spectro.evaluation.intervals import bootstrap_ci
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
+from spectro.fold_plan import plan
 from spectro.paths import redact
 from spectro.progress import progress
 from spectro.run_dir import git_commit, write_csv, write_text

@@ -66,8 +66,9 @@ def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
         good = [(path, digest) for path, digest in digests.items() if path not in bad]
         if good:
             probabilities = classifier.predict_proba(Pictures(store, [digest for _, digest in good]))
-            for (path, _), row in zip(good, probabilities, strict=True):
-                rows.append((path.as_posix(), classifier.classes_[row.argmax()], *map(float, row)))
+            predicted = classifier.decide(probabilities)
+            for (path, _), label, row in zip(good, predicted, probabilities, strict=True):
+                rows.append((path.as_posix(), label, *map(float, row)))
     return Predictions(rows, bad)
 
 

@@ -121,7 +121,7 @@ def draw(
         named: What stands over each figure: the run and its data.
         classifier: The fitted classifier of the whole task.
     """
-    from spectro.evaluation import confusion_figure, curves_figure, recall_figure, wrong_figure
+    from spectro.evaluation import confusion_figure, curves_figure, recall_figure, reliability_figure, wrong_figure
     from spectro.evaluation.gallery import MAX_PICTURES
 
     history = folder.parent / "history.csv"
@@ -139,14 +139,16 @@ def draw(
         for split, report in reports.items():
             confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
         recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
+    reliability_figure(tasks[""], folder / "reliability.png", f"{named}: are its probabilities right?")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
-        order = wrong[np.argsort(-judged.probabilities.max(axis=1)[wrong], kind="stable")][:MAX_PICTURES]
+        # Of what it was called, which under a threshold need not be the largest.
+        surest = judged.probabilities[np.arange(len(judged.truth)), np.searchsorted(judged.classes, judged.predicted)]
+        order = wrong[np.argsort(-surest[wrong], kind="stable")][:MAX_PICTURES]
         shown = [judged.records[i] for i in order]
         pictures = list(dataset.pictures(shown).pixels(SHOW)) if shown else []
         captions = [
-            (judged.truth[i], judged.predicted[i], float(judged.probabilities[i].max()), judged.records[i].path.name)
-            for i in order
+            (judged.truth[i], judged.predicted[i], float(surest[i]), judged.records[i].path.name) for i in order
         ]
         wrong_figure(
             pictures,

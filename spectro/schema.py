@@ -116,6 +116,12 @@ class KFoldKnobs(Section):
     objective: str | None
 
 
+class EvaluationKnobs(Section):
+    """How records are judged."""
+
+    tta: bool = False
+
+
 class TrackingKnobs(Section):
     """MLflow."""
 
@@ -139,6 +145,9 @@ class Common(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     outputs: Annotated[str, Field(min_length=1)]
     objective: str | None
+    # Both have a default, as configurations that were saved before they were there are still read.
+    decision: Literal["argmax", "threshold"] = "argmax"
+    evaluation: EvaluationKnobs = EvaluationKnobs()
     tracking: TrackingKnobs
     data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
     mapping: MappingKnobs

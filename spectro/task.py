@@ -1,9 +1,10 @@
 """What a configuration asks of a data set: which records, under which labels, fitted and judged how."""
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 from spectro import data
 from spectro.classifiers import CascadeClassifier, PictureClassifier
 from spectro.classifiers.cascade import merge
+from spectro.classifiers.decision import Threshold, decide
+from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config import Config
 from spectro.data import Dataset, Pictures, PictureSpec, Record
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
-from spectro.evaluation import score
+from spectro.evaluation import calibration, score
 from spectro.progress import progress
 from spectro.schema import DemoKnobs
 
@@ -40,6 +43,7 @@ class Judged:
         classes: The task's classes, ``k``.
         probabilities: ``(n, k)``.
         look_alikes: The classes whose mean F1 is told besides, if any.
+        thresholds: How pairs of look-alikes are divided.
     """
 
     records: Sequence[Record]
@@ -47,17 +51,21 @@ class Judged:
     classes: np.ndarray
     probabilities: np.ndarray
     look_alikes: Sequence[str] = ()
+    thresholds: Sequence[Threshold] = ()
 
     @property
     def predicted(self) -> np.ndarray:
-        """Labels of the largest probabilities, ``(n,)``."""
-        return self.classes[self.probabilities.argmax(axis=1)]
+        """Labels ``(n,)``: of the largest probabilities, or on the side of a threshold."""
+        return decide(self.classes, self.probabilities, self.thresholds)
 
     def report(self, seed: int) -> dict[str, Any]:
-        """Every metric with its interval."""
+        """Every metric with its interval, and how well the probabilities are calibrated."""
         sources = [record.source for record in self.records]
         classes, look_alikes = list(self.classes), self.look_alikes
-        return score(self.truth, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes)
+        return {
+            **score(self.truth, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes),
+            **calibration(self.truth, self.probabilities, self.classes, seed=seed),
+        }
 
 
 def load_data(config: Config) -> Dataset:
@@ -173,7 +181,41 @@ def fit(
     """The configured classifier, fitted to the augmented training records; val as it is."""
     val = in_task(config, dataset.of("val"))
     X, y = training_set(config, dataset, train, rows, variants)
-    return config.estimator().fit(X, y, dataset.pictures(val), task_labels(config, val))
+    X_val, y_val = dataset.pictures(val), task_labels(config, val)
+    classifier: PictureClassifier = config.estimator().fit(X, y, X_val, y_val).average_over(config.judged_variants)
+    if config.common.decision == "threshold":
+        for line in classifier.choose_thresholds(X_val, y_val, pairs(config)):
+            warnings.warn(line, stacklevel=2)
+    return classifier
+
+
+def pairs(config: Config) -> dict[str, Sequence[str]]:
+    """The look-alike groups that the configured stage tells apart: what ``decision=threshold`` is about."""
+    look_alikes = config.common.mapping.mapping.look_alikes
+    return {group: labels for group, labels in look_alikes.items() if config.stage != "hard" or group == config.group}
+
+
+def judging(
+    config: Config, classifier: PictureClassifier, tasks: Mapping[str, Mapping[str, Judged]]
+) -> tuple[dict[str, Any], list[str]]:
+    """What val gave besides the fit, for ``run.json``: temperature by stage, thresholds, variants.
+
+    Returns:
+        The facts, and a line for each stage whose val had too few records for a temperature.
+    """
+    stages = {k: own for k, own in stages_of(config, classifier).items() if hasattr(own, "temperature_")}
+    lines = []
+    for stage, own in stages.items():
+        if not own.temperature_fitted_:
+            n = len(tasks[stage if stage in tasks else ""]["val"].records)
+            told = f"{n} val record{' is' if n == 1 else 's are'} too few to fit one ({MIN_RECORDS})"
+            lines.append(f"temperature of stage {stage}: {told}, left at 1")
+    facts = {
+        "temperature": {stage: own.temperature_ for stage, own in stages.items()},
+        "thresholds": [asdict(threshold) for threshold in classifier.thresholds_],
+        "variants": list(classifier.variants_),
+    }
+    return facts, lines
 
 
 def stages_of(config: Config, classifier: PictureClassifier) -> dict[str, PictureClassifier]:
@@ -189,8 +231,9 @@ def judge(
 ) -> dict[str, dict[str, Judged]]:
     """What the classifier says of some splits: task -> split -> judgement; the whole task's name is empty.
 
-    Each stage is asked once; the whole cascade is composed from what the stages said.
+    Each stage is asked once; the whole cascade is composed from what the stages said, of each variant by itself.
     """
+    variants, thresholds = classifier.variants_, classifier.thresholds_
     tasks: dict[str, dict[str, Judged]] = {"": {}}
     for split in splits:
         records = in_task(config, dataset.of(split))
@@ -198,18 +241,20 @@ def judge(
         X = dataset.pictures(records)
         if not isinstance(classifier, CascadeClassifier):
             p = classifier.predict_proba(X)
-            tasks[""][split] = Judged(records, truth, classifier.classes_, p, config.look_alikes)
+            tasks[""][split] = Judged(records, truth, classifier.classes_, p, config.look_alikes, thresholds)
             continue
-        easy, hard = classifier.stage_probabilities(X)
-        p = classifier.compose(easy, hard)
-        tasks[""][split] = Judged(records, truth, classifier.classes_, p, config.look_alikes)
+        easy, hard = classifier.stage_probabilities(data.in_variants(X, variants))
+        whole = data.mean_of_variants(classifier.compose(easy, hard), variants)
+        tasks[""][split] = Judged(records, truth, classifier.classes_, whole, config.look_alikes, thresholds)
+        easy = data.mean_of_variants(easy, variants)
         easy_truth = classifier.merged(truth)
         tasks.setdefault("easy", {})[split] = Judged(records, easy_truth, classifier.easy_.classes_, easy)
         names = hard_stage_names(list(classifier.hard_))
         for group, model in classifier.hard_.items():
             own = np.isin(truth, list(classifier.look_alikes[group]))
             kept = [record for record, is_own in zip(records, own, strict=True) if is_own]
-            tasks.setdefault(names[group], {})[split] = Judged(kept, truth[own], model.classes_, hard[group][own])
+            p = data.mean_of_variants(hard[group], variants)[own]
+            tasks.setdefault(names[group], {})[split] = Judged(kept, truth[own], model.classes_, p, (), thresholds)
     return tasks
 
 

@@ -97,6 +97,11 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
     if few:
         told = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+    if metrics["test"].get("ece") is not None:
+        console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
+    for threshold in card.get("judging", {}).get("thresholds", ()):
+        told = "{first} | {second}: the latter where its share of the two is above {value:.2f}, chosen on val"
+        console.print(escape(told.format(**threshold)), soft_wrap=True)
     for stage, network in (card.get("networks") or {}).items():
         console.print(escape(_about(stage, network)), soft_wrap=True)
     for warning in card["warnings"]:
@@ -161,6 +166,16 @@ def _support(scores: Mapping[str, Any], key: str) -> int:
     if key != "hard_pair_f1":
         return int(scores["n_records"])
     return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
+
+
+def _calibrated(test: Mapping[str, Any]) -> str:
+    """Whether the probabilities mean what they say, as far as so few records can tell."""
+    by_chance = test["ece_by_chance_high"]
+    verdict = "more than" if test["ece"] > by_chance else "within"
+    return (
+        f"calibration on test: error {test['ece']:.2f}, {verdict} what {test['n_records']} records show by chance "
+        f"(up to {by_chance:.2f}); NLL {test['nll']:.2f}"
+    )
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:

@@ -14,10 +14,12 @@ from test_network_runs import history_of, results_of, tiny
 from spectro import cli, crossval, experiment, task
 from spectro.classifiers import CnnClassifier, HogSvmClassifier, training, work
 from spectro.classifiers.cascade import Said
-from spectro.crossval import OutOfFold, cross_validate, plan
+from spectro.crossval import OutOfFold, cross_validate
 from spectro.data import Record
 from spectro.data.pictures import file_digest
 from spectro.errors import ConfigError, DataError
+from spectro.fold_memory import Fold
+from spectro.fold_plan import plan
 
 SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
 KFOLD = ["validation=kfold", *SMALL]
@@ -387,7 +389,7 @@ def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path
         asked.append(number)
         work.current().on_epoch("flat", [{"epoch": 1}])
         n = int((planned.folds[repeat] == number).sum())
-        return {"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
+        return Fold({"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))})
 
     monkeypatch.setattr(crossval, "_judged", judged)
     for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectro import cli, learning_curve, task
-from spectro.crossval import cross_validate, plan
+from spectro.crossval import cross_validate
 from spectro.data.folds import part_of
 from spectro.evaluation.label_curve import label_curve_figure
 from spectro.evaluation.paired import Difference
 from spectro.explain import explain
+from spectro.fold_plan import plan
 from spectro.learning_curve import Gain, LearningCurve
 from spectro.paths import CONF
 

@@ -4,19 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spectro.classifiers.base import PictureClassifier, families, family, load
+    from spectro.classifiers.base import PictureClassifier
     from spectro.classifiers.cascade import CascadeClassifier
     from spectro.classifiers.cnn import CnnClassifier
     from spectro.classifiers.hog_svm import HogSvmClassifier
     from spectro.classifiers.pixels import PixelsClassifier
+    from spectro.classifiers.registry import families, family, load
     from spectro.classifiers.settings import Loss, Training
     from spectro.classifiers.vpt import VptClassifier
 
 _HOME = {
     "PictureClassifier": "base",
-    "families": "base",
-    "family": "base",
-    "load": "base",
+    "families": "registry",
+    "family": "registry",
+    "load": "registry",
     "CascadeClassifier": "cascade",
     "CnnClassifier": "cnn",
     "HogSvmClassifier": "hog_svm",

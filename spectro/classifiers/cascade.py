@@ -11,7 +11,8 @@ import numpy as np
 from sklearn.base import clone
 
 from spectro.classifiers.attribution import Attribution
-from spectro.classifiers.base import PictureClassifier, load
+from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.registry import load
 from spectro.classifiers.work import part
 from spectro.data.decode import PictureSpec
 from spectro.data.mapping import Mapping, hard_stage_names

@@ -13,12 +13,11 @@ from sklearn.svm import SVC
 
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.attribution import Effects
-from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.blas import blas_threads
 from spectro.classifiers.fold_scores import fold_scores, kernel
 from spectro.classifiers.hog import Hog
 from spectro.classifiers.pca import fit_pca, kept
-from spectro.classifiers.temperature import fit_temperature, probabilities
+from spectro.classifiers.temperature import ScoringClassifier, columns, probabilities
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures
 from spectro.knobs import Section
@@ -34,7 +33,7 @@ class DegenerateModelWarning(UserWarning):
     """A fitted model that calls everything one class."""
 
 
-class HogSvmClassifier(PictureClassifier):
+class HogSvmClassifier(ScoringClassifier):
     """Support vector machine on principal components of standardised HOG vectors.
 
     Args:
@@ -55,9 +54,7 @@ class HogSvmClassifier(PictureClassifier):
         max_iter: Limit of iterations, -1 for none.
 
     Attributes:
-        pipeline_: The fitted scaler, PCA and SVM.
-        temperature_: Of the softmax over decision values; the largest decision value keeps the largest probability.
-        temperature_fitted_: Whether val had enough records to fit it; it is 1 if not.
+        pipeline_: The fitted scaler, PCA and SVM; the scores are its decision values.
     """
 
     family: ClassVar[str] = "hog_svm"
@@ -110,9 +107,7 @@ class HogSvmClassifier(PictureClassifier):
         with blas_threads(len(features)):
             self._fit_features(features, np.searchsorted(self.classes_, y))
             scores = self._scores(X_val) if len(X_val) else None
-        fitted = None if scores is None else fit_temperature(scores, np.searchsorted(self.classes_, y_val))
-        self.temperature_fitted_ = fitted is not None
-        self.temperature_ = 1.0 if fitted is None else fitted
+        self._fit_temperature(scores, y_val)
 
     def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
         """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
@@ -159,7 +154,7 @@ class HogSvmClassifier(PictureClassifier):
             # Checking what was made here takes as long as the machine itself.
             with config_context(assume_finite=True, skip_parameter_validation=True):
                 svc.fit(kernel(train, train, gamma), np.searchsorted(classes, y))
-                return probabilities(_columns(svc.decision_function(kernel(new, train, gamma))), 1.0)
+                return probabilities(columns(svc.decision_function(kernel(new, train, gamma))), 1.0)
 
     def _components(self, most: int) -> float | int:
         """A share of the variance below 1, or a number of components, at most ``most``."""
@@ -186,10 +181,7 @@ class HogSvmClassifier(PictureClassifier):
             self.pipeline_.decision_function(self.hog.features(X[i : i + _BATCH]).astype(np.float64))
             for i in range(0, len(X), _BATCH)
         ]
-        return _columns(np.concatenate(parts))
-
-    def _predict_proba(self, X: Any) -> np.ndarray:
-        return probabilities(self._scores(X), self.temperature_)
+        return columns(np.concatenate(parts))
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         from spectro.classifiers.hog_picture import cell_effects, strokes
@@ -200,17 +192,11 @@ class HogSvmClassifier(PictureClassifier):
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
-        return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}
+        return self._temperature_state()
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
-        self.temperature_ = float(fitted["temperature"])
-        self.temperature_fitted_ = bool(fitted["temperature_fitted"])
-
-
-def _columns(scores: np.ndarray) -> np.ndarray:
-    """Decision values ``(n, k)``; of two classes scikit-learn gives one column ``(n,)``."""
-    return np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores
+        self._load_temperature(fitted)
 
 
 def absolute_gamma(gamma: float | str, features: np.ndarray) -> float:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from spectro.classifiers.attribution import Effects
-from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.settings import Loss, Training
+from spectro.classifiers.temperature import ScoringClassifier
 from spectro.classifiers.work import current
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures, pixels_of
@@ -28,7 +28,7 @@ _FILE = "network.safetensors"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class NetworkClassifier(PictureClassifier):
+class NetworkClassifier(ScoringClassifier):
     """A network on a timm backbone, trained by the one loop.
 
     A subclass names its `section` of the configuration, stores at least the arguments below, and says in `_build` what
@@ -119,7 +119,7 @@ class NetworkClassifier(PictureClassifier):
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         from spectro.classifiers.device import choose, count_parameters, kept_memory, seeded
-        from spectro.classifiers.training import Job, Split, train
+        from spectro.classifiers.training import Job, Split, logits_of, train
 
         place = choose(self.device, self.training.precision)
         with seeded(self.seed, place.device):
@@ -148,6 +148,8 @@ class NetworkClassifier(PictureClassifier):
         )
         with kept_memory():
             self.history_ = train(job)
+            scores = _values(logits_of(network, job.val.pictures, place.device)) if len(y_val) else None
+        self._fit_temperature(scores, y_val)
 
     def _batches(self, X: Pictures | np.ndarray) -> Any:
         from spectro.classifiers.batches import Batches
@@ -157,12 +159,12 @@ class NetworkClassifier(PictureClassifier):
         mean, std = cfg.get("mean") or _IMAGENET_MEAN, cfg.get("std") or _IMAGENET_STD
         return Batches(X, self.specs[0], mean, std, network.place.device)  # type: ignore[arg-type]
 
-    def _predict_proba(self, X: Any) -> np.ndarray:
+    def _scores(self, X: Any) -> np.ndarray:
+        """Logits ``(n, k)``."""
         from spectro.classifiers.training import logits_of
 
         place = self.network_.place
-        logits = logits_of(self.network_, self._batches(X), place.device)  # type: ignore[arg-type]
-        return logits.double().softmax(dim=1).cpu().numpy()
+        return _values(logits_of(self.network_, self._batches(X), place.device))  # type: ignore[arg-type]
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
         import torch
@@ -208,7 +210,7 @@ class NetworkClassifier(PictureClassifier):
 
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()}
         save_file(tensors, folder / _FILE)
-        return {"facts": self.facts_}
+        return {"facts": self.facts_, **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         from safetensors import SafetensorError
@@ -232,3 +234,8 @@ class NetworkClassifier(PictureClassifier):
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{folder / _FILE}: damaged or not of this model ({reason})") from error
         self.network_, self.history_ = network.eval(), []
+        self._load_temperature(fitted)
+
+
+def _values(logits: "Tensor") -> np.ndarray:
+    return logits.cpu().numpy().astype(np.float64)

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.attribution import Effects
-from spectro.classifiers.base import PictureClassifier
 from spectro.classifiers.blas import blas_threads
+from spectro.classifiers.temperature import ScoringClassifier, columns
 from spectro.data.decode import PictureSpec
 from spectro.data.pictures import Pictures, pixels_of
 from spectro.knobs import Section
@@ -25,7 +25,7 @@ _BATCH = 1024
 _MAX_SQUARE_PX = 512
 
 
-class PixelsClassifier(PictureClassifier):
+class PixelsClassifier(ScoringClassifier):
     """Multinomial logistic regression on the standardised grey values of a small picture.
 
     Args:
@@ -61,10 +61,14 @@ class PixelsClassifier(PictureClassifier):
             # With weak regularisation the best weights lie far out; what it says of records has settled long before.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.pipeline_.fit(features, np.searchsorted(self.classes_, y))
+        self._fit_temperature(self._scores(X_val) if len(X_val) else None, y_val)
 
-    def _predict_proba(self, X: Any) -> np.ndarray:
-        parts = [self.pipeline_.predict_proba(self._thumbnails(X[i : i + _BATCH])) for i in range(0, len(X), _BATCH)]
-        return np.concatenate(parts)
+    def _scores(self, X: Any) -> np.ndarray:
+        """Log-odds ``(n, k)``."""
+        parts = [
+            self.pipeline_.decision_function(self._thumbnails(X[i : i + _BATCH])) for i in range(0, len(X), _BATCH)
+        ]
+        return columns(np.concatenate(parts))
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         """Exact: the effects of all pixels and the intercepts sum to the difference of the two classes' scores."""
@@ -87,10 +91,11 @@ class PixelsClassifier(PictureClassifier):
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
-        return {}
+        return self._temperature_state()
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+        self._load_temperature(fitted)
 
 
 class PixelsKnobs(Section):

@@ -6,7 +6,7 @@ from spectro.data.dataset import Dataset, Split, labels_of, load_folder
 from spectro.data.decode import Crop, PictureSpec
 from spectro.data.manifest import SPLITS, Record
 from spectro.data.mapping import Mapping
-from spectro.data.pictures import Pictures, PictureStore, pixels_of
+from spectro.data.pictures import Pictures, PictureStore, in_variants, mean_of_variants, pixels_of
 
 __all__ = [
     "SPLITS",
@@ -21,8 +21,10 @@ __all__ = [
     "RowCache",
     "Split",
     "expand",
+    "in_variants",
     "labels_of",
     "load_folder",
+    "mean_of_variants",
     "pixels_of",
     "row_cache",
     "vary",

@@ -72,9 +72,7 @@ class Search:
         experiment.check_data(self._config, self._dataset)
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
         self.name = name or summary.name_of(self._config, settings)
-        self._study = studies.open_study(
-            self._storage, self.name, settings, studies.sampler_by_trial(make_sampler)
-        )
+        self._study = studies.open_study(self._storage, self.name, settings, studies.sampler_by_trial(make_sampler))
         self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
         self._sampler = sampler
         self._check_folder()

@@ -1,0 +1,63 @@
+"""The model families by name, and a saved model of any of them."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro.classifiers.base import FORMAT, PictureClassifier
+from spectro.classifiers.decision import Threshold
+from spectro.data.augmentation import ORIGINAL
+from spectro.errors import ModelError
+
+
+def family(name: str) -> Any:
+    """The module of a model family: it holds ``Knobs`` (what a user can set) and ``CLASSIFIER``.
+
+    Raises:
+        ModelError: There is no such family.
+    """
+    allowed = families()
+    if name not in allowed:
+        raise ModelError(f"model.family: found {name!r}; allowed: {', '.join(allowed)}")
+    return importlib.import_module(f"spectro.classifiers.{name}")
+
+
+def families() -> list[str]:
+    """The modules beside this one that declare a classifier."""
+    here = Path(__file__).parent
+    return sorted(p.stem for p in here.glob("*.py") if re.search(r"^CLASSIFIER = ", p.read_text("utf-8"), re.MULTILINE))
+
+
+def load(folder: Path) -> PictureClassifier:
+    """Loads what `PictureClassifier.save` wrote, without running any code from the files.
+
+    Args:
+        folder: The model's folder, ``model/`` of a run.
+
+    Returns:
+        The fitted classifier.
+
+    Raises:
+        ModelError: Not a saved model, of another format, of an unknown family, or damaged.
+    """
+    path = folder / "model.json"
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if state["format"] != FORMAT:
+            raise ModelError(f"{path}: found format {state['format']}; allowed: {FORMAT}")
+        classifier = family(state["family"]).CLASSIFIER._from_params(state["params"], folder)
+        classifier.classes_ = np.array(state["classes"], dtype=object)
+        # Models from before there were any have neither.
+        classifier.variants_ = tuple(state.get("variants", (ORIGINAL,)))
+        classifier.thresholds_ = [Threshold(**own) for own in state.get("thresholds", ())]
+        if "fitted" in state:
+            classifier._load(folder, state["fitted"])
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged or not a model ({type(error).__name__}: {error})") from error
+    return classifier

@@ -1,0 +1,180 @@
+"""Whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectro.evaluation.figures import FAINT, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
+from spectro.evaluation.intervals import wilson
+
+# Records that a bin should hold at least, and how many bins there are at most.
+_PER_BIN, _MOST_BINS = 5, 10
+_DRAWS = 2000
+# The logarithm of a smaller probability says more about rounding than about the model.
+_LEAST = 1e-15
+_SIDE_IN, _GAP_IN = 2.7, 0.55
+
+
+def calibration(
+    y_true: Sequence[str] | NDArray[Any],
+    probabilities: ArrayLike,
+    classes: Sequence[str] | NDArray[Any],
+    bins: int | None = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How far the largest probabilities of some records are from how often they are right.
+
+    The expected calibration error of the top label (Guo et al., 2017, "On calibration of modern neural networks"): the
+    mean over bins, weighted by their records, of the distance between mean probability and share of right labels. Bins
+    hold equally many records (Nixon et al., 2019, "Measuring calibration in deep learning"): bins of equal width leave
+    most of few records in the last one, and one or two in the others, whose distance is chance. Records of equal
+    probability stay in one bin.
+
+    The error is never 0, also of a model that means what it says: in each bin the share differs from the probability by
+    chance. What that makes is drawn: labels are right with the very probabilities given, again and again (the
+    consistency resampling of Bröcker and Smith, 2007, "Increasing the reliability of reliability diagrams"). An error
+    below ``ece_by_chance_high`` says nothing against the model. A bootstrap interval would not be honest here:
+    resamples add their own chance to the error and lie above it.
+
+    Args:
+        y_true: True labels, (n,). May be empty.
+        probabilities: (n, k), columns as ``classes``.
+        classes: Labels, (k,).
+        bins: Number of bins; None: as many as hold 5 records each, 10 at most.
+        seed: Of the draws.
+
+    Returns:
+        A dictionary of plain Python values that is valid JSON:
+
+        - ``ece``; ``ece_by_chance`` and ``ece_by_chance_high``: mean and 95 % quantile of the error of a perfectly
+          calibrated model with these probabilities;
+        - ``nll``: mean negative logarithm of the true label's probability (at least 1e-15), and ``brier``: mean over
+          records of the squared distance between probabilities and truth, summed over classes (Brier, 1950). Both need
+          no bins and are smallest for the true probabilities;
+        - ``reliability``: for each bin ``confidence`` (mean largest probability), ``accuracy``, ``accuracy_ci_low``,
+          ``accuracy_ci_high`` (95 %, Wilson) and ``n``.
+
+        Without records the numbers are None and there is no bin.
+
+    Raises:
+        ValueError: A label that is not among the classes, or shapes that do not fit.
+    """
+    p = np.asarray(probabilities, dtype=float)
+    names = [str(name) for name in classes]
+    if p.shape != (len(y_true), len(names)):
+        raise ValueError(f"probabilities: found {p.shape}; allowed: {(len(y_true), len(names))}")
+    unknown = sorted({str(label) for label in y_true} - set(names))
+    if unknown:
+        raise ValueError(f"y_true holds {unknown}, allowed are the classes {names}")
+    if bins is not None and bins < 1:
+        raise ValueError(f"bins: found {bins}; allowed: 1 or more")
+    if len(p) == 0:
+        scores = ("ece", "ece_by_chance", "ece_by_chance_high", "nll", "brier")
+        return {**dict.fromkeys(scores), "reliability": []}
+    truth = np.array([names.index(str(label)) for label in y_true])
+    rows = np.arange(len(p))
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
+    where = _bins(confidence, max(1, min(_MOST_BINS, len(p) // _PER_BIN)) if bins is None else bins)
+    by_chance = _errors(confidence, np.random.default_rng(seed).random((_DRAWS, len(p))) < confidence, where)
+    one_hot = np.eye(len(names))[truth]
+    return {
+        "ece": _rounded(_errors(confidence, right[None], where)[0]),
+        "ece_by_chance": _rounded(by_chance.mean()),
+        "ece_by_chance_high": _rounded(np.quantile(by_chance, 0.95)),
+        "nll": _rounded(-np.log(np.maximum(p[rows, truth], _LEAST)).mean()),
+        "brier": _rounded(((p - one_hot) ** 2).sum(axis=1).mean()),
+        "reliability": [_bin(confidence[where == b], right[where == b]) for b in range(where.max() + 1)],
+    }
+
+
+def _rounded(value: float) -> float:
+    """Without the digits that change with how many records a model is asked about at a time."""
+    return round(float(value), 9)
+
+
+def _bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
+    """The bin of each record, (n,): equally many records in each as far as equal probabilities allow; none is empty."""
+    _, where, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    # A value goes to the bin that the middle of its records lies in.
+    middle = np.cumsum(counts) - counts / 2
+    raw = np.minimum((middle * bins / len(confidence)).astype(int), bins - 1)
+    return np.unique(raw, return_inverse=True)[1][where]
+
+
+def _errors(confidence: NDArray[np.float64], right: NDArray[np.bool_], where: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Calibration error of each row of ``right``, (draws, n) -> (draws,)."""
+    in_bin = np.eye(where.max() + 1)[where]
+    # The sum over a bin's records of probability minus right, and the bin's share is in it.
+    return np.abs((confidence - right) @ in_bin).sum(axis=1) / len(confidence)
+
+
+def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str, Any]:
+    low, high = wilson(int(right.sum()), len(right))
+    return {
+        "confidence": _rounded(confidence.mean()),
+        "accuracy": float(right.mean()),
+        "accuracy_ci_low": low,
+        "accuracy_ci_high": high,
+        "n": len(right),
+    }
+
+
+def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
+    """Draw how often the largest probability is right against what it says, a panel for each split.
+
+    Each bin has its 95 % Wilson interval, and its number of records stands below: an interval that reaches the diagonal
+    says nothing against the model.
+
+    Args:
+        reports: For each split what `calibration` returns.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is no report.
+    """
+    if not reports:
+        raise ValueError("expected the report of at least one split; found none")
+    fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN)
+    first.remove()
+    ticks = np.linspace(0, 1, 6)
+    for number, (split, report) in enumerate(reports.items()):
+        colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
+        ax = fig.add_axes((number * (_SIDE_IN + _GAP_IN) / fig.get_figwidth(), 0, _SIDE_IN / fig.get_figwidth(), 1))
+        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+        said, bins = "no records", report["reliability"]
+        if bins:
+            x, y, low, high = (
+                np.array([own[key] for own in bins])
+                for key in ("confidence", "accuracy", "accuracy_ci_low", "accuracy_ci_high")
+            )
+            ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
+            n = sum(own["n"] for own in bins)
+            said = f"n={n}, ECE {report['ece']:.2f}, by chance up to {report['ece_by_chance_high']:.2f}"
+        heading = f"{fit_text(fig, split, 1.0, 9)}: {said}"
+        ax.set_title(heading, loc="left", fontsize=8, color=colour, **plain_text())
+        per_bin = f"records per bin: {' '.join(str(own['n']) for own in bins)}" if bins else ""
+        ax.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
+        ax.text(
+            0.5, -0.155, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text()
+        )
+        labels = [f"{tick:.1f}" for tick in ticks]
+        ax.set_xticks(ticks, labels, fontsize=8, color=MUTED, **plain_text())
+        ax.set_yticks(ticks, labels if number == 0 else [], fontsize=8, color=MUTED, **plain_text())
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        if number == 0:
+            ax.set_ylabel("share that is right, 95 %", fontsize=8, color=MUTED, **plain_text())
+        ax.tick_params(length=2, color=MUTED)
+        ax.grid(color="#e4e7eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[:].set_color(FAINT)
+    return save(fig, path, title, "how often the largest probability is right; bins of about equally many records")

@@ -1,0 +1,101 @@
+"""Calibration error, its chance level, and the figure that shows both."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from spectro.evaluation import calibration, reliability_figure
+
+CLASSES = ["a", "b", "c"]
+
+
+def drawn(n, sharpened=1.0, seed=0):
+    """Labels drawn with probabilities, and the probabilities to a power: above 1 they are too sure."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([0.5, 0.5, 0.5], n)
+    labels = np.array([CLASSES[i] for i in (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)], dtype=object)
+    sharp = p**sharpened
+    return labels, sharp / sharp.sum(axis=1, keepdims=True)
+
+
+def test_by_hand():
+    """Two bins of two records: 0.6 and right, 0.7 and wrong; 0.9 and right, 1.0 and right."""
+    p = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1], [1.0, 0.0]])
+    found = calibration(["a", "b", "a", "a"], p, ["a", "b"], bins=2)
+    assert [(own["n"], own["accuracy"]) for own in found["reliability"]] == [(2, 0.5), (2, 1.0)]
+    np.testing.assert_allclose([own["confidence"] for own in found["reliability"]], [0.65, 0.95])
+    np.testing.assert_allclose(found["ece"], (0.15 + 0.05) / 2)
+    np.testing.assert_allclose(found["nll"], -np.log([0.6, 0.3, 0.9, 1.0]).mean())
+    np.testing.assert_allclose(found["brier"], 2 * np.array([0.16, 0.49, 0.01, 0.0]).mean())
+
+
+def test_one_that_means_what_it_says_is_within_chance_about_19_times_of_20():
+    """A level that it passes more often would call good models bad; with 24 records that is all an error can tell."""
+    found = [calibration(*drawn(24, seed=seed), CLASSES) for seed in range(300)]
+    within = np.mean([own["ece"] <= own["ece_by_chance_high"] for own in found])
+    assert 0.92 <= within <= 0.98
+    ratio = np.mean([own["ece"] for own in found]) / np.mean([own["ece_by_chance"] for own in found])
+    assert 0.9 < ratio < 1.1
+
+
+def test_one_that_is_too_sure_is_found_with_enough_records():
+    found = calibration(*drawn(1000, sharpened=3.0), CLASSES)
+    assert found["ece"] > 2 * found["ece_by_chance_high"]
+    assert found["nll"] > calibration(*drawn(1000), CLASSES)["nll"]
+
+
+@given(st.integers(0, 40).flatmap(lambda n: arrays(float, (n, 3), elements=st.sampled_from([0.1, 0.25, 0.5, 1.0]))))
+def test_bins_hold_every_record_once_and_equal_probabilities_together(weights):
+    """A tie that was cut by the order of the records would make the number depend on file names."""
+    p = weights / weights.sum(axis=1, keepdims=True)
+    labels = ["a"] * len(p)
+    found = calibration(labels, p, CLASSES)
+    assert sum(own["n"] for own in found["reliability"]) == len(p)
+    assert all(own["accuracy_ci_low"] <= own["accuracy"] <= own["accuracy_ci_high"] for own in found["reliability"])
+    backwards = calibration(labels[::-1], p[::-1], CLASSES)
+    assert [own["n"] for own in backwards["reliability"]] == [own["n"] for own in found["reliability"]]
+    if len(p):
+        np.testing.assert_allclose(backwards["ece"], found["ece"], atol=1e-8)
+        assert 0 <= found["ece"] <= 1
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_few_records_get_few_bins():
+    """One bin for each of four records would be four throws of a coin."""
+    assert [len(calibration(*drawn(n), CLASSES)["reliability"]) for n in (1, 4, 24, 1000)] == [1, 1, 4, 10]
+
+
+def test_a_class_that_has_no_probability_is_expensive_but_finite():
+    """metrics.json has no place for infinity."""
+    assert calibration(["b"], [[1.0, 0.0]], ["a", "b"])["nll"] == pytest.approx(-np.log(1e-15))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((["a"], [[0.5, 0.5]], CLASSES), r"found \(1, 2\); allowed: \(1, 3\)"),
+        ((["z"], [[0.5, 0.25, 0.25]], CLASSES), "holds \\['z'\\]"),
+        ((["a"], [[0.5, 0.25, 0.25]], CLASSES, 0), "bins: found 0; allowed: 1 or more"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        calibration(*arguments)
+
+
+def test_figure(tmp_path):
+    """Splits without records, labels that look like formulas; and the same bytes again."""
+    reports = {
+        "cv": calibration(*drawn(137), CLASSES),
+        "val": calibration([], np.zeros((0, 3)), CLASSES),
+        "$x_1$": calibration(*drawn(3), CLASSES),
+    }
+    first, second = (reliability_figure(reports, tmp_path / name / "r.png", "a $title$") for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_size > 10_000
+    with pytest.raises(ValueError, match="at least one split"):
+        reliability_figure({}, tmp_path / "r.png", "")
