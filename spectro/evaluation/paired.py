@@ -43,7 +43,7 @@ class ResampledT:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `difference` returns: a minus b. Interval and ``smallest`` are None where no resample differs."""
+    """What `difference` returns: a minus b. Interval and ``smallest`` are None with a single class."""
 
     value: float
     ci_low: float | None
@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `score_over_seeds` returns; ``std_seeds`` is None for one seed, the interval where no resample differs."""
+    """What `score_over_seeds` returns; ``std_seeds`` is None for one seed, the interval with a single class."""
 
     value: float
     ci_low: float | None
@@ -208,7 +208,7 @@ def difference(
     """
     a, b = resample(y_true, (pred_a, pred_b), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
     value, drawn = float(a.values.mean() - b.values.mean()), a.drawn - b.drawn
-    low, high = interval(drawn)
+    low, high = interval(drawn, value)
     if low is None or high is None:
         return Difference(value, None, None, 0.0, None)
     std_error = float(drawn.std(ddof=1))
@@ -243,7 +243,7 @@ def score_over_seeds(
         ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
     """
     (found,) = resample(y_true, (preds,), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
-    low, high = interval(found.drawn)
+    low, high = interval(found.drawn, float(found.values.mean()))
     values = found.values
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Estimate(float(values.mean()), low, high, std, tuple(values.tolist()))
