@@ -100,8 +100,9 @@ def difference_coverage(rng: np.random.Generator, rounds: int) -> Iterator[tuple
     yield "records per class", "seeds", "seeds differ by", "true difference", "held", "mean width", "found", "smallest"
     skill = (1.9, 1.3)
     names = np.array(CLASSES)
+    designs = [(1, 0.0), (1, 0.3), (3, 0.0), (3, 0.3), (5, 0.0), (5, 0.3)]
     sizes = [(5, 5, 5, 5), (15, 15, 15, 15), (50, 50, 50, 50), (1, 5, 15, 50)]
-    for counts, (seeds, spread) in itertools.product(sizes, [(1, 0.0), (3, 0.0), (3, 0.3), (5, 0.0), (5, 0.3)]):
+    for counts, (seeds, spread) in itertools.product(sizes, designs):
         y = np.repeat(np.arange(4), counts)
         true = []
         for _ in range(400):
