@@ -47,9 +47,8 @@ def pair_curves(
 ) -> PairCurves:
     """ROC and precision-recall of one of two look-alikes, over the records that truly are one of them.
 
-    Curves and areas are scikit-learn's; the intervals are percentile intervals of the bootstrap over sources that
-    `spectro.evaluation.resampling` describes. Where the scores tell all records apart, no resample differs: then
-    there is no interval.
+    Curves and areas are scikit-learn's; the intervals are percentile intervals of a bootstrap over sources, drawn
+    within the classes. Where the scores tell all records apart no resample differs, and there is no interval.
 
     Args:
         y_true: Whether each record is of the positive class, bool, (n,).
@@ -80,20 +79,21 @@ def pair_curves(
         )
     fpr, tpr, _ = roc_curve(positive, score)
     precision, recall, _ = precision_recall_curve(positive, score)
+    auc, average_precision = float(roc_auc_score(positive, score)), float(average_precision_score(positive, score))
 
     # Decreasing scores; among equal ones by what else is known of a record, not by its place.
     order = np.lexsort([owners.astype(str), positive, -score] if sources is not None else [positive, -score])
     positive, score, owners = positive[order], score[order], owners[order]
     source = numbered(owners)
     weights = draw_sources(positive.astype(np.intp), source, np.random.default_rng(seed), resamples)[:, source]
-    auc, average_precision = areas(positive, score, weights)
+    drawn_auc, drawn_precision = areas(positive, score, weights)
     return PairCurves(
         roc=np.stack([fpr, tpr]),
         precision_recall=np.stack([recall, precision]),
-        auc=float(roc_auc_score(y_true, scores)),
-        auc_ci=interval(auc),
-        average_precision=float(average_precision_score(y_true, scores)),
-        average_precision_ci=interval(average_precision),
+        auc=auc,
+        auc_ci=interval(drawn_auc, auc),
+        average_precision=average_precision,
+        average_precision_ci=interval(drawn_precision, average_precision),
         n_positive=int(positive.sum()),
         n_negative=int((~positive).sum()),
     )

@@ -43,7 +43,7 @@ class ResampledT:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `difference` returns: a minus b. Interval and ``smallest`` are None where no resample differs."""
+    """What `difference` returns: a minus b. Interval and ``smallest`` are None with a single class."""
 
     value: float
     ci_low: float | None
@@ -54,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `score_over_seeds` returns; ``std_seeds`` is None for one seed, the interval where no resample differs."""
+    """What `score_over_seeds` returns; ``std_seeds`` is None for one seed, the interval with a single class."""
 
     value: float
     ci_low: float | None
@@ -82,14 +82,14 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
     Raises:
         ValueError: The arrays are not one-dimensional and equally long.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"expected two arrays of the same shape (n,); found {a.shape} and {b.shape}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return McNemar(only_a, only_b, p)
+    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
+    return McNemar(only_a, only_b, min(1.0, 2 * tail))
 
 
 def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float) -> ResampledT:
@@ -114,7 +114,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     Raises:
         ValueError: No differences, some that are not finite, or a number of records that is not positive.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
@@ -127,7 +127,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     if np.ptp(d) < NO_SPREAD:
         return ResampledT(mean, 0.0, dof, 1.0 if abs(mean) < NO_SPREAD else None, None, None)
     std_error = float(d.std(ddof=1) * np.sqrt(1 / len(d) + n_test / n_train))
-    p, reach = 2 * float(t.sf(abs(mean) / std_error, dof)), float(t.ppf(0.975, dof)) * std_error
+    p, reach = 2 * float(stdtr(dof, -abs(mean) / std_error)), float(stdtrit(dof, 0.975)) * std_error
     return ResampledT(mean, std_error, dof, p, mean - reach, mean + reach)
 
 
@@ -208,7 +208,7 @@ def difference(
     """
     a, b = resample(y_true, (pred_a, pred_b), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
     value, drawn = float(a.values.mean() - b.values.mean()), a.drawn - b.drawn
-    low, high = interval(drawn)
+    low, high = interval(drawn, value)
     if low is None or high is None:
         return Difference(value, None, None, 0.0, None)
     std_error = float(drawn.std(ddof=1))
@@ -243,7 +243,7 @@ def score_over_seeds(
         ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
     """
     (found,) = resample(y_true, (preds,), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
-    low, high = interval(found.drawn)
+    low, high = interval(found.drawn, float(found.values.mean()))
     values = found.values
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Estimate(float(values.mean()), low, high, std, tuple(values.tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from spectro.evaluation.metrics import AVERAGES, averages
 Labels = Sequence[str] | NDArray[Any]
 # One row of labels for each seed, or the labels of a single seed.
 SeedLabels = Sequence[str] | Sequence[Sequence[str]] | NDArray[Any]
+# Made-up sources in all, as for a single score: see `spectro.evaluation.metrics`.
+MADE_UP = 2.0
 # Equal numbers that were added up in another order differ in their last digits.
 NO_SPREAD = 1e-12
 
@@ -44,13 +47,19 @@ def resample(
 ) -> list[Resampled]:
     """Judge models on the same drawn sources, many times.
 
-    Sources are drawn within classes (a source of several classes belongs to the first of them in ``classes``), and a
-    model's seeds, where it has more than one. Models with as many seeds are judged with the same drawn seeds. Drawing
-    n units of n makes a variance too small by (n - 1) / n, which is a half for two seeds. So n - 1 are drawn, each
-    with the weight n / (n - 1): J. Rao and C. Wu (1988), "Resampling inference with complex survey data", Journal of
-    the American Statistical Association 83, 231-241. A class with one source never varies. Records and seeds drawn
-    independently of one another: A. Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411;
-    the variance is on the large side, as what a seed makes of a record is drawn on both sides.
+    Sources are drawn within classes, as many as there are (a source of several classes belongs to the first of them
+    in ``classes``). Drawn from are the real ones and a few made-up ones, 2 in all, shared out among the classes that
+    occur: one kind that every model gets right, one that every model gets wrong, and for two models one for each that
+    only one gets right, all kinds alike, wrong in every way alike. This is how A. Agresti and Y. Min (2005), "Simple
+    improved confidence intervals for comparing matched proportions", Statistics in Medicine 24, 729-740, add half a
+    record to each cell. Without them a class with one source never varies.
+
+    A model's seeds are drawn where it has more than one; models with as many seeds get the same draws. Drawing n of n
+    makes a variance too small by (n - 1) / n, a half for two seeds. So n - 1 are drawn, each with the weight
+    n / (n - 1): J. Rao and C. Wu (1988), "Resampling inference with complex survey data", Journal of the American
+    Statistical Association 83, 231-241. Sources and seeds are drawn independently of one another: A. Owen (2007),
+    "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411. The variance is on the large side, as what a
+    seed makes of a record is drawn on both sides.
 
     Args:
         y_true: True labels, (n,).
@@ -87,26 +96,32 @@ def resample(
 
     rng = np.random.default_rng(seed)
     source = numbered(owners)
-    weights = draw_sources(true, source, rng, resamples)
     column, k = AVERAGES.index(metric), len(names)
-    seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}
+    made_up = _made_up(true, source, k, len(models))
+    weights = _draw_smoothed(_strata(true, source), made_up, rng, resamples)
+    own_seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}
     found = []
-    for model in predicted:
+    for m, model in enumerate(predicted):
         values, drawn = np.empty(len(model)), np.empty((resamples, len(model)))
         for s, pred in enumerate(model):
             tallies = np.zeros((source.max() + 1, k, k))
             np.add.at(tallies, (source, true, pred), 1)
             values[s] = averages(tallies.sum(axis=0, keepdims=True))[0, column]
-            sums = weights @ tallies.reshape(len(tallies), -1)
+            others = np.zeros((len(made_up.true), k, k))
+            others[np.arange(len(others)), made_up.true, made_up.predicted[rank.index(m)]] = made_up.n_records
+            sums = weights @ np.concatenate([tallies, others]).reshape(-1, k * k)
             drawn[:, s] = averages(sums.reshape(resamples, k, k))[:, column]
-        found.append(Resampled(values, (drawn * seeds[len(model)]).sum(axis=1)))
+        found.append(Resampled(values, (drawn * own_seeds[len(model)]).sum(axis=1)))
     return found
 
 
-def interval(drawn: NDArray[np.float64]) -> tuple[float, float] | tuple[None, None]:
-    """95 % percentile interval; None where all resamples agree, as an interval without width would claim certainty."""
+def interval(drawn: NDArray[np.float64], value: float) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile interval that holds the value itself.
+
+    None where all resamples agree, as an interval without width would claim certainty.
+    """
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return (float(low), float(high)) if high - low > NO_SPREAD else (None, None)
+    return (float(min(low, value)), float(max(high, value))) if high - low > NO_SPREAD else (None, None)
 
 
 def _encode(labels: NDArray[Any], names: list[str], what: str) -> NDArray[np.intp]:
@@ -128,14 +143,60 @@ def numbered(owners: NDArray[Any]) -> NDArray[np.intp]:
 def draw_sources(
     true: NDArray[np.intp], source: NDArray[np.intp], rng: np.random.Generator, resamples: int
 ) -> NDArray[np.float64]:
-    """How much each source counts in each resample, (resamples, sources)."""
-    stratum = np.full(source.max() + 1, np.iinfo(np.intp).max)
-    np.minimum.at(stratum, source, true)
+    """How much each source counts in each resample of sources within classes, (resamples, sources); none made up."""
+    stratum = _strata(true, source)
     weights = np.empty((resamples, len(stratum)))
     for group in np.unique(stratum):
         own = stratum == group
         weights[:, own] = _draw(rng, int(own.sum()), resamples)
     return weights
+
+
+class _MadeUp(NamedTuple):
+    """Made-up sources: class, (q,), what each model says, (models, q), size in records, (q,), and weight, (q,)."""
+
+    true: NDArray[np.intp]
+    predicted: NDArray[np.intp]
+    n_records: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+
+def _made_up(true: NDArray[np.intp], source: NDArray[np.intp], k: int, n_models: int) -> _MadeUp:
+    """Every kind of right and wrong for each class that occurs, as large as a real source of it is on average."""
+    stratum = _strata(true, source)
+    size = np.bincount(source)
+    present = np.unique(stratum)
+    rows = []
+    for c in present.tolist():
+        n_records, wrong = float(size[stratum == c].mean()), [w for w in range(k) if w != c]
+        kinds = list(product((True, False), repeat=n_models))
+        for right in kinds:
+            ways = [c] if all(right) else wrong
+            for w in ways:
+                weight = MADE_UP / len(present) / len(kinds) / len(ways)
+                rows.append((c, [c if is_right else w for is_right in right], n_records, weight))
+    columns = list(zip(*rows, strict=True))
+    return _MadeUp(np.array(columns[0]), np.array(columns[1]).T, np.array(columns[2]), np.array(columns[3]))
+
+
+def _draw_smoothed(
+    stratum: NDArray[np.intp], made_up: _MadeUp, rng: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """How often each source, real ones first, is drawn, (resamples, sources + q); as many of a class as are real."""
+    groups = np.concatenate([stratum, made_up.true])
+    chance = np.concatenate([np.ones(len(stratum)), made_up.weight])
+    weights = np.empty((resamples, len(groups)))
+    for group in np.unique(stratum):
+        own = groups == group
+        weights[:, own] = rng.multinomial((stratum == group).sum(), chance[own] / chance[own].sum(), size=resamples)
+    return weights
+
+
+def _strata(true: NDArray[np.intp], source: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The first class of each source."""
+    stratum = np.full(source.max() + 1, np.iinfo(np.intp).max)
+    np.minimum.at(stratum, source, true)
+    return stratum
 
 
 def _draw(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.float64]:

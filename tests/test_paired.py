@@ -1,0 +1,307 @@
+"""Tests between models: values worked out by hand, and the rules that every such test must keep."""
+
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+from spectro.evaluation.metrics import AVERAGES, score
+from spectro.evaluation.paired import corrected_resampled_t, difference, holm, mcnemar, score_over_seeds, vote
+
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+LABELS = st.lists(st.sampled_from("abc"), min_size=2, max_size=30)
+
+
+def models(n=40, seeds=3, classes="abcd", chance=(0.8, 0.5), seed=0):
+    """Truth and two models' predictions, (seeds, n)."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(list(classes), n)
+    a, b = (np.where(rng.random((seeds, n)) < p, y, rng.choice(list(classes), (seeds, n))) for p in chance)
+    return y, a, b
+
+
+# McNemar
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5), st.integers(0, 5))
+def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a, only_b, both, neither):
+    a = [True] * only_a + [False] * only_b + [True] * both + [False] * neither
+    b = [False] * only_a + [True] * only_b + [True] * both + [False] * neither
+    n = only_a + only_b
+    tail = sum(comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2**n
+    found = mcnemar(a, b)
+    assert (found.n_only_a, found.n_only_b) == (only_a, only_b)
+    assert found.p_value == pytest.approx(min(1, 2 * tail))
+    assert mcnemar(b, a).p_value == found.p_value
+
+
+def test_mcnemar_of_models_that_never_differ_finds_nothing():
+    assert mcnemar([True, False], [True, False]).p_value == 1
+    assert mcnemar([], []).p_value == 1
+
+
+def test_six_records_on_one_side_are_the_fewest_that_show_anything():
+    assert mcnemar([True] * 5, [False] * 5).p_value == 2 / 32
+    assert mcnemar([True] * 6, [False] * 6).p_value == 2 / 64
+
+
+def test_mcnemar_raises_few_false_alarms():
+    """Equally good models: an exact test may be more careful than 5 %, but never less."""
+    for n, accuracy in ((12, 0.7), (60, 0.5), (200, 0.9)):
+        right = np.random.default_rng(n).random((1500, 2, n)) < accuracy
+        assert np.mean([mcnemar(a, b).p_value <= 0.05 for a, b in right]) <= 0.05
+
+
+def test_mcnemar_rejects_other_records():
+    with pytest.raises(ValueError, match="found"):
+        mcnemar([True], [True, False])
+
+
+# Nadeau and Bengio
+
+
+def test_corrected_t_is_the_formula_by_hand():
+    """Differences 0.1, 0.2, 0.3: s² = 0.01; 90 and 10 records make the factor 1/3 + 1/9; t(0.975, 2) = 4.303."""
+    found = corrected_resampled_t([0.1, 0.2, 0.3], 90, 10)
+    assert found.mean == pytest.approx(0.2)
+    assert found.std_error == pytest.approx(0.1 * sqrt(4 / 9))
+    assert found.dof == 2
+    # With two degrees of freedom the distribution has a closed form.
+    t = 3.0
+    assert found.p_value == pytest.approx(1 - t / sqrt(2 + t**2))
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.2 - 4.30265 / 15, 0.2 + 4.30265 / 15), abs=1e-5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
+def test_without_test_records_the_corrected_t_is_the_plain_one_and_else_more_careful(differences):
+    found = corrected_resampled_t(differences, 1, 1e-15)
+    if np.ptp(differences) < 1e-6:
+        return
+    assert found.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12)
+    assert corrected_resampled_t(differences, 4, 1).p_value >= found.p_value
+
+
+def test_p_and_interval_of_the_corrected_t_agree():
+    for shift in (0.0, 0.05, 0.1, 0.2):
+        found = corrected_resampled_t(np.random.default_rng(1).normal(shift, 0.1, 20), 4, 1)
+        assert (found.p_value < 0.05) == (found.ci_low > 0 or found.ci_high < 0)
+
+
+def test_differences_without_spread_promise_nothing():
+    """0.1 + 0.2 - 0.3 is not 0 on a computer: dividing by such a spread would make any p."""
+    assert corrected_resampled_t([0.0, 0.1 + 0.2 - 0.3], 4, 1).p_value == 1
+    same = corrected_resampled_t([0.1, 0.1, 0.1], 4, 1)
+    assert (same.p_value, same.ci_low, same.ci_high) == (None, None, None)
+    one = corrected_resampled_t([0.1], 4, 1)
+    assert (one.mean, one.std_error, one.p_value) == (0.1, None, None)
+
+
+@pytest.mark.parametrize(("differences", "n_train"), [([], 1), ([0.1, float("nan")], 1), ([[0.1]], 1), ([0.1], 0)])
+def test_corrected_t_rejects_nonsense(differences, n_train):
+    with pytest.raises(ValueError, match="found"):
+        corrected_resampled_t(differences, n_train, 1)
+
+
+# Holm
+
+
+def test_holm_by_hand():
+    """0.01 * 3; 0.03 * 2; 0.04 * 1 is less than the one before it."""
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+
+
+@settings(deadline=None)
+@given(P_VALUES)
+def test_holm_keeps_the_order_and_is_never_smaller(p_values):
+    adjusted = holm(p_values)
+    order = np.argsort(p_values, kind="stable")
+    assert np.all(np.diff(adjusted[order]) >= 0)
+    assert np.all(adjusted >= p_values)
+    assert np.all(adjusted <= 1)
+    assert np.all(adjusted <= np.minimum(1, np.multiply(p_values, len(p_values))) + 1e-12)
+
+
+@settings(deadline=None)
+@given(P_VALUES, st.randoms(use_true_random=False))
+def test_holm_does_not_depend_on_the_order(p_values, random):
+    order = list(range(len(p_values)))
+    random.shuffle(order)
+    np.testing.assert_array_equal(holm([p_values[i] for i in order]), holm(p_values)[order])
+
+
+def test_holm_does_not_count_tests_that_were_not_made():
+    adjusted = holm([None, 0.01, float("nan"), 0.04])
+    assert np.isnan(adjusted[[0, 2]]).all()
+    assert adjusted[[1, 3]] == pytest.approx([0.02, 0.04])
+    assert holm([]).shape == (0,)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([1.5])
+
+
+# Vote
+
+
+def test_vote_takes_the_most_frequent_and_else_the_earliest_seed():
+    rows = [["b", "c", "a"], ["a", "a", "a"], ["a", "b", "c"]]
+    assert vote(rows).tolist() == ["a", "c", "a"]
+    assert vote(["x", "y"]).tolist() == ["x", "y"]
+    with pytest.raises(ValueError, match="found"):
+        vote([])
+
+
+# Difference and score
+
+
+@settings(deadline=None, max_examples=25)
+@given(LABELS, st.data())
+def test_the_values_are_those_of_score(y, data):
+    """Two ways to the same macro-F1 in one report would be one too many."""
+    rows = st.lists(st.sampled_from("abc"), min_size=len(y), max_size=len(y))
+    a, b = data.draw(rows), data.draw(rows)
+    for metric in AVERAGES:
+        own = [score(y, pred, "abc", resamples=1)[metric] for pred in (a, b)]
+        assert difference(y, a, b, "abc", resamples=2, metric=metric).value == pytest.approx(own[0] - own[1])
+        assert score_over_seeds(y, [a, b], "abc", resamples=2, metric=metric).values == pytest.approx(own)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 50), st.integers(1, 3), st.integers(1, 3))
+def test_a_minus_b_is_the_opposite_of_b_minus_a(seed, seeds_a, seeds_b):
+    y, a, b = models(seed=seed, n=15)
+    a, b = a[:seeds_a], b[:seeds_b]
+    one, other = (difference(y, *pair, "abcd", resamples=50, seed=seed) for pair in ((a, b), (b, a)))
+    assert one.value == pytest.approx(-other.value, abs=1e-12)
+    assert (one.ci_low, one.ci_high) == pytest.approx((-other.ci_high, -other.ci_low), abs=1e-12)
+    assert one.std_error == pytest.approx(other.std_error)
+    assert one.ci_low <= one.value <= one.ci_high
+
+
+def test_identical_models_differ_by_nothing():
+    y, a, _ = models()
+    found = difference(y, a, a, "abcd", resamples=500)
+    assert found.value == 0
+    assert found.ci_low < 0 < found.ci_high
+    assert mcnemar(vote(a) == y, vote(a) == y).p_value == 1
+
+
+def test_few_records_leave_more_room_than_many():
+    """Two models that agree on 4 records may differ on others; on 4,000 they hardly can."""
+    few, many = (difference(["a", "b"] * n, ["a", "b"] * n, ["a", "b"] * n, "ab", resamples=500) for n in (2, 2000))
+    assert few.smallest > 0.2
+    assert many.smallest < 0.01
+
+
+def test_neither_the_order_of_records_nor_the_names_of_sources_matter():
+    y, a, b = models()
+    sources = np.arange(40) // 2
+    order = np.random.default_rng(5).permutation(40)
+    plain = difference(y, a, b, "abcd", resamples=200)
+    assert difference(y[order], a[:, order], b[:, order], "abcd", resamples=200) == plain
+    owned = difference(y, a, b, "abcd", resamples=200, sources=sources)
+    shuffled = difference(y[order], a[:, order], b[:, order], "abcd", resamples=200, sources=sources[order])
+    assert shuffled == owned
+    assert owned != plain
+
+
+def test_copies_of_a_record_are_no_new_records():
+    y, a, b = models(n=30, seeds=1)
+    once = difference(y, a, b, "abcd", resamples=4000)
+    copied = [np.tile(rows, 4) for rows in (y, a, b)]
+    apart = difference(*copied, "abcd", resamples=4000)
+    together = difference(*copied, "abcd", sources=np.tile(np.arange(30), 4), resamples=4000)
+    assert together.std_error == pytest.approx(once.std_error, rel=0.1)
+    assert apart.std_error == pytest.approx(once.std_error / 2, rel=0.25)
+
+
+def test_the_spread_of_records_is_that_of_theory():
+    """Accuracy of one model on many records: sqrt(p (1 - p) / n). Fully paired models differ far less than that."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["a", "b"], 200)
+    right = rng.random(400) < 0.7
+    other = np.where(y == "a", "b", "a")
+    a = np.where(right, y, other)
+    b = np.where(right & (np.arange(400) > 4), y, other)
+    low, high = (getattr(score_over_seeds(y, a, "ab", metric="accuracy"), end) for end in ("ci_low", "ci_high"))
+    assert (high - low) / 3.92 == pytest.approx(sqrt(0.7 * 0.3 / 400), rel=0.1)
+    assert difference(y, a, b, "ab", metric="accuracy").std_error < sqrt(0.7 * 0.3 / 400) / 3
+
+
+def test_the_spread_of_seeds_is_that_of_theory():
+    """Each seed is right on all records or on none of a class: nothing but seeds varies, by s / sqrt(seeds)."""
+    y = np.repeat(["a", "b"], 500)
+    rows = [np.where((np.arange(1000) < 500) | (s % 2 == 0), y, "a") for s in range(4)]
+    values = [1.0, 0.5, 1.0, 0.5]
+    found = score_over_seeds(y, rows, "ab", metric="accuracy")
+    assert found.values == pytest.approx(values)
+    assert found.std_seeds == pytest.approx(np.std(values, ddof=1))
+    twice = difference(y, rows, [y] * 4, "ab", metric="accuracy")
+    assert twice.std_error == pytest.approx(np.std(values, ddof=1) / 2, rel=0.1)
+
+
+def test_seeds_that_vary_together_say_more_of_the_difference():
+    """Seeds as many on both sides are drawn together: what they do to both models leaves the difference alone."""
+    y = np.repeat(["a", "b"], 500)
+    rows = [np.where((np.arange(1000) < 500) | (s % 2 == 0), y, "a") for s in range(4)]
+    together = difference(y, rows, rows, "ab", metric="accuracy")
+    apart = difference(y, rows, rows[:3], "ab", metric="accuracy")
+    assert together.std_error < 0.01 < 0.1 < apart.std_error
+
+
+def test_a_class_with_one_record_is_not_taken_as_known():
+    y = ["a"] * 50 + ["b"]
+    found = score_over_seeds(y, y, "ab", metric="balanced_accuracy")
+    assert (found.value, found.std_seeds, found.ci_high) == (1, None, 1)
+    assert found.ci_low <= 0.5
+
+
+def test_with_a_single_class_there_is_no_interval():
+    """Nothing but right is possible: an interval without width would claim certainty."""
+    found = difference(["a"] * 3, ["a"] * 3, ["a"] * 3, ["a"])
+    assert (found.value, found.ci_low, found.ci_high, found.std_error, found.smallest) == (0, None, None, 0, None)
+
+
+def test_smallest_is_what_is_found_in_80_per_cent_of_test_sets():
+    y, a, b = models()
+    found = difference(y, a, b, "abcd")
+    assert found.smallest == pytest.approx(2.8016 * found.std_error, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("y", "a", "options"),
+    [
+        ([], [], {}),
+        (["a", "b"], ["a"], {}),
+        (["a", "b"], ["a", "x"], {}),
+        (["a", "b"], ["a", "b"], {"sources": [1]}),
+        (["a", "b"], ["a", "b"], {"metric": "f2"}),
+        (["a", "b"], ["a", "b"], {"resamples": 0}),
+    ],
+    ids=["no records", "lengths", "label", "sources", "metric", "resamples"],
+)
+def test_what_cannot_be_judged_is_refused(y, a, options):
+    with pytest.raises(ValueError, match=r"found|holds"):
+        difference(y, a, a, "ab", **options)
+
+
+@pytest.mark.slow
+def test_the_interval_holds_a_true_difference():
+    """Models of 0.85 and 0.65 in each of 4 classes, independent errors; 15 records a class."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(list("abcd"), 15)
+
+    def predict(p, n):
+        truth = np.repeat(list("abcd"), n)
+        other = np.array(list("abcd"))[(np.repeat(np.arange(4), n) + rng.integers(1, 4, 4 * n)) % 4]
+        return truth, np.where(rng.random(4 * n) < p, truth, other)
+
+    true = difference(*predict(0.85, 20000), predict(0.65, 20000)[1], "abcd", resamples=2).value
+    held = []
+    for seed in range(300):
+        found = difference(y, predict(0.85, 15)[1], predict(0.65, 15)[1], "abcd", seed=seed, resamples=500)
+        held.append(found.ci_low <= true <= found.ci_high)
+    assert 0.91 <= np.mean(held) <= 0.99
