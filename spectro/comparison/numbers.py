@@ -11,14 +11,14 @@ import numpy as np
 
 from spectro.comparison.contenders import Contender
 from spectro.comparison.folds import FoldTest, fold_test
-from spectro.evaluation.intervals import bootstrap_ci, wilson
+from spectro.evaluation.intervals import wilson
+from spectro.evaluation.metrics import AVERAGES, HARD_PAIR
 from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
 
-METRICS = ("macro_f1", "accuracy", "balanced_accuracy")
+METRICS = AVERAGES
 LEVEL = 0.05
 # 2 / 2**5 is above the level, 2 / 2**6 is not.
 LEAST_RECORDS = 6
-_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,12 @@ class Scores:
         averages: Metric -> mean over seeds with its interval.
         recall: Class -> ``recall`` (mean over seeds), ``ci_low``, ``ci_high``, ``support``; the first three are None
             without support.
-        pair_f1: Look-alike group -> mean F1 of its classes in the whole task: ``value``, mean over seeds, and
-            ``ci_low``, ``ci_high`` over records only; None where no resample differs, or none of them has records.
+        pair_f1: Look-alike group -> mean F1 of its classes in the whole task; None where none of them has records.
     """
 
     averages: Mapping[str, Estimate]
     recall: Mapping[str, Mapping[str, Any]]
-    pair_f1: Mapping[str, Mapping[str, float | None]]
+    pair_f1: Mapping[str, Estimate | None]
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,12 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
     truth = truth_of(contender)
     classes = contender.classes
     sources = [row.source for row in contender.rows]
-    averages = {
-        metric: score_over_seeds(truth, contender.predicted, classes, sources=sources, seed=seed, metric=metric)
-        for metric in METRICS
-    }
+
+    def over_seeds(metric: str, members: Sequence[str] = ()) -> Estimate:
+        said = contender.predicted
+        return score_over_seeds(truth, said, classes, sources=sources, seed=seed, metric=metric, look_alikes=members)
+
+    averages = {metric: over_seeds(metric) for metric in METRICS}
     recall: dict[str, dict[str, Any]] = {}
     for label in classes:
         own = truth == label
@@ -108,7 +109,10 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
         low, high = wilson(value * n, n) if value is not None else (None, None)
         recall[label] = {"recall": value, "ci_low": low, "ci_high": high, "support": n}
     told_apart = {group: members for group, members in look_alikes.items() if set(members) <= set(classes)}
-    pair_f1 = {group: _pair_f1(contender, members, seed) for group, members in told_apart.items()}
+    pair_f1 = {
+        group: over_seeds(HARD_PAIR, members) if np.isin(truth, list(members)).any() else None
+        for group, members in told_apart.items()
+    }
     return Scores(averages, recall, pair_f1)
 
 
@@ -182,30 +186,3 @@ def _pair(a: Contender, b: Contender, seed: int) -> Pair:
     first = [i for i, source in enumerate(sources) if source not in set(sources[:i])]
     exact = mcnemar((a.votes == truth)[first], (b.votes == truth)[first])
     return Pair(a.name, b.name, found, p, exact, fold_test(a, b))
-
-
-def _pair_f1(contender: Contender, members: Sequence[str], seed: int) -> dict[str, float | None]:
-    """Mean F1 of the look-alikes in the whole task, over seeds, with its bootstrap interval over sources."""
-    position = {label: i for i, label in enumerate(contender.classes)}
-    true = np.array([position[row.label] for row in contender.rows])
-    shown = [position[label] for label in members if (true == position[label]).any()]
-    if not shown:
-        return {"value": None, "ci_low": None, "ci_high": None}
-    sources = list(dict.fromkeys(row.source for row in contender.rows))
-    owner = np.array([sources.index(row.source) for row in contender.rows])
-    tallies = np.zeros((len(sources), len(contender.predicted), len(position), len(position)))
-    for number, predicted in enumerate(contender.predicted):
-        called = np.array([position[label] for label in predicted], dtype=int)
-        np.add.at(tallies[:, number], (owner, true, called), 1)
-
-    def statistic(sums: np.ndarray) -> np.ndarray:
-        hits = np.diagonal(sums, axis1=-2, axis2=-1)
-        f1 = 2 * hits / np.maximum(sums.sum(axis=-1) + sums.sum(axis=-2), 1)
-        return f1[..., shown].mean(axis=(-2, -1))[:, None]
-
-    value = float(statistic(tallies.sum(axis=0, keepdims=True))[0, 0])
-    strata = true[[int(np.flatnonzero(owner == i)[0]) for i in range(len(sources))]]
-    low, high = bootstrap_ci(tallies, strata, statistic, seed=seed)
-    if high[0] - low[0] < _NO_SPREAD:
-        return {"value": value, "ci_low": None, "ci_high": None}
-    return {"value": value, "ci_low": float(low[0]), "ci_high": float(high[0])}

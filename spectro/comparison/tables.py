@@ -7,6 +7,7 @@ from spectro.comparison.contenders import Contender
 from spectro.comparison.numbers import METRICS, Pair
 from spectro.comparison.result import Result
 from spectro.comparison.words import p_text, signed
+from spectro.evaluation.paired import Estimate
 
 METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 Table = tuple[list[str], list[list[str]]]
@@ -33,7 +34,8 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
             found = own.averages[metric]
             row += [found.value, found.ci_low, found.ci_high, found.std_seeds]
         for group in groups:
-            row += [own.pair_f1[group][key] for key in ("value", "ci_low", "ci_high")]
+            pair = own.pair_f1[group]
+            row += [None, None, None] if pair is None else [pair.value, pair.ci_low, pair.ci_high]
         for label in classes:
             row += [own.recall[label][key] for key in ("recall", "ci_low", "ci_high", "support")]
         row += list(result.cost[one.name].values())
@@ -48,11 +50,15 @@ def scores_table(result: Result) -> Table:
     rows = []
     for one in result.contenders:
         own = result.scores[one.name]
-        cells = [number(f.value, f.ci_low, f.ci_high) for f in (own.averages[metric] for metric in METRICS)]
+        cells = [_estimate(own.averages[metric]) for metric in METRICS]
         std = own.averages["macro_f1"].std_seeds
-        pairs = [number(*(own.pair_f1[group][key] for key in ("value", "ci_low", "ci_high"))) for group in groups]
+        pairs = [_estimate(own.pair_f1[group]) for group in groups]
         rows.append([one.name, seeds_text(one), *cells, "–" if std is None else f"{std:.2f}", *pairs])
     return header, rows
+
+
+def _estimate(found: Estimate | None) -> str:
+    return number(None, None, None) if found is None else number(found.value, found.ci_low, found.ci_high)
 
 
 def recall_table(result: Result) -> Table:

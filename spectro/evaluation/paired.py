@@ -224,6 +224,7 @@ def score_over_seeds(
     seed: int = 0,
     resamples: int = 2000,
     metric: str = "macro_f1",
+    look_alikes: Sequence[str] = (),
 ) -> Estimate:
     """Mean of a metric over seeds, with a 95 % interval over records and seeds.
 
@@ -234,7 +235,8 @@ def score_over_seeds(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
-        metric: ``macro_f1``, ``accuracy`` or ``balanced_accuracy``.
+        metric: ``macro_f1``, ``accuracy``, ``balanced_accuracy``, or ``hard_pair_f1``, the mean F1 of the look-alikes.
+        look_alikes: Which classes these are.
 
     Returns:
         Mean over seeds, its percentile interval, the seeds' standard deviation and each seed's value.
@@ -242,7 +244,16 @@ def score_over_seeds(
     Raises:
         ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
     """
-    (found,) = resample(y_true, (preds,), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
+    (found,) = resample(
+        y_true,
+        (preds,),
+        classes,
+        sources=sources,
+        seed=seed,
+        resamples=resamples,
+        metric=metric,
+        look_alikes=look_alikes,
+    )
     low, high = interval(found.drawn, float(found.values.mean()))
     values = found.values
     std = float(values.std(ddof=1)) if len(values) > 1 else None

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.metrics import AVERAGES, averages
+from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, SMOOTHING, averages
 
 Labels = Sequence[str] | NDArray[Any]
 # One row of labels for each seed, or the labels of a single seed.
 SeedLabels = Sequence[str] | Sequence[Sequence[str]] | NDArray[Any]
-# Made-up sources in all, as for a single score: see `spectro.evaluation.metrics`.
-MADE_UP = 2.0
 # Equal numbers that were added up in another order differ in their last digits.
 NO_SPREAD = 1e-12
 
@@ -44,6 +42,7 @@ def resample(
     seed: int,
     resamples: int,
     metric: str,
+    look_alikes: Sequence[str] = (),
 ) -> list[Resampled]:
     """Judge models on the same drawn sources, many times.
 
@@ -68,7 +67,8 @@ def resample(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the draws. The result depends neither on the order of the records nor on that of the models.
         resamples: Number of resamples.
-        metric: ``macro_f1``, ``accuracy`` or ``balanced_accuracy``.
+        metric: ``macro_f1``, ``accuracy``, ``balanced_accuracy``, or ``hard_pair_f1``, the mean F1 of the look-alikes.
+        look_alikes: Which classes these are; some of them must have records.
 
     Returns:
         For each model its values and those of the resamples.
@@ -76,8 +76,9 @@ def resample(
     Raises:
         ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
     """
-    if metric not in AVERAGES:
-        raise ValueError(f"metric: found {metric!r}; allowed: {', '.join(AVERAGES)}")
+    allowed = (*AVERAGES, HARD_PAIR)
+    if metric not in allowed:
+        raise ValueError(f"metric: found {metric!r}; allowed: {', '.join(allowed)}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1; found {resamples}")
     names = [str(name) for name in classes]
@@ -96,7 +97,10 @@ def resample(
 
     rng = np.random.default_rng(seed)
     source = numbered(owners)
-    column, k = AVERAGES.index(metric), len(names)
+    column, k = allowed.index(metric), len(names)
+    pair = [names.index(name) for name in look_alikes] if metric == HARD_PAIR else []
+    if metric == HARD_PAIR and not np.isin(pair, true).any():
+        raise ValueError(f"look_alikes: found {list(look_alikes)}; allowed: classes of which some have records")
     made_up = _made_up(true, source, k, len(models))
     weights = _draw_smoothed(_strata(true, source), made_up, rng, resamples)
     own_seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}
@@ -106,11 +110,11 @@ def resample(
         for s, pred in enumerate(model):
             tallies = np.zeros((source.max() + 1, k, k))
             np.add.at(tallies, (source, true, pred), 1)
-            values[s] = averages(tallies.sum(axis=0, keepdims=True))[0, column]
+            values[s] = averages(tallies.sum(axis=0, keepdims=True), pair)[0, column]
             others = np.zeros((len(made_up.true), k, k))
             others[np.arange(len(others)), made_up.true, made_up.predicted[rank.index(m)]] = made_up.n_records
             sums = weights @ np.concatenate([tallies, others]).reshape(-1, k * k)
-            drawn[:, s] = averages(sums.reshape(resamples, k, k))[:, column]
+            drawn[:, s] = averages(sums.reshape(resamples, k, k), pair)[:, column]
         found.append(Resampled(values, (drawn * own_seeds[len(model)]).sum(axis=1)))
     return found
 
@@ -173,7 +177,7 @@ def _made_up(true: NDArray[np.intp], source: NDArray[np.intp], k: int, n_models:
         for right in kinds:
             ways = [c] if all(right) else wrong
             for w in ways:
-                weight = MADE_UP / len(present) / len(kinds) / len(ways)
+                weight = SMOOTHING / len(present) / len(kinds) / len(ways)
                 rows.append((c, [c if is_right else w for is_right in right], n_records, weight))
     columns = list(zip(*rows, strict=True))
     return _MadeUp(np.array(columns[0]), np.array(columns[1]).T, np.array(columns[2]), np.array(columns[3]))
