@@ -7,10 +7,7 @@ path, so a store that is away costs one warning and no result. Nothing stays ope
 import hashlib
 import json
 import logging
-import os
 import shlex
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,8 @@ from typing import Any
 from spectro.paths import redact
 from spectro.run_dir import write_json
 from spectro.tracking import _store
+from spectro.tracking._ending import ending, is_alive
+from spectro.tracking._pages import note_tags
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
 __all__ = [
@@ -196,17 +195,20 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
-    status, reason, ended_at = _ending(run_dir, run)
+    status, reason, ended_at = ending(run_dir, run)
     client, found = _open(run_dir, run)
     run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Metric, RunTag
 
-        values = flatten_metrics(_read_if_there(run_dir / "metrics.json"), run)
+        scores = _read_if_there(run_dir / "metrics.json")
+        values = flatten_metrics(scores, run)
         # The time is the run's, not now: equal points sent again are then the same points to MLflow.
         metrics = [Metric(name, value, ended_ms, 0) for name, value in values.items()]
         metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
         tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
+        figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
+        tags |= note_tags(run, scores, figures, run_id, found.data.tags)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
         if reason is None and "reason" in found.data.tags:
             client.delete_tag(run_id, "reason")
@@ -265,36 +267,3 @@ def _note(run_dir: Path, **entries: Any) -> None:
     run = _read_run(run_dir)
     run["mlflow"].update(entries)
     write_json(run_dir / "run.json", run)
-
-
-def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
-    """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
-    status, reason = run["status"], run.get("reason")
-    if status == "PRUNED":
-        status = "KILLED"  # MLflow has no word for it; the tag `pruned` says it
-    if status == "RUNNING":
-        if is_alive(run):
-            raise RuntimeError(f"the run is still going in process {run['pid']}")
-        status, reason = "KILLED", reason or "the process ended without reporting a result"
-    files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
-    return status, reason, run.get("ended_at") or max(files, default=run["started_at"])
-
-
-def is_alive(run: Mapping[str, Any]) -> bool | None:
-    """Says whether the process of a run still exists; None where that cannot be known from here."""
-    pid = run.get("pid")
-    if not isinstance(pid, int) or run.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":
-        return None
-    try:
-        os.kill(pid, 0)
-        # The number may have been given to another process since: that one started after the run.
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if state[0] == "Z":
-            return False  # dead, and nobody has asked yet how it ended
-        ticks = int(state[19])
-        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
-    except ProcessLookupError:
-        return False
-    except (OSError, AttributeError, IndexError, ValueError):
-        return True  # it exists, and nothing more can be learnt here
