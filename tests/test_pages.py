@@ -1,6 +1,7 @@
 """What a person reads on MLflow's pages says what the run directory says, and never takes a person's words away."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from spectro import tracking
 from spectro.tracking import _pages, _store
 
 FIGURES = ["figures/wrong_test.png", "figures/recall.png", "figures/confusion_test.png"]
+SHOWN = ["figures/confusion_test.png", "figures/recall.png"]
 
 
 def metrics_of(labels: list[str]) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def test_every_number_of_a_description_has_its_records_and_its_interval() -> Non
 
 def test_the_pictures_that_matter_come_first() -> None:
     note = note_of(["a"], warnings=["val has *few* records"])[_pages.NOTE]
-    assert sorted(FIGURES, key=lambda path: note.index(f"path={path}")) == [FIGURES[2], FIGURES[1], FIGURES[0]]
+    assert re.findall(r"path=(.*?)&", note) == SHOWN
     assert "get-artifact?path=figures/recall.png&run_uuid=RUN" in note
     assert "- val has \\*few\\* records" in note
 
@@ -53,7 +55,7 @@ def test_any_labels_leave_the_table_a_table(count: int) -> None:
     assert {line.replace("\\|", "").count("|") for line in rows} == {4}
     assert "<b>" not in note
     assert len(note) <= 8000
-    assert note.count("get-artifact") == len(FIGURES)
+    assert note.count("get-artifact") == len(SHOWN)
     assert ("more in metrics.json" in note) == (count > 1)
 
 

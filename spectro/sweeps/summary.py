@@ -129,7 +129,7 @@ def draw(folder: Path, study: "optuna.Study", objective: str) -> None:
             with warnings.catch_warnings(), matplotlib.rc_context({"figure.figsize": (9, 5)}):
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 plot(study, target_name=objective)
-                pyplot.gcf().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
+                pyplot.gcf().savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
         except (ValueError, RuntimeError, ZeroDivisionError):
             # A single trial, or trials that all came out the same, have no importance to draw.
             continue

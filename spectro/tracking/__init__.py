@@ -16,7 +16,7 @@ from spectro.paths import redact
 from spectro.run_dir import write_json
 from spectro.tracking import _store
 from spectro.tracking._ending import ending, is_alive
-from spectro.tracking._pages import note_tags
+from spectro.tracking._pages import note_tags, view_address
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "is_alive",
     "new_entry",
     "open_run",
+    "page_of",
     "redact",
     "resend",
     "safe_name",
@@ -34,6 +35,7 @@ __all__ = [
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
+_KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages hide MLflow's own tags
 # Large, and of use only where the run lies; what a scheduler's processes were given.
 _NOT_SENT = ("checkpoints", ".submitit")
 
@@ -55,6 +57,22 @@ def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
         "run_id": None,
         "sent": False,
     }
+
+
+def page_of(entry: Mapping[str, Any]) -> str | None:
+    """Returns the address of the page that shows a run beside the others of its experiment.
+
+    Args:
+        entry: The "mlflow" entry of a run.json. A database's pages are where `mlflow ui` puts them.
+
+    Returns:
+        None where the run has not been sent.
+    """
+    if entry.get("experiment_id") is None:
+        return None
+    uri = entry["tracking_uri"]
+    server = redact(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{view_address(entry['experiment_id'], 'results')}"
 
 
 def open_run(run_dir: Path) -> bool:
@@ -173,17 +191,17 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
         if found is None or found.info.lifecycle_stage == "deleted":
             experiment = _store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
             # The run may be there without its id here: the answer was lost, or run.json was written over.
-            found = _store.search_run(client, experiment, f"tags.run_key = '{key}'")
+            found = _store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
             if found is None:
                 tags, started_ms = (
-                    {**tags_of(run), **_parent(run_dir, run), "run_key": key},
+                    {**tags_of(run), **_parent(run_dir, run), _KEY: key},
                     int(run["started_at"] * 1000),
                 )
                 found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
             if found.info.lifecycle_stage == "deleted":
                 client.restore_run(found.info.run_id)
         if found.info.run_id != entry.get("run_id"):
-            _note(run_dir, run_id=found.info.run_id)
+            _note(run_dir, run_id=found.info.run_id, experiment_id=found.info.experiment_id)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Param
 

@@ -29,7 +29,9 @@ _HEADLINES = {
 }
 _SPLITS = ("test", "cv", "val")
 # A description is one tag, and the table of a run with very many classes is in its figures and files as well.
-_MAX_TABLE, _MAX_PICTURES = 5000, 8
+_MAX_TABLE = 5000
+# Those that are not: wide ones, such as the wrong records, push the page's other column off the screen.
+_PICTURES = ("confusion_test.png", "recall.png", "learning_curves.png", "optimization_history.png")
 
 
 def experiment_tags(now_ms: int) -> dict[str, str]:
@@ -56,10 +58,14 @@ def experiment_note(experiment: str) -> str:
     Args:
         experiment: The experiment's id.
     """
-    # Without the type of work in the address, MLflow opens the side that is about language models.
-    address = f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
-    links = ", ".join(f"[{name}]({address}{key})" for key, (name, _) in _views().items())
+    links = ", ".join(f"[{name}]({view_address(experiment, key)})" for key, (name, _) in _views().items())
     return f"Training runs that know the same classes. Views of them: {links}."
+
+
+def view_address(experiment: str, key: str) -> str:
+    """Returns where a view is, from the server's root: ``results``, ``families`` or ``searches``."""
+    # Without the kind of work in the address, MLflow opens the side that is about language models.
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
 def note_tags(
@@ -84,7 +90,8 @@ def note_tags(
     parts += [f"- {_plain(warning)}" for warning in run.get("warnings") or []][:10]
     if not parts:
         return {}
-    pictures = sorted(figures, key=_place)[:_MAX_PICTURES]
+    there = set(figures)
+    pictures = [path for name in _PICTURES if (path := f"figures/{name}") in there]
     address = "get-artifact?path={}&run_uuid=" + run_id
     parts += ["", *(f"![{_plain(path)}]({address.format(quote(path))})" for path in pictures)]
     note = "\n".join(parts)[:MAX_TAG]
@@ -207,13 +214,6 @@ def _number(value: float | None) -> str:
 def _plain(text: str) -> str:
     """Text that markdown leaves as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(text.replace("\n", " "), quote=False))
-
-
-def _place(path: str) -> tuple[int, str]:
-    """The order of the figures: those of the whole task on test first."""
-    names = ("confusion_test.png", "recall.png", "confusion_cv.png", "optimization_history.png", "learning_curves.png")
-    name = path.rpartition("/")[2]
-    return (names.index(name) if name in names else len(names) + ("wrong" in name), name)
 
 
 def _digest(note: str) -> str:
