@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     for command in COMMANDS:
         words = [f"outputs={outputs}", "data.scale=0.3", *command.split()]
         done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *words], cwd=ROOT, capture_output=True, text=True, timeout=170
+            [sys.executable, str(ROOT / "train.py"), *words], cwd=ROOT, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr[-2000:]
     return f"sqlite:///{outputs / 'mlflow.db'}"
