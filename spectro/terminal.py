@@ -15,7 +15,7 @@ from rich.table import Table
 
 from spectro.paths import short
 from spectro.progress import say
-from spectro.tracking import redact
+from spectro.tracking import page_of, redact
 
 
 def set_up() -> None:
@@ -117,6 +117,8 @@ def show_result(run_dir: Path, card: Mapping[str, Any], metrics: Mapping[str, An
         # A password in a server's address is not for the screen.
         command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
+        if page := page_of(card["mlflow"]):
+            console.print(f"        {escape(page)}", soft_wrap=True)
 
 
 def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:

@@ -472,7 +472,8 @@ class TestSearch:
         assert set(child.data.params) == {"svm.C", "svm.gamma x", "pca.variance"}
         assert child.data.metrics["objective"] == child.data.metrics["val/macro_f1"]
         assert not [name for name in child.data.metrics if name.startswith("test/")]
-        assert parent.data.params["search.svm.C"].startswith("FloatDistribution")
+        assert parent.data.params["search.svm.C"] == "0.01 to 1000, log"
+        assert "4 trials: 4 complete" in parent.data.tags["mlflow.note.content"]
         assert parent.data.metrics["trials/all"] == 4
         figures = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
         assert {"figures/optimization_history.png", "figures/slices.png"} <= figures

@@ -264,6 +264,9 @@ def test_losing_the_race_for_an_experiment(database: Path) -> None:
         def create_experiment(self, name: str, **rest: Any) -> str:
             return self.client.create_experiment(name, **rest)
 
+        def set_experiment_tag(self, *tag: str) -> None:
+            self.client.set_experiment_tag(*tag)
+
     client = _store.connect(f"sqlite:///{database}")
     made = client.create_experiment("contested")
     with _store.settings(_store.PROBE):

@@ -36,7 +36,7 @@ def open_card(
     content = experiment.identity_of(config)
     content["tags"] |= {"study": study.study_name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
     content["config"] = {
-        "search": nested({key: str(distribution) for key, distribution in space.distributions.items()}),
+        "search": nested({key: in_words(distribution) for key, distribution in space.distributions.items()}),
         "sampler": {key: value for key, value in sampler.items() if value is not None},
         "objective": config.common.objective,
         # Not the number of trials: it may grow, and MLflow never changes a parameter.
@@ -50,6 +50,15 @@ def open_card(
         card.content["mlflow"] = content["mlflow"]
     card.write()
     return card
+
+
+def in_words(distribution: "optuna.distributions.BaseDistribution") -> str:
+    """What a knob is searched in, as a person would say it."""
+    its: Any = distribution
+    if hasattr(its, "choices"):
+        return ", ".join(map(str, its.choices))
+    step = "" if its.step in (None, 1) else f", step {its.step:g}"
+    return f"{its.low:g} to {its.high:g}{', log' if its.log else ''}{step}"
 
 
 def end_card(folder: Path, card: Card, study: "optuna.Study", status: str, reason: str | None = None) -> None:
@@ -120,7 +129,7 @@ def draw(folder: Path, study: "optuna.Study", objective: str) -> None:
             with warnings.catch_warnings(), matplotlib.rc_context({"figure.figsize": (9, 5)}):
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 plot(study, target_name=objective)
-                pyplot.gcf().savefig(folder / f"{name}.png", dpi=130, bbox_inches="tight")
+                pyplot.gcf().savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
         except (ValueError, RuntimeError, ZeroDivisionError):
             # A single trial, or trials that all came out the same, have no importance to draw.
             continue

@@ -7,10 +7,7 @@ path, so a store that is away costs one warning and no result. Nothing stays ope
 import hashlib
 import json
 import logging
-import os
 import shlex
-import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,8 @@ from typing import Any
 from spectro.paths import redact
 from spectro.run_dir import write_json
 from spectro.tracking import _store
+from spectro.tracking._ending import ending, is_alive
+from spectro.tracking._pages import note_tags, view_address
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
 __all__ = [
@@ -26,6 +25,7 @@ __all__ = [
     "is_alive",
     "new_entry",
     "open_run",
+    "page_of",
     "redact",
     "resend",
     "safe_name",
@@ -35,6 +35,7 @@ __all__ = [
 
 _log = logging.getLogger("spectro")
 _warned: set[Path] = set()
+_KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages hide MLflow's own tags
 # Large, and of use only where the run lies; what a scheduler's processes were given.
 _NOT_SENT = ("checkpoints", ".submitit")
 
@@ -56,6 +57,22 @@ def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
         "run_id": None,
         "sent": False,
     }
+
+
+def page_of(entry: Mapping[str, Any]) -> str | None:
+    """Returns the address of the page that shows a run beside the others of its experiment.
+
+    Args:
+        entry: The "mlflow" entry of a run.json. A database's pages are where `mlflow ui` puts them.
+
+    Returns:
+        None where the run has not been sent.
+    """
+    if entry.get("experiment_id") is None:
+        return None
+    uri = entry["tracking_uri"]
+    server = redact(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{view_address(entry['experiment_id'], 'results')}"
 
 
 def open_run(run_dir: Path) -> bool:
@@ -173,17 +190,17 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
         if found is None or found.info.lifecycle_stage == "deleted":
             experiment = _store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
             # The run may be there without its id here: the answer was lost, or run.json was written over.
-            found = _store.search_run(client, experiment, f"tags.run_key = '{key}'")
+            found = _store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
             if found is None:
                 tags, started_ms = (
-                    {**tags_of(run), **_parent(run_dir, run), "run_key": key},
+                    {**tags_of(run), **_parent(run_dir, run), _KEY: key},
                     int(run["started_at"] * 1000),
                 )
                 found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
             if found.info.lifecycle_stage == "deleted":
                 client.restore_run(found.info.run_id)
         if found.info.run_id != entry.get("run_id"):
-            _note(run_dir, run_id=found.info.run_id)
+            _note(run_dir, run_id=found.info.run_id, experiment_id=found.info.experiment_id)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Param
 
@@ -195,17 +212,20 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
-    status, reason, ended_at = _ending(run_dir, run)
+    status, reason, ended_at = ending(run_dir, run)
     client, found = _open(run_dir, run)
     run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Metric, RunTag
 
-        values = flatten_metrics(_read_if_there(run_dir / "metrics.json"), run)
+        scores = _read_if_there(run_dir / "metrics.json")
+        values = flatten_metrics(scores, run)
         # The time is the run's, not now: equal points sent again are then the same points to MLflow.
         metrics = [Metric(name, value, ended_ms, 0) for name, value in values.items()]
         metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
         tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
+        figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
+        tags |= note_tags(run, scores, figures, run_id, found.data.tags)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
         if reason is None and "reason" in found.data.tags:
             client.delete_tag(run_id, "reason")
@@ -264,36 +284,3 @@ def _note(run_dir: Path, **entries: Any) -> None:
     run = _read_run(run_dir)
     run["mlflow"].update(entries)
     write_json(run_dir / "run.json", run)
-
-
-def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
-    """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
-    status, reason = run["status"], run.get("reason")
-    if status == "PRUNED":
-        status = "KILLED"  # MLflow has no word for it; the tag `pruned` says it
-    if status == "RUNNING":
-        if is_alive(run):
-            raise RuntimeError(f"the run is still going in process {run['pid']}")
-        status, reason = "KILLED", reason or "the process ended without reporting a result"
-    files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
-    return status, reason, run.get("ended_at") or max(files, default=run["started_at"])
-
-
-def is_alive(run: Mapping[str, Any]) -> bool | None:
-    """Says whether the process of a run still exists; None where that cannot be known from here."""
-    pid = run.get("pid")
-    if not isinstance(pid, int) or run.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":
-        return None
-    try:
-        os.kill(pid, 0)
-        # The number may have been given to another process since: that one started after the run.
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if state[0] == "Z":
-            return False  # dead, and nobody has asked yet how it ended
-        ticks = int(state[19])
-        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
-    except ProcessLookupError:
-        return False
-    except (OSError, AttributeError, IndexError, ValueError):
-        return True  # it exists, and nothing more can be learnt here

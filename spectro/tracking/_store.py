@@ -5,10 +5,13 @@ import logging
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from spectro.tracking._pages import INTRODUCED, NOTE, experiment_note, experiment_tags
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 # MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
@@ -95,16 +98,30 @@ def experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            # The kind decides which side of the UI opens: training runs, not language models.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return client.create_experiment(name, artifact_location=artifact_location, tags=tags)
+            tags = experiment_tags(int(time.time() * 1000))
+            made = client.create_experiment(name, artifact_location=artifact_location, tags=tags)
+            _introduce(client, made, {NOTE: experiment_note(made)})
+            return made
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             experiment = client.get_experiment_by_name(name)  # another process was faster
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
+    tags = {**experiment_tags(int(time.time() * 1000)), NOTE: experiment_note(experiment.experiment_id)}
+    if INTRODUCED not in experiment.tags:
+        # Made by hand, or by a version of spectro that knew of no views.
+        _introduce(client, experiment.experiment_id, {k: v for k, v in tags.items() if k not in experiment.tags})
     return experiment.experiment_id
+
+
+def _introduce(client: Any, experiment: str, tags: Mapping[str, str]) -> None:
+    from mlflow.exceptions import MlflowException
+
+    for key, value in tags.items():
+        # No result is lost without them, and another process may be writing the same.
+        with suppress(MlflowException):
+            client.set_experiment_tag(experiment, key, value)
 
 
 def find_run(client: Any, run_id: str) -> Any:
