@@ -252,7 +252,12 @@ def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
     folder = run_dir / run["parent"]
     parent = _read_run(folder)
     if not parent["mlflow"].get("run_id"):
-        _open(folder, parent)
+        from filelock import FileLock
+
+        # Several processes may come back to a store that was away, each with a child: the first makes the parent.
+        with FileLock(folder / "mlflow.lock", timeout=300):
+            if not _read_run(folder)["mlflow"].get("run_id"):
+                _open(folder, parent)
         parent = _read_run(folder)
     return {"mlflow.parentRunId": parent["mlflow"]["run_id"]}
 
