@@ -139,7 +139,7 @@ def draw(
         for split, report in reports.items():
             confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
         recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
-    reliability_figure(tasks[""], folder / "reliability.png", f"{named}: are its probabilities right?")
+    reliability_figure(tasks[""], folder / "reliability.png", f"{named}: reliability")
     for split, judged in splits.items():
         wrong = np.flatnonzero(judged.predicted != judged.truth)
         # Of what it was called, which under a threshold need not be the largest.
