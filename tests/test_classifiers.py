@@ -41,12 +41,12 @@ def vpt(epochs=25, precision="fp32", **options):
 
 
 def cnn(epochs=12, precision="fp32", **options):
-    """A random ResNet of four blocks with 16 channels.
+    """A random ResNet of four blocks with 16 and 32 channels.
 
     Not 8: oneDNN's backward pass of a strided 1x1 convolution of 8 channels writes beyond its memory where the batch is
     odd and there are two threads (torch 2.14).
     """
-    tiny = {"layers": [1, 1, 1, 1], "channels": [16, 16, 16, 16]}
+    tiny = {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]}
     settings = Training(lr=0.005, epochs=epochs, precision=precision, patience=None)
     given = {"backbone": "resnet18", "training": settings, "pretrained": False, "size_px": 32} | options
     return CnnClassifier(backbone_options=tiny, **given)

@@ -23,7 +23,7 @@ from spectro.paths import CONF
 TRAIN = CONF.parent / "train.py"
 SHARED = Path(os.environ.get("SPECTRO_SHARED", CONF.parent.parent / "shared"))
 TINY = {
-    "resnet18": ["cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 16, 16]}"],
+    "resnet18": ["cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}"],
     "deit_vpt": [
         "vpt.backbone=deit_tiny_patch16_224",
         "vpt.backbone_options={patch_size: 8, embed_dim: 24, depth: 2, num_heads: 2}",

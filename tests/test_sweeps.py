@@ -35,7 +35,7 @@ SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null"]
 TINY_CNN = [
     "model=resnet18",
     "sweeper=resnet18",
-    "cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 16, 16]}",
+    "cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}",
     "cnn.pretrained=false",
     "cnn.size_px=32",
     "cascade_stage=flat",

@@ -100,7 +100,7 @@ class TestRefused:
         tensors = state(tiny_cnn(), 10)
         tensors["layer1.0.conv1.weight"] = torch.zeros(9, 8, 3, 3)
         save_file(tensors, tmp_path / "w")
-        self.refused(tiny_cnn(weights=str(tmp_path / "w")), r"conv1.weight is \(9, 8, 3, 3\), not \(8, 64, 3, 3\)")
+        self.refused(tiny_cnn(weights=str(tmp_path / "w")), r"conv1.weight is \(9, 8, 3, 3\), not \(16, 64, 3, 3\)")
 
     @pytest.mark.parametrize("name", ["bn1.running_mean", "layer1.0.conv1.weight"])
     def test_a_part_is_missing(self, name, tmp_path):

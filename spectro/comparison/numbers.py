@@ -12,7 +12,7 @@ import numpy as np
 from spectro.comparison.contenders import Contender
 from spectro.comparison.folds import FoldTest, fold_test
 from spectro.evaluation.intervals import wilson
-from spectro.evaluation.metrics import AVERAGES, HARD_PAIR
+from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, score
 from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
 
 METRICS = AVERAGES
@@ -97,6 +97,12 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
 
     def over_seeds(metric: str, members: Sequence[str] = ()) -> Estimate:
         said = contender.predicted
+        if len(said) == 1:
+            # What the run itself tells shall not stand here with another interval.
+            own_seed = next(iter(contender.seeds), seed)
+            told = score(truth, said[0], classes, sources=sources, seed=own_seed, look_alikes=members)
+            value = float(told[metric])
+            return Estimate(value, told[f"{metric}_ci_low"], told[f"{metric}_ci_high"], None, (value,))
         return score_over_seeds(truth, said, classes, sources=sources, seed=seed, metric=metric, look_alikes=members)
 
     averages = {metric: over_seeds(metric) for metric in METRICS}
