@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from spectro.config import Config
 
 _claimed: dict[str, str] = {}
+_failures: list[SpectroError] = []
+# Folders of the plain multiruns that this process has had jobs of, and the process that the command is.
+_multiruns: set[Path] = set()
+_command_pid: int | None = None
 
 
 def free_dir(wanted: str) -> str:
@@ -61,6 +65,8 @@ def main(hydra_main: Callable[[], Any]) -> None:
     Exit codes: 0 done; 2 something that the user can mend, one message; 130 interrupted; 1 anything else, with a
     traceback. With ``HYDRA_FULL_ERROR=1`` everything comes with its traceback.
     """
+    global _command_pid
+    _command_pid = os.getpid()
     # No shell opens a tilde behind data.root=, and Hydra's grammar does not know it.
     sys.argv[1:] = arguments = [re.sub(r"=~(?=/|$)", f"={Path.home()}", a, count=1) for a in sys.argv[1:]]
     if {"--help", "-h"} & set(arguments):
@@ -80,7 +86,13 @@ def main(hydra_main: Callable[[], Any]) -> None:
             _check_before_hydra_makes_folders(arguments)
         elif flags <= {"-m", "--multirun"}:
             _check_sweep([a for a in arguments if a not in flags])
-        hydra_main()
+        try:
+            hydra_main()
+        except BaseException as error:
+            was_stopped = interrupt.happened() or isinstance(error, KeyboardInterrupt)
+            _end_multiruns("KILLED" if was_stopped else "FAILED", "interrupted" if was_stopped else "a job failed")
+            raise
+        _end_multiruns("FINISHED")
         if _failures:
             raise _failures[0]
 
@@ -120,9 +132,6 @@ def composed(overrides: list[str]) -> "Config":
         return check(compose("config", overrides=overrides))
 
 
-_failures: list[SpectroError] = []
-
-
 def job(cfg: DictConfig) -> float | None:
     """One run: checks the composed configuration, runs it, returns the objective."""
     from hydra.core.hydra_config import HydraConfig
@@ -144,7 +153,12 @@ def job(cfg: DictConfig) -> float | None:
             raise ConfigError("sweeper: found one in a single run; allowed: with --multirun")
         from spectro.experiment import run
 
-        return run(config, run_dir)
+        belonging = _belonging(hydra, config, run_dir)
+        value = run(config, run_dir, belonging=belonging)
+        if belonging and _command_pid != os.getpid():
+            # A launcher's process: the command that waits for it does not know of the folder.
+            _end_multiruns("FINISHED")
+        return value
     except BaseException as error:
         _remove_if_unused(run_dir)
         if not isinstance(error, SpectroError):
@@ -154,6 +168,31 @@ def job(cfg: DictConfig) -> float | None:
         # Hydra would print a line of its own before the message.
         _failures.append(error)
         return None
+
+
+def _belonging(hydra: Any, config: "Config", run_dir: Path) -> dict[str, Any]:
+    """What a job of a plain multirun says besides: whose folder it lies in. The first one makes that a run as well."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.types import RunMode
+
+    folder = Path(hydra.sweep.dir).absolute()
+    if hydra.mode != RunMode.MULTIRUN or run_dir.absolute().parent != folder:
+        return {}
+    from spectro.multirun import open_parent
+
+    plan = folder / "multirun.yaml"
+    words = [str(word) for word in OmegaConf.load(plan).hydra.overrides.task] if plan.exists() else []
+    parsed = OverridesParser.create().parse_overrides(words)
+    open_parent(folder, config, words, [w for w, one in zip(words, parsed, strict=True) if one.is_sweep_override()])
+    _multiruns.add(folder)
+    return {"parent": ".."}
+
+
+def _end_multiruns(status: str, reason: str | None = None) -> None:
+    from spectro.multirun import end_parent
+
+    for folder in _multiruns:
+        end_parent(folder, status, reason)
 
 
 def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:

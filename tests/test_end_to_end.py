@@ -559,6 +559,23 @@ def test_a_sweep_runs_every_job(demo_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_multirun_is_one_run_over_its_jobs(demo_root: Path, tmp_path: Path) -> None:
+    """Twenty jobs would stand in MLflow's list without a sign that they belong together."""
+    from mlflow import MlflowClient
+
+    done = train("--multirun", "model=pixels", "seed=0,1", f"data.root={demo_root}", "data.scale=0.1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    card = read_json(folder / "run.json")
+    assert (card["status"], card["mlflow"]["sent"], card["run_name"]) == ("FINISHED", True, "multirun seed=0,1")
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert client.get_run(card["mlflow"]["run_id"]).info.status == "FINISHED"
+    for job in ("0", "1"):
+        run = client.get_run(read_json(folder / job / "run.json")["mlflow"]["run_id"])
+        assert run.data.tags["mlflow.parentRunId"] == card["mlflow"]["run_id"]
+
+
+@pytest.mark.slow
 def test_a_run_is_in_mlflow_as_well(demo_root: Path, tmp_path: Path) -> None:
     """The default: a database and artifacts under outputs/, the run finished, its metrics those of the file."""
     done = train(f"data.root={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path)
