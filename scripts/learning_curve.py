@@ -54,13 +54,14 @@ def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> N
     configs = {}
     for model in models:
         words = ["validation=kfold", *_own(rest, model, models), f"model={model}"]
-        first = cli.composed(words)
-        _check(first.common.validation)
-        start = first.common.seed
+        base = cli.composed(words)
+        _check(base.common.validation)
+        start = base.common.seed
         seeds = range(start, start + n_seeds)
         configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
     for own in configs.values():
         own[0].estimator().prepare()
+    first = configs[models[0]][0]
     dataset = load_data(first)
     plan(first, dataset)  # what is wrong with the folds is said before there is a folder
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")

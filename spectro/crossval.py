@@ -95,7 +95,13 @@ class OutOfFold:
         classes, look_alikes = list(self.classes), self.look_alikes
         first = score(self.truth, self.predicted[0], classes, sources=sources, seed=seed, look_alikes=look_alikes)
         calibrated = calibration(self.truth, self.probabilities[0], self.classes, seed=seed)
-        return {**first, **self.averages(), **calibrated, "k": self.k, "repeats": len(self.folds)}
+        means = self.averages()
+        for name in (*AVERAGES, HARD_PAIR):
+            # The mean over repeats need not lie inside what the first repeat gives.
+            if means.get(name) is not None and first[f"{name}_ci_low"] is not None:
+                first[f"{name}_ci_low"] = min(first[f"{name}_ci_low"], means[name])
+                first[f"{name}_ci_high"] = max(first[f"{name}_ci_high"], means[name])
+        return {**first, **means, **calibrated, "k": self.k, "repeats": len(self.folds)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 from spectro.config import Config
 from spectro.crossval import OutOfFold, cross_validate
 from spectro.data import Dataset, labels_of
-from spectro.evaluation.intervals import bootstrap_ci
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
 from spectro.fold_plan import plan
 from spectro.paths import redact
@@ -176,12 +175,21 @@ class LearningCurve:
         a, b = (np.array([p.said.predicted[0] for p in own], dtype=object) for own in (after, before))
         found = difference(said.truth, a, b, said.classes, sources=sources, seed=0, resamples=self._resamples)
         recalls = {}
-        better = ((a == said.truth).astype(float) - (b == said.truth)).mean(axis=0)
         for label in said.classes:
             n_before, n_after = (float(np.mean([p.counts[label] for p in own])) for own in (before, after))
             own = said.truth == label
-            low, high = _interval(better[own], [s for s, is_own in zip(sources, own, strict=True) if is_own])
-            recalls[str(label)] = (n_before, n_after, float(better[own].mean()), low, high)
+            mine = [s for s, is_own in zip(sources, own, strict=True) if is_own]
+            # Of records of one class the balanced accuracy is its recall.
+            change = difference(
+                said.truth[own],
+                a[:, own],
+                b[:, own],
+                said.classes,
+                sources=mine,
+                resamples=self._resamples,
+                metric="balanced_accuracy",
+            )
+            recalls[str(label)] = (n_before, n_after, change.value, change.ci_low, change.ci_high)
         n_before, n_after = (float(np.mean([p.sizes[0] for p in own])) for own in (before, after))
         return Gain(after[0].model, n_before, n_after, found, recalls)
 
@@ -216,8 +224,8 @@ class LearningCurve:
 
 def _point(model: str, config: Config, dataset: Dataset, share: float) -> Point:
     start = time.perf_counter()
-    said = cross_validate(config, dataset, plan(config, dataset, share)).tasks[""]
     planned = plan(config, dataset, share)
+    said = cross_validate(config, dataset, planned).tasks[""]
     labels, counts = labels_of(planned.records), dict.fromkeys(map(str, said.classes), 0.0)
     for number in range(said.k):
         for i in planned.learned(0, number):
@@ -228,16 +236,6 @@ def _point(model: str, config: Config, dataset: Dataset, share: float) -> Point:
 
 def _sources(said: OutOfFold) -> list[str]:
     return [record.source for record in said.records]
-
-
-def _interval(values: np.ndarray, sources: Sequence[str]) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of a mean over records, by source; None where no resample differs."""
-    groups = {source: number for number, source in enumerate(dict.fromkeys(sources))}
-    tallies = np.zeros((len(groups), 2))
-    for value, source in zip(values, sources, strict=True):
-        tallies[groups[source]] += value, 1
-    low, high = bootstrap_ci(tallies, np.zeros(len(tallies)), lambda sums: sums[:, :1] / sums[:, 1:])
-    return (None, None) if low[0] == high[0] else (float(low[0]), float(high[0]))
 
 
 def _signed(value: float) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from spectro.comparison.runs import Row, Run
 from spectro.evaluation.paired import vote
 
+# Keys that older runs do not have, with what those did.
+_BEFORE = {"decision": "argmax", "evaluation.tta": False}
 # What does not make a run another one: where and how it was started, kept and followed. Which data it saw is
 # checked by fingerprint; crops are not in it and stay.
 _NOT_COMPARED = (
@@ -98,7 +100,7 @@ def contenders_of(runs: Sequence[Run]) -> tuple[list[Contender], list[str]]:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """The configuration of a run, flat, without what does not make it another one."""
-    flat = dict(_flat("", run.card["config"]))
+    flat = {**_BEFORE, **dict(_flat("", run.card["config"]))}
     left_out = tuple(f"{key}." for key in _NOT_COMPARED)
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(left_out)}
 
@@ -123,12 +125,12 @@ def _flat(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _one_for_each_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
-    """The newest run of each seed."""
+    """Of each seed the newest run; one that was cross-validated as well says more than one that was not."""
     newest: dict[int, Run] = {}
-    for run in sorted(group, key=lambda run: run.card["started_at"]):
+    for run in sorted(group, key=lambda run: (run.out_of_fold is not None, run.card["started_at"])):
         if run.seed in newest:
             notes.append(
-                f"{newest[run.seed].shown} and {run.shown} are of one configuration and seed: the newer one counts"
+                f"{newest[run.seed].shown} and {run.shown} are of one configuration and seed: {run.shown} counts"
             )
         newest[run.seed] = run
     return [newest[seed] for seed in sorted(newest)]

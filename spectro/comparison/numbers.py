@@ -44,7 +44,7 @@ class Pair:
     Attributes:
         a: One of them.
         b: The other.
-        difference: Of macro-F1, a minus b.
+        difference: Of macro-F1, a minus b; ``smallest`` is that of the strictest step of Holm's correction.
         p_difference: Two-sided p of the difference, from its bootstrap standard error; None if nothing varies.
         mcnemar: The exact test on the records.
         folds: The corrected resampled t-test; None without common folds.
@@ -63,15 +63,9 @@ class Pair:
 
     @property
     def is_better(self) -> bool:
-        """Whether a is better: the interval is without 0, p below 5 % after Holm's correction, and `enough` records.
-
-        Where no resample differs, as with a model that is always right and one that always says the same, there is no
-        interval, and McNemar's test decides.
-        """
+        """Whether a is better: the interval is without 0, p below 5 % after Holm's correction, and `enough` records."""
         low, p = self.difference.ci_low, self.holm["difference"]
-        if low is None:
-            low, p = self.difference.value, self.holm["mcnemar"]
-        return self.enough and low > 0 and p is not None and p < LEVEL
+        return self.enough and low is not None and low > 0 and p is not None and p < LEVEL
 
     @property
     def enough(self) -> bool:
@@ -170,9 +164,12 @@ def _tested(pairs: Sequence[tuple[Contender, Contender]], seed: int) -> list[Pai
         "folds": [pair.folds.test.p_value if pair.folds else None for pair in tested],
     }
     adjusted = {test: holm(values) for test, values in p_values.items()}
+    # What is seen by the first of so many tests, which Holm's correction asks most of.
+    z = NormalDist().inv_cdf(1 - LEVEL / 2 / max(len(tested), 1)) + NormalDist().inv_cdf(0.8)
     return [
         replace(
             pair,
+            difference=replace(pair.difference, smallest=z * pair.difference.std_error or None),
             of=len(tested),
             holm={test: None if np.isnan(own[i]) else float(own[i]) for test, own in adjusted.items()},
         )
@@ -188,7 +185,10 @@ def _pair(a: Contender, b: Contender, seed: int) -> Pair:
         p = 2 * (1 - NormalDist().cdf(abs(found.value) / found.std_error))
     elif found.value == 0:
         p = 1.0
-    # The test counts records as independent: of several records of a source the first.
-    first = [i for i, source in enumerate(sources) if source not in set(sources[:i])]
+    # The test counts records as independent: of several records of a class and a source the first.
+    seen: dict[tuple[str, str], int] = {}
+    for i, key in enumerate(zip(truth, sources, strict=True)):
+        seen.setdefault(key, i)
+    first = list(seen.values())
     exact = mcnemar((a.votes == truth)[first], (b.votes == truth)[first])
     return Pair(a.name, b.name, found, p, exact, fold_test(a, b))

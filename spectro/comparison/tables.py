@@ -46,7 +46,13 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
 def scores_table(result: Result) -> Table:
     """Averages with intervals, the spread over seeds and the look-alikes' F1."""
     groups = list(result.scores[result.contenders[0].name].pair_f1)
-    header = ["", "seeds", *METRIC_NAMES.values(), "± seeds", *(f"F1 of {group}" for group in groups)]
+    header = [
+        "",
+        "seeds",
+        *METRIC_NAMES.values(),
+        "± seeds",
+        *(f"hard pair F1{f' of {group}' if len(groups) > 1 else ''}" for group in groups),
+    ]
     rows = []
     for one in result.contenders:
         own = result.scores[one.name]

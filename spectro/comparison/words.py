@@ -75,11 +75,7 @@ def told(pair: Pair, split: str, n: int) -> str:
     a, b, found = pair.a, pair.b, pair.difference
     size = signed(found.value, found.ci_low, found.ci_high)
     if found.ci_low is None:
-        if pair.is_better:
-            return f"{a} is better than {b}: {size}, which no resample changes. {_exact(pair)}"
-        if found.value == 0:
-            return f"{a} and {b} cannot be told apart: their macro-F1 is the same. {_exact(pair)}"
-        return f"{a} and {b} cannot be told apart: {size}, with no interval. {_exact(pair)}"
+        return f"{a} and {b} cannot be told apart: there is one class only."
     if pair.is_better:
         said = f"{a} is better than {b}: {size}{_corrected(pair)}"
     elif found.ci_low > 0 and not pair.enough:
@@ -110,10 +106,7 @@ def _p(value: float | None) -> str:
 
 def _corrected(pair: Pair) -> str:
     over = f" over {pair.of} pairs" if pair.of > 1 else ""
-    name, p = ("", pair.holm["difference"])
-    if p is None:
-        name, p = "McNemar's ", pair.holm["mcnemar"]
-    return f" ({name}{_p(p)}{over})"
+    return f" ({_p(pair.holm['difference'])}{over})"
 
 
 def _exact(pair: Pair) -> str:
@@ -186,12 +179,16 @@ def _against(pair: Pair, models: Sequence[Contender], split: str, n: int) -> str
         return f"{model} beats the {_line(line)}: {size}{_corrected(pair)}."
     if pair.is_better:
         return f"{model} does not beat the {_line(line)}, it is worse: {size}{_corrected(pair)}."
+    if found.ci_low is not None and found.ci_low > 0:
+        looks = "better" if a_is_model else "worse"
+        why = f"not after Holm's correction{_corrected(pair)}" if pair.enough else "differs from it on too few records"
+        return f"{model} looks {looks} than the {_line(line)}, {size}, but {why}. {_exact(pair)}"
     missing = (
         ""
         if found.smallest is None
         else f"; with {n} {split} records differences under {found.smallest:.2f} are not seen"
     )
-    return f"{model} does not beat the {_line(line)}: {size}{_corrected(pair)}{missing}."
+    return f"{model} does not beat the {_line(line)}: {size}{missing}."
 
 
 def _line(name: str) -> str:

@@ -57,13 +57,17 @@ def write(
         raise ConfigError(f"cannot write to {str(out or outputs)!r} ({error.strerror})") from error
     card = _card(folder, result, outputs, tracking_uri, started_at, seed)
     card.write()
-    header, rows = csv_table(result)
-    write_csv(folder / "table.csv", header, rows)
-    write_text(folder / "table.md", markdown(result))
-    write_json(folder / "comparison.json", result.as_json())
-    figures = draw(result, folder / "figures")
-    shown = thumbnails(pictures, [one.path for one in shown_wrong(result)])
-    write_text(folder / "report.html", page(result, figures, shown, pictures.reason, card.content))
+    try:
+        header, rows = csv_table(result)
+        write_csv(folder / "table.csv", header, rows)
+        write_text(folder / "table.md", markdown(result))
+        write_json(folder / "comparison.json", result.as_json())
+        figures = draw(result, folder / "figures")
+        shown = thumbnails(pictures, [one.path for one in shown_wrong(result)])
+        write_text(folder / "report.html", page(result, figures, shown, pictures.reason, card.content))
+    except BaseException as error:
+        card.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", f"{type(error).__name__}: {error}")
+        raise
     card.end("FINISHED")
     if card.content["mlflow"]["tracking_uri"] is not None:
         tracking.open_run(folder)

@@ -95,7 +95,7 @@ def calibration(
 
 def _rounded(value: float) -> float:
     """Without the digits that change with how many records a model is asked about at a time."""
-    return round(float(value), 9)
+    return round(float(value), 9) + 0.0  # no negative zero
 
 
 def _bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:

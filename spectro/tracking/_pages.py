@@ -25,7 +25,7 @@ _HEADLINES = {
     "macro_f1": "macro-F1",
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
-    "hard_pair_f1": "F1 of the look-alikes",
+    "hard_pair_f1": "hard pair F1",
 }
 _SPLITS = ("test", "cv", "val")
 # A description is one tag, and the table of a run with very many classes is in its figures and files as well.
