@@ -10,6 +10,9 @@ from spectro.config import Config
 from spectro.paths import redact
 from spectro.run_dir import Card, read_json, write_json
 
+# What a column of MLflow's pages shows.
+_NAME = 48
+
 
 def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequence[str]) -> None:
     """Writes the ``run.json`` of a multirun's folder and opens its MLflow run; the first of its jobs does.
@@ -24,9 +27,9 @@ def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequ
         if (folder / "run.json").exists():
             return
         content = experiment.identity_of(config)
-        commit = content["tags"]["git_commit"]
+        commit, name = content["tags"]["git_commit"], redact(f"multirun {' '.join(varied)}".strip())
         content |= {
-            "run_name": redact(f"multirun {' '.join(varied)}".strip()),
+            "run_name": name if len(name) <= _NAME else f"{name[: _NAME - 1]}…",
             "config": {"multirun": [redact(word) for word in words]},
             "tags": {"multirun": "true", "git_commit": commit},
         }

@@ -297,7 +297,7 @@ def test_a_search_opens_to_its_trials(page: Any, runs: dict[str, Any], shot: Cal
 def test_every_name_can_be_read(runs: dict[str, Any]) -> None:
     """A name is words that a person knows, and short enough for a column; hashes are for odd labels only."""
     for run in runs.values():
-        assert re.fullmatch(r"[\w .:-]{1,48}", run.info.run_name)
+        assert re.fullmatch(r"[\w .:=,-]{1,48}", run.info.run_name)
         for name in (*run.data.metrics, *run.data.params):
             assert len(name) <= LONGEST, name
             assert re.fullmatch(r"[a-zA-Z0-9_]+([./][\w \-]+)*", name), name

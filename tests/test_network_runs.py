@@ -300,7 +300,7 @@ class TestResume:
         """Until a checkpoint is written that was not there."""
 
         def newest():
-            return max((p.stat().st_mtime_ns for p in run_dir.glob("checkpoints/*/*.ckpt")), default=0)
+            return sorted(run_dir.glob("checkpoints/*/*.ckpt"))  # names alone: an older one goes when a newer is there
 
         before, deadline = newest(), time.monotonic() + 120
         while newest() == before and process.poll() is None and time.monotonic() < deadline:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spectro.comparison.contenders import Contender
+from spectro.comparison.contenders import MAJORITY, Contender
 from spectro.comparison.folds import FoldTest, fold_test
 from spectro.evaluation.intervals import wilson
 from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, score
@@ -135,8 +135,8 @@ def pairs_of(contenders: Sequence[Contender], seed: int = 0) -> tuple[list[Pair]
 
 
 def wrong_for_all(contenders: Sequence[Contender]) -> list[int]:
-    """Records that every model, by the vote of its seeds, calls something else than their label."""
-    models = [one for one in contenders if not one.is_reference]
+    """Records that every model and the pixels line, by the vote of their seeds, call other than their label."""
+    models = [one for one in contenders if one.name != MAJORITY]
     wrong = np.all([one.votes != truth_of(one) for one in models], axis=0)
     return [int(i) for i in np.flatnonzero(wrong)]
 

@@ -39,7 +39,7 @@ def show(result: Result, folder: Path) -> None:
         console.print(f"- {escape(line)}", soft_wrap=True)
     if result.wrong:
         some = f"{len(result.wrong)} records are" if len(result.wrong) > 1 else "1 record is"
-        told = f"{some} wrong for every model: label errors, or hard for all; the report shows them"
+        told = f"{some} wrong for all, the pixels too: label errors, or hard ones; the report shows them"
         console.print(f"- {escape(told)}", soft_wrap=True)
     for line in (*said.cautions, *result.notes):
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)

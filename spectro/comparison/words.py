@@ -62,8 +62,13 @@ def verdict(
         cautions.append(f"One seed only of {listed(single)}: how much another seed changes is not in the interval.")
     if split == "val":
         cautions.append("Val was used for choosing: scores on it flatter. Test says how good a model is.")
+    headline = _headline(models, scores, between, split, n)
+    best = max(models, key=lambda one: scores[one.name].averages["macro_f1"].value).name
+    for pair in against:
+        if pair.b == best and pair.is_better:
+            headline += f" But the {_line(pair.a)} is better than {best}: {_reached(scores[pair.a])}."
     return Verdict(
-        _headline(models, scores, between, split, n),
+        headline,
         [told(pair, split, n) for pair in between],
         _all_against(against, models, split, n),
         cautions,
@@ -127,15 +132,20 @@ def _exact(pair: Pair) -> str:
     return f"{text} Over {where} of train and val: {size}, corrected resampled t-test {_p(pair.holm['folds'])}."
 
 
+def _reached(scores: Scores) -> str:
+    """``macro-F1 0.70 [0.60, 0.76]``."""
+    found = scores.averages["macro_f1"]
+    low, high = found.ci_low, found.ci_high
+    return f"macro-F1 {found.value:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+
+
 def _headline(
     models: Sequence[Contender], scores: Mapping[str, Scores], between: Sequence[Pair], split: str, n: int
 ) -> str:
     """Which model is the best, if one is."""
     order = sorted(models, key=lambda one: -scores[one.name].averages["macro_f1"].value)
     best = order[0].name
-    found = scores[best].averages["macro_f1"]
-    low, high = found.ci_low, found.ci_high
-    reached = f"macro-F1 {found.value:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]")
+    reached = _reached(scores[best])
     on = f"on {n} {split} records"
     if len(models) == 1:
         return f"{best} reaches {reached} {on}."

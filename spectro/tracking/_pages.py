@@ -120,7 +120,8 @@ def _views() -> dict[str, tuple[str, dict[str, Any]]]:
     trials = [_column("metrics", name) for name in ("objective", "best", *ends)]
     judged = "metrics.`test/n_records` > 0"
     return {
-        "results": ("Results", _state(scores, judged)),
+        # By name, and not by time: the page then lists a multirun's jobs at once, not folded away below their parent.
+        "results": ("Results", {**_state(scores, judged), "orderByKey": "attributes.run_name", "orderByAsc": True}),
         "families": ("Families", {**_state([*means, _column("metrics", "val/macro_f1")], judged), "groupBy": by_model}),
         "searches": ("Searches", _state(trials, "tags.study LIKE '%'")),
     }
