@@ -166,18 +166,20 @@ def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[
 
 
 @slow
-def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path) -> None:
     """The other makes up for it: nobody has to come and start again."""
-    first, second = (start(tmp_path, *arguments(demo_root)) for _ in range(2))
-    # Trials are short: it may be seen at one or after one.
-    while first.pid not in [its["pid"] for state in ("RUNNING", "COMPLETE") for its in owners(tmp_path, state)]:
+    # Trials long enough for both to get some.
+    own, cwd = arguments(demo_root, "validation.repeats=20"), tmp_path / "two"
+    sweep(tmp_path / "alone", *own)
+    first, second = (start(cwd, *own) for _ in range(2))
+    while first.pid not in [its["pid"] for state in ("RUNNING", "COMPLETE") for its in owners(cwd, state)]:
         assert first.poll() is None
         time.sleep(0.002)
     first.kill()
     ended(first, None)
     ended(second)
-    assert table(tmp_path) == alone
-    assert len(list((tmp_path / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
+    assert table(cwd) == table(tmp_path / "alone")
+    assert len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
 
 
 # --- joblib ---
