@@ -116,13 +116,17 @@ def _views() -> dict[str, tuple[str, dict[str, Any]]]:
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "tag", "groupByData": name} for name in ("model", "stage")],
     }
+    # Not by time: the page then lists a multirun's jobs at once, not folded away below their parent.
+    by_name = {"orderByKey": "tags.`mlflow.runName`", "orderByAsc": True}
     ends = [f"trials/{state}" for state in ("complete", "pruned", "fail")]
     trials = [_column("metrics", name) for name in ("objective", "best", *ends)]
     judged = "metrics.`test/n_records` > 0"
     return {
-        # By name, and not by time: the page then lists a multirun's jobs at once, not folded away below their parent.
-        "results": ("Results", {**_state(scores, judged), "orderByKey": "attributes.run_name", "orderByAsc": True}),
-        "families": ("Families", {**_state([*means, _column("metrics", "val/macro_f1")], judged), "groupBy": by_model}),
+        "results": ("Results", {**_state(scores, judged), **by_name}),
+        "families": (
+            "Families",
+            {**_state([*means, _column("metrics", "val/macro_f1")], judged), **by_name, "groupBy": by_model},
+        ),
         "searches": ("Searches", _state(trials, "tags.study LIKE '%'")),
     }
 
