@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # How often others are asked how far they are.
 _POLL_S = 0.5
 # While trials run, sending them rests so many times as long as it works: short trials would wait for it otherwise.
-_REST = 9
+_REST = 19
 
 
 class Search:
