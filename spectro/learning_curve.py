@@ -16,13 +16,12 @@ import numpy as np
 from spectro.config import Config
 from spectro.crossval import OutOfFold, cross_validate
 from spectro.data import Dataset, labels_of
+from spectro.evaluation.metrics import AVERAGES
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
 from spectro.fold_plan import plan
 from spectro.paths import redact
 from spectro.progress import progress
 from spectro.run_dir import git_commit, write_csv, write_text
-
-METRICS = ("macro_f1", "accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -195,12 +194,12 @@ class LearningCurve:
 
     def _write_csv(self) -> None:
         classes = list(self.points[0].said.classes)
-        header = ("model", "seed", "share", "records", "smallest_class", "median_class", *METRICS)
+        header = ("model", "seed", "share", "records", "smallest_class", "median_class", *AVERAGES)
         rows = []
         for p in self.points:
             averages = p.said.averages()
             recalls = [value for label in classes for value in (p.counts[label], p.recall(label))]
-            rows.append((p.model, p.seed, p.share, *p.sizes, *(averages[m] for m in METRICS), *recalls, p.wall_s))
+            rows.append((p.model, p.seed, p.share, *p.sizes, *(averages[m] for m in AVERAGES), *recalls, p.wall_s))
         by_class = (name for label in classes for name in (f"records_{label}", f"recall_{label}"))
         write_csv(self.folder / "curve.csv", (*header, *by_class, "wall_s"), rows)
 

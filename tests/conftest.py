@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# Labels and names that a drawing library trips over.
+ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
+
 
 def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
     """Writes a picture of noise, width and height ``size``; the ending says which format."""
@@ -63,3 +66,20 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         return run_dir
 
     return run_config
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All texts of the figures that are saved, in the order of drawing."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    found = []
+    save = Figure.savefig
+
+    def spy(self, *args, **kwargs):
+        found.extend(text for text in self.findobj(Text) if text.get_text())
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return found

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ODD
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -10,26 +11,8 @@ from spectro.evaluation.intervals import wilson
 from spectro.evaluation.pair_curves import areas
 from spectro.evaluation.paired import Estimate
 
-ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
 # What a phone shows: 360 points at two or three pixels each.
 PHONE_PX = 760
-
-
-@pytest.fixture
-def texts(monkeypatch):
-    """All texts of the figures that are saved, in the order of drawing."""
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-
-    found = []
-    save = Figure.savefig
-
-    def spy(self, *args, **kwargs):
-        found.extend(text for text in self.findobj(Text) if text.get_text())
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return found
 
 
 def recalls(classes, n=5, hits=4):

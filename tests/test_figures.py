@@ -6,29 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ODD
 from PIL import Image
 
 from spectro.evaluation import confusion_figure, figures, recall_figure, score, wrong_figure
 
-ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
 FEW = {"resamples": 20}
-
-
-@pytest.fixture
-def texts(monkeypatch):
-    """All texts of the figures that are saved."""
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
-
-    found = []
-    save = Figure.savefig
-
-    def spy(self, *args, **kwargs):
-        found.extend(text for text in self.findobj(Text) if text.get_text())
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", spy)
-    return found
 
 
 def picture(height=20, width=30, value=128):

@@ -9,9 +9,10 @@ import numpy as np
 
 from spectro.comparison.runs import Row, Run
 from spectro.evaluation.paired import vote
+from spectro.schema import Common, EvaluationKnobs
 
 # Keys that older runs do not have, with what those did.
-_BEFORE = {"decision": "argmax", "evaluation.tta": False}
+_BEFORE = {"decision": Common.model_fields["decision"].default, "evaluation.tta": EvaluationKnobs().tta}
 # What does not make a run another one: where and how it was started, kept and followed. Which data it saw is
 # checked by fingerprint; crops are not in it and stay.
 _NOT_COMPARED = (

@@ -8,7 +8,7 @@ from spectro.comparison.runs import MLFLOW_ID, read_card, unusable
 from spectro.errors import DataError
 from spectro.paths import short
 
-_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv", "metrics.json")
+_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv")
 ATTRIBUTION = "figures/attribution_{split}.png"
 
 

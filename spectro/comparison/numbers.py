@@ -15,7 +15,6 @@ from spectro.evaluation.intervals import wilson
 from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, score
 from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
 
-METRICS = AVERAGES
 LEVEL = 0.05
 # 2 / 2**5 is above the level, 2 / 2**6 is not.
 LEAST_RECORDS = 6
@@ -99,7 +98,7 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
             return Estimate(value, told[f"{metric}_ci_low"], told[f"{metric}_ci_high"], None, (value,))
         return score_over_seeds(truth, said, classes, sources=sources, seed=seed, metric=metric, look_alikes=members)
 
-    averages = {metric: over_seeds(metric) for metric in METRICS}
+    averages = {metric: over_seeds(metric) for metric in AVERAGES}
     recall: dict[str, dict[str, Any]] = {}
     for label in classes:
         own = truth == label
