@@ -89,7 +89,7 @@ def main(hydra_main: Callable[[], Any]) -> None:
         try:
             hydra_main()
         except BaseException as error:
-            was_stopped = interrupt.happened() or isinstance(error, KeyboardInterrupt)
+            was_stopped = interrupt.caused(error)
             _end_multiruns("KILLED" if was_stopped else "FAILED", "interrupted" if was_stopped else "a job failed")
             raise
         _end_multiruns("FINISHED")
@@ -108,7 +108,7 @@ def guard(work: Callable[[], None], arguments: list[str], *, full_error: bool = 
     try:
         work()
     except BaseException as error:
-        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+        if interrupt.caused(error):
             print("interrupted", file=sys.stderr, flush=True)
             # Not sys.exit: it would wait for threads that an interrupt may have left waiting for ever.
             os._exit(130)

@@ -89,7 +89,7 @@ def run(
             named = f"{card.content['run_name']} on {card.content['data']['name']}"
             results.draw(run_dir / "figures", metrics, tasks[""], dataset, named, classifier)
     except BaseException as error:
-        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+        if interrupt.caused(error):
             card.end("KILLED", "interrupted")
         else:
             card.end("FAILED", f"{type(error).__name__}: {error}")

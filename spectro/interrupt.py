@@ -24,6 +24,11 @@ def happened() -> bool:
     return _happened
 
 
+def caused(error: BaseException) -> bool:
+    """Whether an error is a request to stop, itself or in the form that a library has given it."""
+    return happened() or isinstance(error, KeyboardInterrupt)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     global _happened
     _happened = True

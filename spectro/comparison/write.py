@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from spectro import tracking
+from spectro import interrupt, tracking
 from spectro.comparison.figures import draw
 from spectro.comparison.references import Pictures, thumbnails
 from spectro.comparison.report import page, shown_wrong
@@ -66,7 +66,7 @@ def write(
         shown = thumbnails(pictures, [one.path for one in shown_wrong(result)])
         write_text(folder / "report.html", page(result, figures, shown, pictures.reason, card.content))
     except BaseException as error:
-        card.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", f"{type(error).__name__}: {error}")
+        card.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise
     card.end("FINISHED")
     if card.content["mlflow"]["tracking_uri"] is not None:

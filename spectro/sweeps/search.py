@@ -116,7 +116,7 @@ class Search:
             else:
                 self._finish(card, watch)
         except BaseException as error:
-            was_stopped = interrupt.happened() or isinstance(error, KeyboardInterrupt)
+            was_stopped = interrupt.caused(error)
             reason = str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}".strip(": ")
             summary.end_card(self.folder, card, self._study, "KILLED" if was_stopped else "FAILED", reason)
             raise

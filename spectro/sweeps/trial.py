@@ -114,7 +114,7 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
         card.end("PRUNED", str(pruned))
         end(study, ticket.number, None, pruned=True, marks={REASON: str(pruned)})
     except BaseException as error:
-        if interrupt.happened() or isinstance(error, KeyboardInterrupt):
+        if interrupt.caused(error):
             card.end("KILLED", "interrupted")
             give_up(study, ticket.number, "interrupted", counts=False)
             raise
