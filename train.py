@@ -1,9 +1,9 @@
-"""Trains and judges one configuration: ``python train.py --help`` shows every group and knob."""
+"""Trains and evaluates one configuration: ``python train.py --help`` shows every group and knob."""
 
 import hydra
 from omegaconf import DictConfig
 
-from spectro import cli
+from spectro.cli import main as cli
 
 
 @hydra.main(config_path="conf", config_name="config")

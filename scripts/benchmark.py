@@ -36,10 +36,10 @@ def hog(repeats: int) -> None:
     from PIL import Image
     from skimage.feature import hog as skimage_hog
 
-    from spectro.classifiers.hog import Hog
-    from spectro.data import Crop, Pictures, PictureStore, RowCache
-    from spectro.data.demo import CROP_PX, make_demo
-    from spectro.data.pictures import file_digest
+    from spectro.classifiers.hog.descriptor import Hog
+    from spectro.data import Crop, Images, ImageStore, RowCache
+    from spectro.data.images import file_digest
+    from spectro.demo.generate import CROP_PX, make_demo
 
     box = (CROP_PX["left"], CROP_PX["top"])
     descriptor = Hog()
@@ -48,28 +48,28 @@ def hog(repeats: int) -> None:
         paths = sorted(root.rglob("*.png"))[:400]
 
         def plain_decode() -> list[np.ndarray]:
-            pictures = []
+            images = []
             for path in paths:
-                picture = Image.open(path)
-                cropped = picture.crop((*box, picture.width - CROP_PX["right"], picture.height - CROP_PX["bottom"]))
-                pictures.append(np.asarray(cropped.convert("L").resize((128, 128), Image.Resampling.BILINEAR)))
-            return pictures
+                image = Image.open(path)
+                cropped = image.crop((*box, image.width - CROP_PX["right"], image.height - CROP_PX["bottom"]))
+                images.append(np.asarray(cropped.convert("L").resize((128, 128), Image.Resampling.BILINEAR)))
+            return images
 
-        def plain_hog(pictures: list[np.ndarray]) -> list[np.ndarray]:
-            return [skimage_hog(p, 9, (8, 8), (2, 2), "L2-Hys") for p in pictures]
+        def plain_hog(images: list[np.ndarray]) -> list[np.ndarray]:
+            return [skimage_hog(p, 9, (8, 8), (2, 2), "L2-Hys") for p in images]
 
         def ours(cache: Path) -> tuple[float, float]:
-            store = PictureStore(RowCache(cache), Crop(**CROP_PX))
+            store = ImageStore(RowCache(cache), Crop(**CROP_PX))
             start = time.perf_counter()
             digests = [file_digest(path) for path in paths]
             store.add(paths, digests, [descriptor.spec])
             reading = time.perf_counter() - start
-            return reading, seconds(lambda: descriptor.features(Pictures(store, digests)))
+            return reading, seconds(lambda: descriptor.features(Images(store, digests)))
 
         rounds = []
         for number in range(repeats):
-            pictures = plain_decode()
-            plain = seconds(plain_decode), seconds(lambda p=pictures: plain_hog(p))
+            images = plain_decode()
+            plain = seconds(plain_decode), seconds(lambda p=images: plain_hog(p))
             first = ours(Path(folder) / f"cache{number}")
             second = ours(Path(folder) / f"cache{number}")
             rounds.append((*plain, *first, *second))
@@ -108,9 +108,10 @@ def cv(repeats: int) -> None:
     from sklearn.svm import SVC
     from threadpoolctl import threadpool_limits
 
-    from spectro import cli, task
-    from spectro.crossval import cross_validate
+    from spectro.cli import main as cli
     from spectro.data.arrays import ArrayCache
+    from spectro.runs import task
+    from spectro.runs.crossval import cross_validate
 
     with tempfile.TemporaryDirectory() as folder:
         words = ["validation=kfold", "cascade_stage=flat", "augmentation=none", "data.scale=3.26", f"outputs={folder}"]
@@ -119,7 +120,7 @@ def cv(repeats: int) -> None:
         cache = dataset.store.cache
         fold = cross_validate(config, dataset).tasks[""].folds[0]
         records = cross_validate(config, dataset).tasks[""].records
-        features = config.estimator().hog.features(dataset.pictures(records)).astype(float)
+        features = config.estimator().hog.features(dataset.images(records)).astype(float)
         y = np.array([record.label for record in records])
 
         def plain() -> None:
@@ -149,28 +150,28 @@ def cv(repeats: int) -> None:
 
 
 def memory(records: int, root: Path | None) -> None:
-    """Peak resident memory of a process that decodes ``records`` pictures and reads them twice in batches of 64."""
+    """Peak resident memory of a process that decodes ``records`` images and reads them twice in batches of 64."""
     with tempfile.TemporaryDirectory() as folder:
         if root is None:
-            from spectro.data.demo import COUNTS, make_demo
+            from spectro.demo.generate import COUNTS, make_demo
 
             in_one = sum(n for classes in COUNTS["field"].values() for n in classes.values())
             root = Path(folder) / "demo"
             taken = seconds(lambda: make_demo(root, "field", scale=records / in_one))
-            print(f"made the pictures in {taken:.0f} s")
+            print(f"made the images in {taken:.0f} s")
         code = f"""
 import numpy as np, time
 from pathlib import Path
-from spectro.data import Crop, Mapping, PictureSpec, PictureStore, RowCache, load_folder
-from spectro.data.demo import CROP_PX
-from spectro.run_dir import peak_memory_mb
-store, spec = PictureStore(RowCache(Path({str(folder)!r}) / "cache"), Crop(**CROP_PX)), PictureSpec(224, "RGB")
+from spectro.data import Crop, Mapping, ImageSpec, ImageStore, RowCache, load_folder
+from spectro.demo.generate import CROP_PX
+from spectro.runs.runinfo import peak_memory_mb
+store, spec = ImageStore(RowCache(Path({str(folder)!r}) / "cache"), Crop(**CROP_PX)), ImageSpec(224, "RGB")
 print(f"imports: {{peak_memory_mb():.0f}} MB")
 start = time.perf_counter()
 data = load_folder(Path({str(root)!r}), Mapping(), store=store, specs=[spec])
 n = len(data.records)
 print(f"decoded {{n}} records in {{time.perf_counter() - start:.0f}} s, peak {{peak_memory_mb():.0f}} MB")
-X = data.pictures(data.records)
+X = data.images(data.records)
 for epoch in range(2):
     start, order = time.perf_counter(), np.random.default_rng(epoch).permutation(n)
     for i in range(0, n, 64):
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("what", choices=("hog", "command", "cv", "memory"))
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--records", type=int, default=20_000, help="for memory: how many records (default 20000)")
-    parser.add_argument("--root", type=Path, help="for memory: demo pictures that are there already")
+    parser.add_argument("--root", type=Path, help="for memory: demo images that are there already")
     arguments = parser.parse_args()
     if arguments.what == "memory":
         memory(arguments.records, arguments.root)

@@ -6,7 +6,7 @@
 Once is measured in two ways: with a single core, which is what a worker has where there are as many workers as cores,
 and with all of them, which is what a lone worker takes. A ResNet-18 without pretrained weights at 112 px on the demo
 data, all trials of the same length, nothing pruned. Two times: from the first trial's start to the last one's end, and
-the whole command, with the start-up and the final run, which nobody shares. The demo data, and the decoded pictures in
+the whole command, with the start-up and the final run, which nobody shares. The demo data, and the decoded images in
 the cache, are made before. Medians over --repeats alternating rounds; run it on a quiet machine with two cores or more.
 """
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--way", choices=["two", "joblib"], default="two")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--size", type=int, default=112, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=112, help="side of the images in pixels")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the demo data")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

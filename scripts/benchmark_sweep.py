@@ -2,7 +2,7 @@
 
     python scripts/benchmark_sweep.py [--trials 50] [--repeats 3]
 
-The plain way is what the original did, and what one would write: decode every picture, HOG by scikit-image, one scaler
+The plain way is what the original did, and what one would write: decode every image, HOG by scikit-image, one scaler
 for all rows; then in each trial PCA on all rows and cross_val_score of an SVC over five folds. Ours is the whole
 command ``train.py --multirun sweeper=hog_svm cascade_stage=flat`` on the demo data in a new folder: Hydra, the study,
 folds by source with scaler and PCA inside, files, MLflow. Counted from the first trial's start to the last one's end.
@@ -41,7 +41,7 @@ def plain(root: Path, points: list[dict[str, float]]) -> dict[str, float]:
     start = time.perf_counter()
     rows, labels = [], []
     for path in sorted((root / "train").glob("*/*.png")):
-        # As the original's files on disk: the picture, its mirror image, and each half mirrored onto the other.
+        # As the original's files on disk: the image, its mirror image, and each half mirrored onto the other.
         grey = np.asarray(Image.open(path).convert("L").resize((128, 128)))
         left, right = grey[:, :64], grey[:, 64:]
         variants = (grey, grey[:, ::-1], np.hstack([left, left[:, ::-1]]), np.hstack([right[:, ::-1], right]))
@@ -62,7 +62,8 @@ def plain(root: Path, points: list[dict[str, float]]) -> dict[str, float]:
 def ours(outputs: Path, trials: int) -> dict[str, Any]:
     """Seconds of the search, and where they went."""
     sys.path.insert(0, str(HOME))
-    from spectro import crossval, experiment
+    from spectro.runs import crossval
+    from spectro.runs import run as experiment
     from spectro.sweeps import search, study, trial
     from spectro.sweeps.space import Space
 

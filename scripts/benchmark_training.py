@@ -41,7 +41,7 @@ def classifier(model: str, options: argparse.Namespace) -> Any:
     return kind(
         backbone=BACKBONES[model],
         pretrained=False,
-        picture_fit="squash",
+        image_fit="squash",
         training=training,
         loss=Loss("cross_entropy", class_weights="none"),
         device=options.device,
@@ -50,7 +50,7 @@ def classifier(model: str, options: argparse.Namespace) -> Any:
 
 
 def files(root: Path, n: int) -> list[tuple[Path, str]]:
-    """The pictures and labels that both ways train on."""
+    """The images and labels that both ways train on."""
     found = [(path, path.parent.name) for path in sorted((root / "train").rglob("*.png"))]
     return [found[i % len(found)] for i in range(n)]
 
@@ -61,7 +61,7 @@ def plain(model: str, root: Path, options: argparse.Namespace) -> dict[str, Any]
     from torch.utils.data import DataLoader, Subset
     from torchvision import datasets, transforms
 
-    from spectro.classifiers.device import choose
+    from spectro.classifiers.networks.device import choose
 
     device = choose(options.device, "fp32").device
     size = transforms.Resize((224, 224))
@@ -108,19 +108,19 @@ def ours(model: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """What `spectro` does."""
     import numpy as np
 
-    from spectro.data import Pictures, PictureStore
-    from spectro.data.pictures import file_digest
+    from spectro.data import Images, ImageStore
+    from spectro.data.images import file_digest
 
     start = time.perf_counter()
     own = classifier(model, options)
     chosen = files(root, options.records)
     paths = list(dict.fromkeys(path for path, _ in chosen))
     digest_of = {path: file_digest(path) for path in paths}
-    store = PictureStore()
+    store = ImageStore()
     store.add(paths, list(digest_of.values()), own.specs)
     decode_s = time.perf_counter() - start
     start = time.perf_counter()
-    X = Pictures(store, [digest_of[path] for path, _ in chosen])
+    X = Images(store, [digest_of[path] for path, _ in chosen])
     own.fit(X, np.array([label for _, label in chosen], dtype=object))
     fit_s = time.perf_counter() - start
     seconds = [row["seconds"] for row in own.history_]
@@ -218,7 +218,7 @@ def main(arguments: list[str]) -> None:
         way, model, root = options.worker
         worker(way, model, Path(root), options)
         return
-    from spectro.data.demo import make_demo
+    from spectro.demo.generate import make_demo
 
     with tempfile.TemporaryDirectory() as folder:
         root = make_demo(Path(folder) / "demo", "field")

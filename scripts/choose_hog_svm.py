@@ -9,14 +9,14 @@ and its standard deviation over them. Takes the same KEY=VALUE words as train.py
 import itertools
 import sys
 
-from spectro import cli
+from spectro.cli import main as cli
 
 CELLS_PX, C, GAMMA = (8, 16), (1.0, 10.0, 100.0), ("0.03x", "0.1x", "0.3x", "1.0x")
 
 
 def _choose(overrides: list[str]) -> None:
-    from spectro.crossval import cross_validate
-    from spectro.task import load_data
+    from spectro.runs.crossval import cross_validate
+    from spectro.runs.task import load_data
 
     shared = ["cascade_stage=flat", "model=hog_svm", "validation=kfold", "validation.repeats=10", *overrides]
     for cell_px, c, gamma in itertools.product(CELLS_PX, C, GAMMA):

@@ -14,7 +14,7 @@ Exit code: 0 compared, 2 something to mend.
 import argparse
 from pathlib import Path
 
-from spectro import cli
+from spectro.cli import main as cli
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
     python scripts/leak_lesson.py data=demo
 
 Two leaks, each with and without the other: scaler and PCA fitted to all rows before the folds are made, and folds dealt
-over augmented rows, so that copies of one record stand in several folds and copies are judged as well. Prints macro-F1
-over all out-of-fold predictions, mean and standard deviation over ten seeds: of the configured settings, and of the
-best of 15 settings of C and gamma, as this way promises it and as leak-free cross-validation judges the same settings.
+over augmented rows, so that copies of one record stand in several folds and copies are evaluated as well. Prints
+macro-F1 over all out-of-fold predictions, mean and standard deviation over ten seeds: of the configured settings, and
+of the best of 15 settings of C and gamma, as this way promises it and as leak-free cross-validation evaluates them.
 A seed deals other folds, and makes other demo data; for these it also prints what the models reach on 1,000 and more
 new recordings, fitted to all train and val records: the configured one, and the best one by leak-free cross-validation.
 Takes the same KEY=VALUE words as train.py; the model is the HOG-SVM without cascade.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from spectro import cli
+from spectro.cli import main as cli
 
 SEEDS = range(10)
 C, GAMMA = (1.0, 10.0, 100.0), ("0.03x", "0.1x", "0.3x", "1.0x", "3.0x")
@@ -30,11 +30,11 @@ WAYS = [
 
 
 def _lesson(overrides: list[str]) -> None:
-    from spectro import task
-    from spectro.classifiers.hog_svm import DegenerateModelWarning
+    from spectro.classifiers.hog.svm import DegenerateModelWarning
+    from spectro.config.schema import DemoKnobs
     from spectro.data import labels_of
-    from spectro.fold_plan import plan
-    from spectro.schema import DemoKnobs
+    from spectro.runs import task
+    from spectro.runs.fold_plan import plan
 
     # A search goes where the machine degenerates; the score says it.
     warnings.simplefilter("ignore", DegenerateModelWarning)
@@ -54,15 +54,15 @@ def _lesson(overrides: list[str]) -> None:
         record_of = {record.digest: number for number, record in enumerate(planned.records)}
         folds = planned.folds[0][[record_of[digest] for digest in X.digests]]
         over_rows = _folds_over_rows(y, config.common.validation.k, seed)
-        outside, judged = _outside(given, X), {True: np.full(len(y), True), False: X.variants == "original"}
+        outside, evaluated = _outside(given, X), {True: np.full(len(y), True), False: X.variants == "original"}
         settings = [given, *(clone(given).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA))]
         for (way, (where, copies)), (n, estimator) in itertools.product(enumerate(WAYS), enumerate(settings)):
             components, anywhere = (outside if where == "before the folds" else None), copies == "anywhere"
             own = over_rows if anywhere else folds
-            scores[seed, way, n] = _score(estimator, X, y, own, judged[anywhere], components)
+            scores[seed, way, n] = _score(estimator, X, y, own, evaluated[anywhere], components)
         if new is not None:
             fitted = [s.fit(X, y) for s in (given, settings[1 + int(scores[seed, -1, 1:].argmax())])]
-            fresh.append([_macro_f1(labels_of(new.records), s.predict(new.pictures(new.records))) for s in fitted])
+            fresh.append([_macro_f1(labels_of(new.records), s.predict(new.images(new.records))) for s in fitted])
     print(f"{len(planned.records)} records, {len(X)} rows, {len(SEEDS)} seeds\n")
     print("| scaler and PCA | copies | as configured | best of 15, promised | the same, leak-free |\n|" + " --- |" * 5)
     for way, (where, copies) in enumerate(WAYS):
@@ -95,24 +95,24 @@ def _folds_over_rows(y: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 def _outside(estimator: Any, X: Any) -> np.ndarray:
     """Components of all rows, with scaler and PCA fitted to all of them: the mistake."""
-    from spectro.classifiers.fold_scores import fold_scores
-    from spectro.classifiers.hog_svm import SCALERS
-    from spectro.classifiers.pca import kept
+    from spectro.classifiers.hog.fold_scores import fold_scores
+    from spectro.classifiers.hog.pca import kept
+    from spectro.classifiers.hog.svm import SCALERS
 
     scores = fold_scores(estimator.hog, SCALERS[estimator.scaler](), X, X[:1])
     return scores["train"][:, : kept(scores["shares"], estimator.pca_variance)]
 
 
 def _score(
-    estimator: Any, X: Any, y: np.ndarray, folds: np.ndarray, judged: np.ndarray, components: np.ndarray | None
+    estimator: Any, X: Any, y: np.ndarray, folds: np.ndarray, evaluated: np.ndarray, components: np.ndarray | None
 ) -> float:
     from sklearn.svm import SVC
 
-    from spectro.classifiers.hog_svm import absolute_gamma
+    from spectro.classifiers.hog.svm import absolute_gamma
 
     predicted = np.empty_like(y)
     for fold in range(folds.max() + 1):
-        train, new = folds != fold, (folds == fold) & judged
+        train, new = folds != fold, (folds == fold) & evaluated
         if components is None:
             classes = np.array(sorted(set(y[train])), dtype=object)
             predicted[new] = classes[estimator.out_of_fold(X[train], y[train], None, None, X[new]).argmax(axis=1)]
@@ -122,7 +122,7 @@ def _score(
             kernel=estimator.kernel, C=estimator.C, gamma=gamma, class_weight=estimator.class_weight, break_ties=True
         )
         predicted[new] = svc.fit(components[train], y[train].astype(str)).predict(components[new])
-    return _macro_f1(y[judged], predicted[judged])
+    return _macro_f1(y[evaluated], predicted[evaluated])
 
 
 if __name__ == "__main__":

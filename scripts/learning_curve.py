@@ -3,7 +3,7 @@
     python scripts/learning_curve.py model=hog_svm,pixels data=demo
     python scripts/learning_curve.py --shares 0.25,0.5,1 --seeds 3 model=resnet18,deit_vpt train.epochs=10
 
-Every record of train and val is judged by cross-validation, by models that were fitted to a share of their fold's
+Every record of train and val is evaluated by cross-validation, by models that were fitted to a share of their fold's
 training records. Takes the same KEY=VALUE words as train.py, and several models; a knob that only some of them have
 goes to those. Writes outputs/learning_curve/<date>_<time>/: curve.csv after every step, curve.png, curve.md.
 
@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spectro import cli
+from spectro.cli import main as cli
 from spectro.errors import ConfigError
 from spectro.paths import CONF, short
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; model=A,B for several")
     arguments = parser.parse_args()
     if arguments.seeds < 1:
-        parser.error(f"--seeds: found {arguments.seeds}; allowed: 1 or more")
+        parser.error(f"--seeds: got {arguments.seeds}; allowed: 1 or more")
     cli.guard(lambda: _measure(arguments.overrides, arguments.shares, arguments.seeds), arguments.overrides)
 
 
@@ -41,14 +41,14 @@ def _shares(text: str) -> tuple[float, ...]:
     except ValueError:
         found = ()
     if not found or not all(0 < share <= 1 for share in found):
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: numbers above 0, at most 1, e.g. 0.25,0.5,1")
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: numbers above 0, at most 1, e.g. 0.25,0.5,1")
     return found
 
 
 def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> None:
-    from spectro.fold_plan import plan
-    from spectro.learning_curve import LearningCurve
-    from spectro.task import load_data
+    from spectro.runs.fold_plan import plan
+    from spectro.runs.learning_curve import LearningCurve
+    from spectro.runs.task import load_data
 
     models, rest = _models(overrides)
     configs = {}
@@ -80,9 +80,9 @@ def _measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> N
 
 def _check(validation: Any) -> None:
     if validation.name != "kfold":
-        raise ConfigError(f"validation: found {validation.name!r}; allowed: kfold")
+        raise ConfigError(f"validation: got {validation.name!r}; allowed: kfold")
     if validation.repeats != 1:
-        raise ConfigError(f"validation.repeats: found {validation.repeats}; allowed: 1, and --seeds for more")
+        raise ConfigError(f"validation.repeats: got {validation.repeats}; allowed: 1, and --seeds for more")
 
 
 def _models(overrides: list[str]) -> tuple[list[str], list[str]]:

@@ -1,9 +1,9 @@
-"""Sorts new pictures with a fitted model: ``python scripts/predict.py RUN PICTURE [PICTURE ...] [--out table.csv]``.
+"""Sorts new images with a fitted model: ``python scripts/predict.py RUN IMAGE [IMAGE ...] [--out table.csv]``.
 
-RUN is a run directory (or its model/ folder); a PICTURE may be a folder, which is searched through. Margins are cut as
+RUN is a run directory (or its model/ folder); a IMAGE may be a folder, which is searched through. Margins are cut as
 they were for training. Without --out the table goes to the terminal.
 
-Exit code: 0 all sorted, 1 some files gave no picture (they are named), 2 something to mend.
+Exit code: 0 all sorted, 1 some files gave no image (they are named), 2 something to mend.
 """
 
 import argparse
@@ -11,27 +11,27 @@ import csv
 import sys
 from pathlib import Path
 
-from spectro import cli
+from spectro.cli import main as cli
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run directory")
-    parser.add_argument("pictures", type=Path, nargs="+", help="picture files, or folders of them")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
     arguments = parser.parse_args()
     if arguments.out is not None and arguments.out.exists():
         parser.error(f"--out: {arguments.out} exists; name a new file")
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
-        parser.error(f"--out: found {arguments.out}; allowed: a file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.pictures, arguments.out), [])
+        parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
+    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out), [])
 
 
-def _predict(run: Path, pictures: list[Path], out: Path | None) -> None:
-    from spectro.predict import predict_files
+def _predict(run: Path, images: list[Path], out: Path | None) -> None:
+    from spectro.runs.predict import predict_files
 
-    table = predict_files(run / "model" if (run / "model").is_dir() else run, pictures)
+    table = predict_files(run / "model" if (run / "model").is_dir() else run, images)
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)
     else:

@@ -8,24 +8,24 @@ Takes the same KEY=VALUE words as train.py, e.g. ``data=folder data.root=DIR aug
 import argparse
 from pathlib import Path
 
-from spectro import cli
+from spectro.cli import main as cli
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("augmentation.png"), help="the picture to write")
+    parser.add_argument("--out", type=Path, default=Path("augmentation.png"), help="the image to write")
     parser.add_argument("--records", type=int, default=2, help="training records of each class (default 2)")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py")
     arguments = parser.parse_args()
     if arguments.records < 1:
-        parser.error(f"--records: found {arguments.records}; allowed: 1 or more")
+        parser.error(f"--records: got {arguments.records}; allowed: 1 or more")
     cli.guard(lambda: _draw(arguments.out, arguments.records, arguments.overrides), arguments.overrides)
 
 
 def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
-    from spectro.evaluation import sheet_figure
-    from spectro.task import SHOW, load_data, training_rows
+    from spectro.figures.gallery import sheet_figure
+    from spectro.runs.task import SHOW, load_data, training_rows
 
     # A drawing needs no cascade, and so no look-alikes.
     config = cli.composed(["cascade_stage=flat", *overrides])
@@ -36,8 +36,8 @@ def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
     shown = []
     for i in chosen:
         there = {v: row for row, v in zip(rows, variants, strict=True) if row == i}
-        pictures = dataset.pictures([train[i]] * len(there), list(there)).pixels(SHOW)
-        shown.append((train[i].label, train[i].source, dict(zip(there, pictures, strict=True))))
+        images = dataset.images([train[i]] * len(there), list(there)).pixels(SHOW)
+        shown.append((train[i].label, train[i].source, dict(zip(there, images, strict=True))))
     print(sheet_figure(shown, columns, out, f"augmentation={config.common.augmentation.name}"))
 
 

@@ -1,4 +1,4 @@
-"""Which of three model families best sorts labelled pictures of seismic records, and how sure can you be?
+"""Which of three model families best sorts labelled images of seismic records, and how sure can you be?
 
 The package works without Hydra and without MLflow: ``from spectro.classifiers import HogSvmClassifier``.
 """

@@ -70,21 +70,21 @@ def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tu
     key = prefix + ".".join(path)
     found = _shown(error["input"])
     if error["type"] == "union_tag_not_found":
-        return f"{key}.{error['ctx']['discriminator'].strip(chr(39))}: found nothing; it must be given", ""
+        return f"{key}.{error['ctx']['discriminator'].strip(chr(39))}: got nothing; it must be given", ""
     if error["type"] == "union_tag_invalid":
         tag, options = error["ctx"]["discriminator"].strip("'"), error["ctx"]["expected_tags"]
-        return f"{key}.{tag}: found {_shown(error['ctx']['tag'])}; allowed: ", options
+        return f"{key}.{tag}: got {_shown(error['ctx']['tag'])}; allowed: ", options
     if error["type"] == "extra_forbidden":
         siblings = _siblings(schema, values, path[:-1])
         hint = did_you_mean(path[-1], siblings, key.rpartition(".")[0])
-        return f"{key}: unknown key{context} (found {found}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
+        return f"{key}: unknown key{context} (got {found}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
     if error["type"] == "missing":
-        return f"{key}: found nothing; it must be given", ""
+        return f"{key}: got nothing; it must be given", ""
     if error["type"] in ("model_type", "model_attributes_type"):
         keys = ", ".join(_siblings(schema, values, path))
-        return f"{key}: found {found}; allowed: ", f"a section with the keys {keys}"
+        return f"{key}: got {found}; allowed: ", f"a section with the keys {keys}"
     allowed = re.sub(r"^(Input should be |String should have |Value error, )(a valid )?", "", error["msg"])
-    return f"{key}: found {found}; allowed: ", allowed
+    return f"{key}: got {found}; allowed: ", allowed
 
 
 def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:

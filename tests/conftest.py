@@ -11,8 +11,8 @@ from PIL import Image
 ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
 
 
-def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
-    """Writes a picture of noise, width and height ``size``; the ending says which format."""
+def save_image(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:
+    """Writes an image of noise, width and height ``size``; the ending says which format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0]), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -20,7 +20,7 @@ def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> P
 
 
 def make_tree(root: Path, counts: Mapping) -> Path:
-    """Makes ``{"train": {"a": 3}}`` or, without splits, ``{"a": 3}``: no two pictures and no two names are alike."""
+    """Makes ``{"train": {"a": 3}}`` or, without splits, ``{"a": 3}``: no two images and no two names are alike."""
     made = 0
 
     def fill(folder: Path, inside: Mapping | int) -> None:
@@ -29,7 +29,7 @@ def make_tree(root: Path, counts: Mapping) -> Path:
         for name, deeper in inside.items() if isinstance(inside, Mapping) else []:
             fill(folder / name, deeper)
         for _ in range(inside if isinstance(inside, int) else 0):
-            save_picture(folder / f"r{made:04d}.png", seed=made)
+            save_image(folder / f"r{made:04d}.png", seed=made)
             made += 1
 
     fill(root, counts)
@@ -38,14 +38,14 @@ def make_tree(root: Path, counts: Mapping) -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[[Mapping], Path]:
-    """A function that makes a tree of pictures, see `make_tree`, and returns its root."""
+    """A function that makes a tree of images, see `make_tree`, and returns its root."""
     return lambda counts: make_tree(tmp_path / "records", counts)
 
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The field demo data at a tenth of their size, made once."""
-    from spectro.data.demo import make_demo
+    from spectro.demo.generate import make_demo
 
     return make_demo(tmp_path_factory.mktemp("demo") / "field", "field", scale=0.1)
 
@@ -55,7 +55,9 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     """A function that runs overrides in this process, without MLflow and, unless asked for, without figures."""
 
     def run_config(*overrides: str, name: str = "run", figures: bool = False) -> Path:
-        from spectro import cli, experiment, results
+        from spectro.cli import main as cli
+        from spectro.runs import results
+        from spectro.runs import run as experiment
 
         run_dir = tmp_path / name
         run_dir.mkdir()

@@ -9,11 +9,10 @@ from PIL import Image
 from sklearn.svm import SVC
 from test_classifiers import LABELS, cnn, every, shortened, svm, toy, vpt
 
-from spectro.classifiers import CascadeClassifier, PictureClassifier, PixelsClassifier, Training, load
-from spectro.classifiers.gradients import grad_cam, relevance, watched
-from spectro.classifiers.hog_picture import _pair_weights, cell_effects, strokes
-from spectro.evaluation import attribution_figure
-from spectro.evaluation.attribution import overlay
+from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, Training, load
+from spectro.classifiers.hog.strokes import _pair_weights, cell_effects, strokes
+from spectro.classifiers.networks.gradients import grad_cam, relevance, watched
+from spectro.figures.attribution import attribution_figure, overlay
 
 SIZE = 64
 
@@ -93,16 +92,16 @@ def test_without_another_label_it_is_told_from_the_most_probable_one():
 def test_labels_that_are_not_there():
     classifier = svm().fit(*toy((8, 6, 4)))
     X, y = toy((1, 1, 1))
-    with pytest.raises(ValueError, match=r"found 3 pictures and 3 labels, \['x'\] unknown; allowed: one for each, of"):
+    with pytest.raises(ValueError, match=r"got 3 images and 3 labels, \['x'\] unknown; allowed: one for each, of"):
         classifier.attribution(X, ["x", *y[1:]])
-    with pytest.raises(ValueError, match="found 3 pictures and 2 labels"):
+    with pytest.raises(ValueError, match="got 3 images and 2 labels"):
         classifier.attribution(X, y[:2])
 
 
 def test_a_family_without_one_and_a_single_class_have_none():
     """A new family needs to know nothing of this."""
 
-    class Plain(PictureClassifier):
+    class Plain(ImageClassifier):
         family = "plain"
 
         def _fit(self, X, y, X_val, y_val):
@@ -189,7 +188,7 @@ def test_a_cell_counts_what_replacing_it_changes(options):
 
 
 def test_strokes_lie_along_the_edges():
-    """Stripes across the picture have edges across it."""
+    """Stripes across the image have edges across it."""
     classifier = svm()
     across = np.repeat(np.tile([40, 40, 40, 40, 200, 200, 200, 200], 4)[:, None], 32, axis=1).astype(np.uint8)
     drawn = strokes(classifier.hog, classifier.hog.features(np.array([across, across.T])))
@@ -273,7 +272,7 @@ def test_a_backbone_that_cannot_be_looked_into_has_none():
 # --- The figure ---
 
 
-def picture(value=128):
+def image(value=128):
     return np.full((20, 30, 3), value, dtype=np.uint8)
 
 
@@ -282,20 +281,20 @@ def test_any_label_is_drawn(tmp_path):
     captions = [(name, name, 0.5, name) for name in labels]
     maps = [np.zeros((1, 1)), np.ones((7, 7), np.float32), np.eye(16), np.eye(4)]
     path = tmp_path / "new" / "a.png"
-    attribution_figure([picture()] * 4, [picture()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
+    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
     first = path.read_bytes()
-    attribution_figure([picture()] * 4, [picture()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
+    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
     assert path.read_bytes() == first
     with Image.open(path) as drawn:
         assert drawn.size[0] > 1000
-    with pytest.raises(ValueError, match="found 1 pictures, 1 seen, 0 maps"):
-        attribution_figure([picture()], [picture()], [], captions[:1], path, "", "")
+    with pytest.raises(ValueError, match="got 1 images, 1 seen, 0 maps"):
+        attribution_figure([image()], [image()], [], captions[:1], path, "", "")
 
 
 def test_colour_lies_where_the_weights_are():
     weights = np.zeros((2, 2))
     weights[0, 1] = 1
-    red, _, blue = np.moveaxis(overlay(picture(), weights).astype(int), 2, 0)
+    red, _, blue = np.moveaxis(overlay(image(), weights).astype(int), 2, 0)
     coloured = red - blue
     half = len(coloured) // 2
     assert coloured[: half // 2, -half // 2 :].min() > 60

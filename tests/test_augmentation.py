@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from spectro.data.augmentation import VARIANTS, expand, vary
 
-PICTURES = st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(1, 9), st.sampled_from([(), (3,)])).flatmap(
+IMAGES = st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(1, 9), st.sampled_from([(), (3,)])).flatmap(
     lambda s: arrays(np.uint8, (*s[:3], *s[3]))
 )
 
@@ -22,30 +22,30 @@ def test_variants_of_an_even_and_an_odd_width_by_hand():
     assert vary(odd, "double_r").tolist() == [[[5, 4, 3, 4, 5]]]
 
 
-@given(PICTURES)
-def test_mirroring_twice_changes_nothing(pictures):
-    np.testing.assert_array_equal(vary(vary(pictures, "mirrored"), "mirrored"), pictures)
+@given(IMAGES)
+def test_mirroring_twice_changes_nothing(images):
+    np.testing.assert_array_equal(vary(vary(images, "mirrored"), "mirrored"), images)
 
 
-@given(PICTURES, st.sampled_from(["double_l", "double_r"]))
-def test_doubled_pictures_are_symmetric_and_keep_their_half(pictures, variant):
-    before = pictures.copy()
-    doubled = vary(pictures, variant)
+@given(IMAGES, st.sampled_from(["double_l", "double_r"]))
+def test_doubled_images_are_symmetric_and_keep_their_half(images, variant):
+    before = images.copy()
+    doubled = vary(images, variant)
     np.testing.assert_array_equal(doubled[:, :, ::-1], doubled)
-    half = (pictures.shape[2] + 1) // 2  # with the middle column
-    kept = slice(0, half) if variant == "double_l" else slice(pictures.shape[2] - half, None)
-    np.testing.assert_array_equal(doubled[:, :, kept], pictures[:, :, kept])
-    assert (doubled.dtype, doubled.shape) == (pictures.dtype, pictures.shape)
-    np.testing.assert_array_equal(pictures, before)  # the cache's pixels are not written over
+    half = (images.shape[2] + 1) // 2  # with the middle column
+    kept = slice(0, half) if variant == "double_l" else slice(images.shape[2] - half, None)
+    np.testing.assert_array_equal(doubled[:, :, kept], images[:, :, kept])
+    assert (doubled.dtype, doubled.shape) == (images.dtype, images.shape)
+    np.testing.assert_array_equal(images, before)  # the cache's pixels are not written over
 
 
-@given(PICTURES)
-def test_one_doubled_half_is_the_other_of_the_mirror_image(pictures):
-    np.testing.assert_array_equal(vary(vary(pictures, "mirrored"), "double_l"), vary(pictures, "double_r"))
+@given(IMAGES)
+def test_one_doubled_half_is_the_other_of_the_mirror_image(images):
+    np.testing.assert_array_equal(vary(vary(images, "mirrored"), "double_l"), vary(images, "double_r"))
 
 
 def test_an_unknown_variant_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"found 'upside_down'; allowed: original, mirrored, double_l, double_r"):
+    with pytest.raises(ValueError, match=r"got 'upside_down'; allowed: original, mirrored, double_l, double_r"):
         vary(np.zeros((1, 2, 2)), "upside_down")
 
 

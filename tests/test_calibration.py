@@ -77,9 +77,9 @@ def test_a_class_that_has_no_probability_is_expensive_but_finite():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((["a"], [[0.5, 0.5]], CLASSES), r"found \(1, 2\); allowed: \(1, 3\)"),
+        ((["a"], [[0.5, 0.5]], CLASSES), r"got \(1, 2\); allowed: \(1, 3\)"),
         ((["z"], [[0.5, 0.25, 0.25]], CLASSES), "holds \\['z'\\]"),
-        ((["a"], [[0.5, 0.25, 0.25]], CLASSES, 0), "bins: found 0; allowed: 1 or more"),
+        ((["a"], [[0.5, 0.25, 0.25]], CLASSES, 0), "bins: got 0; allowed: 1 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, told):

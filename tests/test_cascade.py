@@ -8,18 +8,18 @@ from hypothesis.extra.numpy import arrays
 from test_classifiers import LABELS, svm, toy
 
 from spectro.classifiers import CascadeClassifier, load
-from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.base import ImageClassifier
 from spectro.classifiers.cascade import merge
-from spectro.data import PictureSpec
+from spectro.data import ImageSpec
 
 GROUPS = {"left": ("a", "b"), "right": ("d", "e", "f")}
 
 
-class Memory(PictureClassifier):
+class Memory(ImageClassifier):
     """Predicts what it is told to, and remembers what it was fitted with."""
 
     family = "memory"
-    specs = [PictureSpec(8, "L")]  # noqa: RUF012 - a constant
+    specs = [ImageSpec(8, "L")]  # noqa: RUF012 - a constant
 
     def __init__(self, name: str = ""):
         self.name = name
@@ -88,15 +88,15 @@ def test_hard_gate_asks_the_hard_stage_only_for_the_merged_class(easy, left, rig
 
 
 def test_unknown_gate():
-    with pytest.raises(ValueError, match="gate: found 'open'; allowed: soft, hard"):
+    with pytest.raises(ValueError, match="gate: got 'open'; allowed: soft, hard"):
         fitted("open")
 
 
 @pytest.mark.parametrize(
     ("look_alikes", "told"),
     [
-        ({}, "found none"),
-        ({"left": "ab"}, "found 'ab'; allowed: a list of classes"),
+        ({}, "got none"),
+        ({"left": "ab"}, "got 'ab'; allowed: a list of classes"),
         ({"left": ["a"]}, "two or more"),
         ({"left": ["a", "b"], "right": ["b", "d"]}, "'b' is already in 'left'"),
     ],
@@ -109,7 +109,7 @@ def test_groups_that_make_no_sense(look_alikes, told):
 
 def test_a_group_named_as_a_class_outside_it():
     """The easy stage could not tell them apart, and every record of the class would be called a member."""
-    with pytest.raises(ValueError, match="found group 'c', which is also a class outside"):
+    with pytest.raises(ValueError, match="got group 'c', which is also a class outside"):
         fitted(look_alikes={"c": ("a", "b")})
 
 
@@ -135,7 +135,7 @@ def test_group_named_as_its_member(tmp_path):
 
 
 def test_stages_of_different_families():
-    """Easy and hard need not be of one family, nor want the same pictures."""
+    """Easy and hard need not be of one family, nor want the same images."""
     cascade = CascadeClassifier(Memory(), svm(), {"merged": LABELS[:2]}).fit(*toy((5, 5, 5)))
-    assert cascade.specs == [PictureSpec(8, "L"), PictureSpec(32, "L")]
+    assert cascade.specs == [ImageSpec(8, "L"), ImageSpec(32, "L")]
     assert cascade.predict_proba(toy((2, 2, 2))[0]).shape == (6, 3)

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from spectro.classifiers.checkpoint import Checkpoints
+from spectro.classifiers.networks.checkpoint import Checkpoints
 
 
 def tensors(value):

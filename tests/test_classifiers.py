@@ -53,14 +53,14 @@ def cnn(epochs=12, precision="fp32", **options):
 
 
 def stripes(label: str, rng: np.random.Generator) -> np.ndarray:
-    """A 32 x 32 picture whose stripes tell its class: across, down, or none."""
+    """A 32 x 32 image whose stripes tell its class: across, down, or none."""
     across = np.sin(np.arange(32) / 2)[:, None] * np.ones(32)
     wave = {LABELS[0]: across, LABELS[1]: across.T, LABELS[2]: np.zeros((32, 32))}[label]
     return np.clip(128 + 60 * wave + rng.normal(0, 20, (32, 32)), 0, 255).astype(np.uint8)
 
 
 def toy(counts, seed=0):
-    """Pictures ``(n, 32, 32)`` and labels with so many of each class."""
+    """Images ``(n, 32, 32)`` and labels with so many of each class."""
     rng = np.random.default_rng(seed)
     y = np.array([label for label, n in zip(LABELS, counts, strict=False) for _ in range(n)], dtype=object)
     return np.array([stripes(label, rng) for label in y]), y
@@ -149,7 +149,7 @@ def test_a_class_of_one_record(make):
 @every
 @pytest.mark.parametrize(("counts", "n_val"), [((8, 6, 4), 4), ((6, 5, 0), 0), ((5, 0, 0), 4), ((5, 1, 1), 0)], ids=str)
 def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
-    """A shorter way that came to other predictions would judge another model."""
+    """A shorter way that came to other predictions would evaluate another model."""
     X, y = toy(counts)
     X_val, y_val = toy((n_val, n_val, n_val), seed=1)
     X_new, _ = toy((6, 6, 6), seed=2)
@@ -165,7 +165,7 @@ def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
 @every
 def test_out_of_fold_says_what_is_wrong_as_fit_does(make):
     X, y = toy((3, 3, 3))
-    with pytest.raises(ValueError, match="found 9 pictures and 8 labels"):
+    with pytest.raises(ValueError, match="got 9 images and 8 labels"):
         make().out_of_fold(X, y[:8], None, None, X)
 
 
@@ -191,7 +191,7 @@ def test_val_classes_that_train_does_not_have_are_passed_over(make):
 
 @every
 def test_nothing_to_fit(make):
-    with pytest.raises(ValueError, match="found 0 pictures"):
+    with pytest.raises(ValueError, match="got 0 images"):
         make().fit(np.empty((0, 32, 32), np.uint8), [])
 
 
@@ -228,7 +228,7 @@ def test_the_same_fit_gives_the_same_files(make, tmp_path):
 def test_every_family_is_found_and_has_knobs():
     assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
     assert family("hog_svm").CLASSIFIER is HogSvmClassifier
-    with pytest.raises(ModelError, match=r"found 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
+    with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
         family("os")
 
 
@@ -258,7 +258,7 @@ class TestDamagedModels:
         """A family name is looked up among ours, never imported from anywhere."""
         state = json.loads((model / "model.json").read_text())
         (model / "model.json").write_text(json.dumps(state | {"family": "os.path"}))
-        with pytest.raises(ModelError, match=r"found 'os.path'; allowed"):
+        with pytest.raises(ModelError, match=r"got 'os.path'; allowed"):
             load(model)
 
     def test_code_in_the_file_is_refused(self, model):
@@ -283,7 +283,7 @@ class TestDamagedModels:
     def test_newer_format(self, model):
         state = json.loads((model / "model.json").read_text())
         (model / "model.json").write_text(json.dumps(state | {"format": 99}))
-        with pytest.raises(ModelError, match="found format 99; allowed: 1"):
+        with pytest.raises(ModelError, match="got format 99; allowed: 1"):
             load(model)
 
     def test_skops_file_opens_as_any_other(self, model):

@@ -27,7 +27,7 @@ def make_run(
     seed: int = 0,
     truth: Sequence[str] = TRUTH,
     settings: Mapping[str, Any] | None = None,
-    card: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
     mapping: Mapping[str, Any] | None = None,
     fingerprint: str = "f" * 16,
     oof: bool = False,
@@ -95,7 +95,7 @@ def make_run(
         "versions": {"python": "3.11", "spectro": "0.1"},
         "wall_s": {"fit": 2.0 + seed},
         "mlflow": {"tracking_uri": None, "artifact_location": None, "run_id": None, "sent": False},
-        **(card or {}),
+        **(info or {}),
     }
     (folder / "run.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
@@ -180,22 +180,22 @@ def test_seeds_do_not_pretend_more_records(runs: Any, compared: Any) -> None:
 
 def test_the_newest_of_two_runs_of_a_seed_counts(runs: Any, compared: Any) -> None:
     """A repeated run is no second seed."""
-    runs("old", range(24), card={"started_at": 1.0})
-    runs("new", card={"started_at": 2.0})
+    runs("old", range(24), info={"started_at": 1.0})
+    runs("new", info={"started_at": 2.0})
     result, _ = compared("old", "new")
     assert [run.folder.name for run in result.runs] == ["new"]
     assert any(" counts" in note for note in result.notes)
 
 
 def test_one_run_is_compared_with_the_lines(runs: Any, compared: Any) -> None:
-    """Without a rival there is still something to beat; that pictures are gone is said."""
+    """Without a rival there is still something to beat; that images are gone is said."""
     result, _ = compared(runs("one"))
     assert result.verdict.headline == "hog_svm reaches macro-F1 1.00 [0.87, 1.00] on 24 test records."
     assert result.verdict.against == ["hog_svm beats the majority class."]
     assert [one.name for one in result.lines] == ["majority class"]
     assert set(result.lines[0].votes) == {"b"}
     assert (
-        "the pixels line (logistic regression on 20x15 grey pixels) is left out: the pictures are no longer in"
+        "the pixels line (logistic regression on 20x15 grey pixels) is left out: the images are no longer in"
         in (result.notes[-1])
     )
 
@@ -249,9 +249,9 @@ REFUSED = {
     "left out": ({"mapping": {"left_out": ["d"]}}, "mapping.left_out"),
     "other records": ({"truth": TRUTH[:-1]}, "the files of the data"),
     "other labels": ({"truth": [*TRUTH[:-1], "a"]}, "the files of the data"),
-    "failed": ({"card": {"status": "FAILED", "reason": "no memory"}}, "status FAILED, no memory"),
-    "running": ({"card": {"status": "RUNNING"}}, "status RUNNING"),
-    "trial": ({"card": {"tags": {"trial": "3"}}}, "a trial of a search"),
+    "failed": ({"info": {"status": "FAILED", "reason": "no memory"}}, "status FAILED, no memory"),
+    "running": ({"info": {"status": "RUNNING"}}, "status RUNNING"),
+    "trial": ({"info": {"tags": {"trial": "3"}}}, "a trial of a search"),
 }
 
 
@@ -266,7 +266,7 @@ def test_what_cannot_be_compared_is_refused(name: str, runs: Any, compared: Any,
 
 
 def test_other_splits_are_refused_with_an_example(runs: Any, compared: Any) -> None:
-    """The same pictures, dealt differently."""
+    """The same images, dealt differently."""
     one, other = runs("one"), runs("other")
     path = other / "records.csv"
     path.write_text(path.read_text().replace("train,train/a/t0.png", "val,train/a/t0.png"))
@@ -306,7 +306,7 @@ def test_damaged_files_are_named(name: str, content: str | None, runs: Any, comp
 
 def test_of_a_folder_the_usable_runs_count(runs: Any, compared: Any, tmp_path: Path) -> None:
     """A sweep with a failed job is compared without it, and says so; a run is not counted twice."""
-    runs("0"), runs("1", seed=1), runs("2", seed=2, card={"status": "FAILED", "reason": "no memory"})
+    runs("0"), runs("1", seed=1), runs("2", seed=2, info={"status": "FAILED", "reason": "no memory"})
     folder = tmp_path / "outputs" / "runs"
     result, _ = compared(folder, folder / "1")
     assert [run.folder.name for run in result.runs] == ["0", "1"]
@@ -340,7 +340,7 @@ class _Page(HTMLParser):
 def test_the_page_needs_nothing_besides_itself(runs: Any, tmp_path: Path) -> None:
     """It is sent by mail and opened on a phone, and a label may hold anything."""
     evil = "<script>alert(1)</script>"
-    one = runs("one", [0, 9], model="deit_vpt", card={"data": {"name": evil, "fingerprint": "f" * 16, "root": evil}})
+    one = runs("one", [0, 9], model="deit_vpt", info={"data": {"name": evil, "fingerprint": "f" * 16, "root": evil}})
     (one / "figures").mkdir()
     (one / "figures" / "attribution_test.png").write_bytes(b"\x89PNG")
     _, folder = compare([one, runs("two", [9])], outputs=tmp_path / "outputs")

@@ -30,7 +30,7 @@ def script(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_real_runs_are_compared_with_the_pixels_line(
     run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
 ) -> None:
-    """The line that is fitted here is what ``model=pixels`` gives by itself, and the pictures of errors are shown."""
+    """The line that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown."""
     data = (f"data.root={demo_root}", "data.scale=0.1")
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
@@ -56,28 +56,26 @@ def test_real_runs_are_compared_with_the_pixels_line(
     assert "report.html" in done.stdout
 
 
-def test_pictures_that_have_changed_are_not_used(
-    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
-) -> None:
-    """A line fitted to other pictures would be no line."""
+def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], demo_root: Path, tmp_path: Path) -> None:
+    """A line fitted to other images would be no line."""
     root = tmp_path / "records"
     shutil.copytree(demo_root, root)
     hog = run_here(f"data.root={root}", "data=folder", "mapping=field", "model=pixels", name="one")
-    picture = next((root / "train").rglob("*.png"))
-    shutil.copy(next((root / "test").rglob("*.png")), picture.with_name("another.png"))
+    image = next((root / "train").rglob("*.png"))
+    shutil.copy(next((root / "test").rglob("*.png")), image.with_name("another.png"))
     run = json.loads((hog / "run.json").read_text())
     run["config"]["model"]["name"] = "other"
     (hog / "run.json").write_text(json.dumps(run))
     result, _ = compare([hog], outputs=tmp_path / "outputs")
     assert [one.name for one in result.lines] == ["majority class"]
-    assert any("left out: the pictures in" in note for note in result.notes)
+    assert any("left out: the images in" in note for note in result.notes)
 
 
 def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
     """Exit code 2, no traceback, nothing written."""
     outputs = tmp_path / "outputs"
     for arguments, said in (
-        (["nonsense"], "found 'nonsense'"),
+        (["nonsense"], "got 'nonsense'"),
         ([], "found no runs"),
         ([tmp_path], "not a run directory"),
         (["--experiment", "field"], "found no database"),
@@ -98,8 +96,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     entry = tracking.new_entry(f"sqlite:///{outputs / 'mlflow.db'}", outputs)
     ids = []
     for seed, status in enumerate(["FINISHED", "FINISHED", "FAILED"]):
-        card = {"mlflow": entry, "status": status, "ended_at": 2000.0, "host": "another", "pid": 1}
-        folder = make_run(outputs / "runs" / f"r{seed}", [seed], seed=seed, card=card)
+        info = {"mlflow": entry, "status": status, "ended_at": 2000.0, "host": "another", "pid": 1}
+        folder = make_run(outputs / "runs" / f"r{seed}", [seed], seed=seed, info=info)
         tracking.send(folder)
         ids.append(json.loads((folder / "run.json").read_text())["mlflow"]["run_id"])
     return {"outputs": outputs, "ids": ids}
@@ -130,7 +128,7 @@ def test_a_run_whose_directory_is_gone_comes_from_mlflow(stored: dict[str, Any],
     assert folder.parent == tmp_path / "elsewhere" / "comparison"
     with pytest.raises(SpectroError, match="FAILED"):
         compare([stored["ids"][2]], outputs=tmp_path / "elsewhere", tracking_uri=uri)
-    with pytest.raises(SpectroError, match="found MLflow run id 'ffff"):
+    with pytest.raises(SpectroError, match="got MLflow run id 'ffff"):
         compare(["f" * 32], outputs=tmp_path / "elsewhere", tracking_uri=uri)
     with pytest.raises(SpectroError, match=r"'nothing'; allowed in .*: Default, field"):
         compare([], outputs=stored["outputs"], experiment="nothing")

@@ -6,10 +6,10 @@ from conftest import ODD
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from spectro.evaluation.comparison_figures import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
 from spectro.evaluation.intervals import wilson
 from spectro.evaluation.pair_curves import areas
 from spectro.evaluation.paired import Estimate
+from spectro.figures.comparison import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
 
 # What a phone shows: 360 points at two or three pixels each.
 PHONE_PX = 760
@@ -56,8 +56,8 @@ def draw_all(folder, models, classes, lines=("majority", "pixels")):
 def test_every_figure_fits_a_phone(n_models, n_classes, tmp_path):
     models = [f"deit_vpt train.lr=0.00{i} vpt.variant=deep" for i in range(n_models)]
     for path in draw_all(tmp_path, models, [f"class {i} with a long name " * 3 for i in range(n_classes)]):
-        with Image.open(path) as picture:
-            assert picture.width <= PHONE_PX
+        with Image.open(path) as image:
+            assert image.width <= PHONE_PX
 
 
 def test_names_that_differ_in_their_middles_are_told_apart(tmp_path, texts):
@@ -106,7 +106,7 @@ def test_equal_figures_are_equal_files(tmp_path):
 
 def test_without_models_there_is_no_figure(tmp_path):
     for draw in (recall_by_model_figure, macro_f1_figure, pair_figure):
-        with pytest.raises(ValueError, match="found none"):
+        with pytest.raises(ValueError, match="got none"):
             draw({}, tmp_path / "x.png", "")
 
 
@@ -158,5 +158,5 @@ def test_more_records_of_a_source_are_no_new_records():
     ids=["one class", "lengths", "not finite", "none"],
 )
 def test_curves_without_two_classes_are_refused(positive, scores):
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         pair_curves(positive, scores)

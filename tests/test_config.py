@@ -9,19 +9,19 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from spectro import cli
 from spectro.classifiers import HogSvmClassifier
-from spectro.config import model_names
+from spectro.cli import main as cli
+from spectro.cli.explain import explain
+from spectro.cli.help import groups, knobs, options
+from spectro.config.check import model_names
 from spectro.data import VARIANTS
 from spectro.errors import ConfigError, SpectroError
-from spectro.explain import explain
-from spectro.help import groups, knobs, options
 from spectro.paths import CONF
 
-FOLDER = ["data=folder", "data.root=pictures"]
+FOLDER = ["data=folder", "data.root=images"]
 # What an option needs beside itself to be a whole configuration.
 COMPANIONS = {
-    "data=folder": ["data.root=pictures"],
+    "data=folder": ["data.root=images"],
     "mapping=identity": ["cascade_stage=flat"],
 }
 
@@ -95,7 +95,7 @@ def test_every_option_has_a_help_line(option: str) -> None:
 
 
 def test_demo_lake_brings_its_mapping_and_the_command_line_still_wins() -> None:
-    """The lake's pictures under the field crew's mapping would be refused folder by folder."""
+    """The lake's images under the field crew's mapping would be refused folder by folder."""
     assert cli.composed(["data=demo_lake"]).common.mapping.name == "lake"
     assert cli.composed(["data=demo_lake", "mapping=identity", "cascade_stage=flat"]).common.mapping.name == "identity"
 
@@ -141,20 +141,20 @@ def test_a_group_of_a_mapping_can_be_replaced() -> None:
 
 WRONG: list[tuple[list[str], list[str]]] = [
     # Keys that are not there.
-    (["svm.c=1"], ["svm.c: unknown key", "model=hog_svm", "found 1", "gamma", "did you mean svm.C?"]),
-    (["+svm.c=1"], ["svm.c: unknown key", "found 1", "did you mean svm.C?"]),
+    (["svm.c=1"], ["svm.c: unknown key", "model=hog_svm", "got 1", "gamma", "did you mean svm.C?"]),
+    (["+svm.c=1"], ["svm.c: unknown key", "got 1", "did you mean svm.C?"]),
     (["svm={c: 1}"], ["svm.c: unknown key", "did you mean svm.C?"]),
     (["svm.C.x=1"], ["svm.C.x: unknown key"]),
     (["sed=1"], ["sed: unknown key", "did you mean seed?"]),
-    (["+foo=1"], ["foo: unknown key", "found 1", "svm"]),
+    (["+foo=1"], ["foo: unknown key", "got 1", "svm"]),
     (["modell=hog_svm"], ["modell: unknown key", "did you mean model?"]),
     (["vpt.variant=deep"], ["vpt.variant: unknown key under model=hog_svm", "found deep", "svm"]),
-    (["data.split.val=0.3"], ["data.split.val: unknown key under data=demo", "found 0.3"]),
+    (["data.split.val=0.3"], ["data.split.val: unknown key under data=demo", "got 0.3"]),
     (["cascade.gate=hard", "cascade_stage=flat"], ["cascade.gate", "cascade belongs to cascade_stage=full"]),
     (["cascade.gate=hard", "cascade_stage=hard"], ["cascade.gate: unknown key under cascade_stage=hard", "group"]),
     (
         ["augmentation=none", "augmentation.exclude={x: [double_l]}"],
-        ["augmentation.exclude: unknown key under augmentation=none", "found {x: [double_l]}"],
+        ["augmentation.exclude: unknown key under augmentation=none", "got {x: [double_l]}"],
     ),
     (["hydra.foo=1"], ["hydra.foo: unknown key", "--cfg hydra"]),
     (
@@ -162,100 +162,100 @@ WRONG: list[tuple[list[str], list[str]]] = [
         ["mapping.look_alikes.m: unknown key under mapping=field", "+mapping.look_alikes.m=", "noise_combined"],
     ),
     (["stages.hard.svm.c=3"], ["stages.hard.svm.c: unknown key", "did you mean stages.hard.svm.C?"]),
-    (["stages.hard.seed=3"], ["stages.hard.seed: unknown key", "found 3", "svm"]),
+    (["stages.hard.seed=3"], ["stages.hard.seed: unknown key", "got 3", "svm"]),
     (["stages.hard.vpt.variant=deep"], ["stages.hard.vpt", "model=hog_svm"]),
-    (["stages.medium.svm.C=3"], ["stages.medium: found 'medium'", "'easy' or 'hard'"]),
+    (["stages.medium.svm.C=3"], ["stages.medium: got 'medium'", "'easy' or 'hard'"]),
     # Options that are not there.
-    (["model=nope"], ["model: found 'nope'", "allowed: ", "hog_svm"]),
-    (["mapping=nope"], ["mapping: found 'nope'", "field, identity, lake, reduced"]),
-    (["mapping=5"], ["mapping: found '5'", "field, identity, lake, reduced"]),
-    (["data=null"], ["data: found 'null'", "demo, demo_lake, folder"]),
-    (["cascade_stage=half"], ["cascade_stage: found 'half'", "easy, flat, full, hard"]),
-    (["hydra/launcher=nope"], ["hydra/launcher: found 'nope'", "basic"]),
-    (["model.name=nope"], ["model.name: found 'nope'", "hog_svm"]),
-    (["model.family=nope"], ["model.family: found 'nope'", "hog_svm"]),
-    (["model.family=cascade"], ["model.family: found 'cascade'"]),
-    (["stages.hard.model=nope"], ["stages.hard.model: found 'nope'", "hog_svm"]),
+    (["model=nope"], ["model: got 'nope'", "allowed: ", "hog_svm"]),
+    (["mapping=nope"], ["mapping: got 'nope'", "field, identity, lake, reduced"]),
+    (["mapping=5"], ["mapping: got '5'", "field, identity, lake, reduced"]),
+    (["data=null"], ["data: got 'null'", "demo, demo_lake, folder"]),
+    (["cascade_stage=half"], ["cascade_stage: got 'half'", "easy, flat, full, hard"]),
+    (["hydra/launcher=nope"], ["hydra/launcher: got 'nope'", "basic"]),
+    (["model.name=nope"], ["model.name: got 'nope'", "hog_svm"]),
+    (["model.family=nope"], ["model.family: got 'nope'", "hog_svm"]),
+    (["model.family=cascade"], ["model.family: got 'cascade'"]),
+    (["stages.hard.model=nope"], ["stages.hard.model: got 'nope'", "hog_svm"]),
     # Wrong types.
-    (["svm.C=abc"], ["svm.C: found 'abc'; allowed: number"]),
-    (["svm.C=true"], ["svm.C: found true; allowed: number"]),
-    (["svm.C=null"], ["svm.C: found null; allowed: number"]),
-    (["seed=1.5"], ["seed: found 1.5; allowed: integer"]),
-    (["svm.gamma=[1]"], ["svm.gamma: found [1]; allowed: number or string"]),
-    (["svm=5"], ["svm: found 5", "kernel"]),
-    (["stages.hard=3"], ["stages.hard: found 3", "dictionary"]),
-    (["mapping.left_out=x"], ["mapping.left_out: found 'x'; allowed: list"]),
-    (["mapping.left_out=[5]"], ["mapping.left_out.0: found 5; allowed: string"]),
-    (["augmentation.exclude={5: [double_l]}"], ["augmentation.exclude.5: found 5; allowed: string"]),
-    (["data.kind=foo"], ["data.kind: found 'foo'; allowed: 'demo', 'folder'"]),
-    (["tracking.uri=5"], ["tracking.uri: found 5; allowed: string"]),
+    (["svm.C=abc"], ["svm.C: got 'abc'; allowed: number"]),
+    (["svm.C=true"], ["svm.C: got true; allowed: number"]),
+    (["svm.C=null"], ["svm.C: got null; allowed: number"]),
+    (["seed=1.5"], ["seed: got 1.5; allowed: integer"]),
+    (["svm.gamma=[1]"], ["svm.gamma: got [1]; allowed: number or string"]),
+    (["svm=5"], ["svm: got 5", "kernel"]),
+    (["stages.hard=3"], ["stages.hard: got 3", "dictionary"]),
+    (["mapping.left_out=x"], ["mapping.left_out: got 'x'; allowed: list"]),
+    (["mapping.left_out=[5]"], ["mapping.left_out.0: got 5; allowed: string"]),
+    (["augmentation.exclude={5: [double_l]}"], ["augmentation.exclude.5: got 5; allowed: string"]),
+    (["data.kind=foo"], ["data.kind: got 'foo'; allowed: 'demo', 'folder'"]),
+    (["tracking.uri=5"], ["tracking.uri: got 5; allowed: string"]),
     # Out of range.
-    (["svm.C=-1"], ["svm.C: found -1; allowed: greater than 0"]),
-    (["svm.C=inf"], ["svm.C: found inf; allowed: a finite number"]),
-    (["svm.C=nan"], ["svm.C: found nan; allowed: "]),
-    (["stages.hard.svm.C=-3"], ["stages.hard.svm.C: found -3; allowed: greater than 0"]),
-    (["svm.gamma=0x"], ["svm.gamma: found '0x'; allowed: a positive number", "1.0x"]),
-    (["svm.gamma=abc"], ["svm.gamma: found 'abc'; allowed: a positive number"]),
-    (["hog.cell_px=500"], ["hog.cell_px: found 500; allowed: "]),
+    (["svm.C=-1"], ["svm.C: got -1; allowed: greater than 0"]),
+    (["svm.C=inf"], ["svm.C: got inf; allowed: a finite number"]),
+    (["svm.C=nan"], ["svm.C: got nan; allowed: "]),
+    (["stages.hard.svm.C=-3"], ["stages.hard.svm.C: got -3; allowed: greater than 0"]),
+    (["svm.gamma=0x"], ["svm.gamma: got '0x'; allowed: a positive number", "1.0x"]),
+    (["svm.gamma=abc"], ["svm.gamma: got 'abc'; allowed: a positive number"]),
+    (["hog.cell_px=500"], ["hog.cell_px: got 500; allowed: "]),
     (["hog.cell_px=100"], ["hog", "'cell_px': 100", "cell_px * block_cells at most size_px=128"]),
-    (["pca.variance=1.5"], ["pca.variance: found 1.5; allowed: less than or equal to 1"]),
-    (["seed=-1"], ["seed: found -1; allowed: greater than or equal to 0"]),
-    (["seed=4294967296"], ["seed: found 4294967296; allowed: less than 4294967296"]),
-    (["data.scale=0"], ["data.scale: found 0; allowed: greater than 0"]),
-    (["data.scale=1e9"], ["data.scale: found 1000000000.0; allowed: less than or equal to 1000"]),
-    (["data.crop.left=-1"], ["data.crop.left: found -1"]),
-    (["data.on_bad_file=ignore"], ["data.on_bad_file: found 'ignore'; allowed: 'error' or 'skip'"]),
-    ([*FOLDER, "data.split.val=2"], ["data.split.val: found 2; allowed: less than 1"]),
+    (["pca.variance=1.5"], ["pca.variance: got 1.5; allowed: less than or equal to 1"]),
+    (["seed=-1"], ["seed: got -1; allowed: greater than or equal to 0"]),
+    (["seed=4294967296"], ["seed: got 4294967296; allowed: less than 4294967296"]),
+    (["data.scale=0"], ["data.scale: got 0; allowed: greater than 0"]),
+    (["data.scale=1e9"], ["data.scale: got 1000000000.0; allowed: less than or equal to 1000"]),
+    (["data.crop.left=-1"], ["data.crop.left: got -1"]),
+    (["data.on_bad_file=ignore"], ["data.on_bad_file: got 'ignore'; allowed: 'error' or 'skip'"]),
+    ([*FOLDER, "data.split.val=2"], ["data.split.val: got 2; allowed: less than 1"]),
     (
         [*FOLDER, "data.split.val=0.9", "data.split.test=0.5"],
-        ["data.split: found val 0.9 and test 0.5; allowed: a sum below 1"],
+        ["data.split: got val 0.9 and test 0.5; allowed: a sum below 1"],
     ),
-    (["augmentation.exclude={x: [double_q]}"], ["augmentation.exclude.x.0: found 'double_q'", "'double_l'"]),
+    (["augmentation.exclude={x: [double_q]}"], ["augmentation.exclude.x.0: got 'double_q'", "'double_l'"]),
     (
         ["augmentation=mirror", "augmentation.exclude={x: [double_l]}"],
-        ["augmentation.exclude.x: found 'double_l'; allowed: original, mirrored"],
+        ["augmentation.exclude.x: got 'double_l'; allowed: original, mirrored"],
     ),
     # Nothing where something must be.
-    (["data=folder"], ["data.root: found nothing; it must be given, e.g. data.root="]),
-    (["data=folder", "data.root="], ["data.root: found ''; allowed: at least 1 character"]),
-    (["~seed"], ["seed: found nothing; it must be given"]),
-    (["~svm.C"], ["svm.C: found nothing; it must be given"]),
+    (["data=folder"], ["data.root: got nothing; it must be given, e.g. data.root="]),
+    (["data=folder", "data.root="], ["data.root: got ''; allowed: at least 1 character"]),
+    (["~seed"], ["seed: got nothing; it must be given"]),
+    (["~svm.C"], ["svm.C: got nothing; it must be given"]),
     (["data.root=${nope}"], ["data.root: ", "'nope'"]),
     # Keys that contradict each other.
-    (["mapping=identity"], ["mapping.look_alikes: found none", "cascade_stage=full", "cascade_stage=flat"]),
-    (["mapping=identity", "cascade_stage=hard"], ["mapping.look_alikes: found none", "cascade_stage=hard"]),
+    (["mapping=identity"], ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"]),
+    (["mapping=identity", "cascade_stage=hard"], ["mapping.look_alikes: got none", "cascade_stage=hard"]),
     (
         ["mapping.look_alikes.noise_combined=[noise_DNS,wind]"],
-        ["mapping.look_alikes.noise_combined: found 'wind'; allowed: brak_Empty zone, brak_Station, noise_DNS"],
+        ["mapping.look_alikes.noise_combined: got 'wind'; allowed: brak_Empty zone, brak_Station, noise_DNS"],
     ),
     (
         ["mapping.look_alikes.noise_combined=[noise_DNS]"],
-        ["mapping.look_alikes.noise_combined: found ['noise_DNS']", "two or more"],
+        ["mapping.look_alikes.noise_combined: got ['noise_DNS']", "two or more"],
     ),
     (["mapping.classes.noise_DNS=[]"], ["mapping.classes.noise_DNS", "at least one"]),
     (["mapping.classes.noise_DNS=[brak_Station]"], ["mapping.classes.noise_DNS", "already makes"]),
-    (["objective=test/macro_f1"], ["objective: found 'test/macro_f1'; allowed: val/macro_f1", "hard/val", "null"]),
+    (["objective=test/macro_f1"], ["objective: got 'test/macro_f1'; allowed: val/macro_f1", "hard/val", "null"]),
     (
         ["objective=easy/val/macro_f1", "cascade_stage=flat"],
         [
-            "objective: found 'easy/val/macro_f1'; allowed: val/macro_f1, ",
+            "objective: got 'easy/val/macro_f1'; allowed: val/macro_f1, ",
             "val/balanced_accuracy, val/hard_pair_f1, null",
         ],
     ),
-    (["stages.hard.svm.C=3", "cascade_stage=easy"], ["stages.hard: found svm", "cascade_stage=easy: stages.easy"]),
-    (["stages.easy.svm.C=3", "cascade_stage=flat"], ["stages.easy: found svm", "cascade_stage=flat: none"]),
-    (["cascade_stage=hard", "cascade.group=x"], ["cascade.group: found 'x'; allowed: noise_combined"]),
+    (["stages.hard.svm.C=3", "cascade_stage=easy"], ["stages.hard: got svm", "cascade_stage=easy: stages.easy"]),
+    (["stages.easy.svm.C=3", "cascade_stage=flat"], ["stages.easy: got svm", "cascade_stage=flat: none"]),
+    (["cascade_stage=hard", "cascade.group=x"], ["cascade.group: got 'x'; allowed: noise_combined"]),
     (
         ["mapping=identity", "mapping.look_alikes={a: [p, s], b: [q, r]}", "cascade_stage=hard"],
-        ["cascade.group: found null; allowed with cascade_stage=hard: a, b"],
+        ["cascade.group: got null; allowed with cascade_stage=hard: a, b"],
     ),
     # Not Hydra's grammar.
-    (["svm.C=["], ["svm.C: found '['; allowed: KEY=VALUE", "quotes"]),
-    (["svm.C=1,2"], ["svm.C: found '1,2'; allowed: one value", "--multirun"]),
-    (["svm.C=choice(1,2)"], ["svm.C: found 'choice(1,2)'; allowed: one value", "--multirun"]),
-    ([*FOLDER[:1], "data.root=/данные"], ["data.root: found '/данные'", "quotes"]),
-    (["svm.C"], ["svm.C: found ''; allowed: KEY=VALUE"]),
-    (["=5"], ["found '=5'; allowed: KEY=VALUE"]),
+    (["svm.C=["], ["svm.C: got '['; allowed: KEY=VALUE", "quotes"]),
+    (["svm.C=1,2"], ["svm.C: got '1,2'; allowed: one value", "--multirun"]),
+    (["svm.C=choice(1,2)"], ["svm.C: got 'choice(1,2)'; allowed: one value", "--multirun"]),
+    ([*FOLDER[:1], "data.root=/данные"], ["data.root: got '/данные'", "quotes"]),
+    (["svm.C"], ["svm.C: got ''; allowed: KEY=VALUE"]),
+    (["=5"], ["got '=5'; allowed: KEY=VALUE"]),
 ]
 
 
@@ -306,18 +306,18 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path, spelling: str) -> 
     cli._check_before_hydra_makes_folders([f"outputs={tmp_path}", f"hydra.run.dir={spelling.format(old)}"])
     (old / "run.json").write_text("{}")
     told = message(f"outputs={tmp_path}", f"hydra.run.dir={spelling.format(old)}")
-    assert told == f"hydra.run.dir: found {str(old)!r}, which holds a run; allowed: a new folder"
+    assert told == f"hydra.run.dir: got {str(old)!r}, which holds a run; allowed: a new folder"
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["seed=0,1", "svm.c=1"], "svm.c: unknown key under model=hog_svm"),
-        (["svm.C=1,2,0", "seed=0,1"], "svm.C: found 0; allowed: greater than 0"),
-        (["svm.C=range(-1,100)"], "svm.C: found -1; allowed: greater than 0"),
-        (["model=hog_svm,nope"], "model: found 'nope'; allowed: "),
-        (["cascade_stage=easy", "stages.hard.svm.C=1,2"], "stages.hard: found svm; allowed under cascade_stage=easy"),
-        (["cascade_stage=full,flat", "mapping=field,identity"], "mapping.look_alikes: found none"),
+        (["svm.C=1,2,0", "seed=0,1"], "svm.C: got 0; allowed: greater than 0"),
+        (["svm.C=range(-1,100)"], "svm.C: got -1; allowed: greater than 0"),
+        (["model=hog_svm,nope"], "model: got 'nope'; allowed: "),
+        (["cascade_stage=easy", "stages.hard.svm.C=1,2"], "stages.hard: got svm; allowed under cascade_stage=easy"),
+        (["cascade_stage=full,flat", "mapping=field,identity"], "mapping.look_alikes: got none"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -337,9 +337,7 @@ def test_a_right_sweep_passes_and_a_search_is_left_to_its_sweeper() -> None:
 def test_a_folder_that_holds_a_sweep_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old" / "0").mkdir(parents=True)
     (tmp_path / "old" / "0" / "run.json").write_text("{}")
-    with pytest.raises(
-        ConfigError, match=r"hydra\.sweep\.dir: found '.*old', which holds a run; allowed: a new folder"
-    ):
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.dir: got '.*old', which holds a run; allowed: a new folder"):
         cli._check_sweep(["seed=0,1", f"hydra.sweep.dir={tmp_path}/old"])
 
 
@@ -347,4 +345,4 @@ def test_errors_that_no_user_can_mend_are_not_explained() -> None:
     """A defect of ours dressed up as a message would hide where it is."""
     assert explain(ValueError("x"), []) is None
     assert explain(KeyError("x"), []) is None
-    assert explain(SpectroError("x: found 1"), []) == "x: found 1"
+    assert explain(SpectroError("x: got 1"), []) == "x: got 1"

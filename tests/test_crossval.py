@@ -11,15 +11,19 @@ from conftest import make_tree
 from sklearn.metrics import accuracy_score, f1_score
 from test_network_runs import history_of, results_of, tiny
 
-from spectro import cli, crossval, experiment, task
-from spectro.classifiers import CnnClassifier, HogSvmClassifier, training, work
+from spectro.classifiers import CnnClassifier, HogSvmClassifier
+from spectro.classifiers import fit_context as work
 from spectro.classifiers.cascade import Said
-from spectro.crossval import OutOfFold, cross_validate
+from spectro.classifiers.networks import training
+from spectro.cli import main as cli
 from spectro.data import Record
-from spectro.data.pictures import file_digest
+from spectro.data.images import file_digest
 from spectro.errors import ConfigError, DataError
-from spectro.fold_memory import Fold
-from spectro.fold_plan import plan
+from spectro.runs import crossval, task
+from spectro.runs import run as experiment
+from spectro.runs.crossval import OutOfFold, cross_validate
+from spectro.runs.fold_memory import Fold
+from spectro.runs.fold_plan import plan
 
 SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
 KFOLD = ["validation=kfold", *SMALL]
@@ -55,20 +59,20 @@ class Spy:
 
 
 @pytest.mark.parametrize("augmentation", ["none", "mirror_halves"])
-def test_copies_stay_with_their_record_and_only_originals_are_judged(demo, monkeypatch, augmentation):
+def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, monkeypatch, augmentation):
     config, dataset = demo("cascade_stage=flat", f"augmentation={augmentation}", "validation.k=3")
     spy = Spy(monkeypatch)
     cross_validate(config, dataset)
     pool = {record.digest for record in dataset.records if record.split != "test"}
-    judged = []
+    evaluated = []
     for X, y, X_val, _, X_new in spy.calls:
         assert not set(X.digests) & set(X_new.digests)
         assert set(X.digests) | set(X_new.digests) == pool
         assert len(X) == len(y) == (4 if augmentation == "mirror_halves" else 1) * len(set(X.digests))
         assert set(X_new.variants) == {"original"}
         assert len(X_val) == 0
-        judged += list(X_new.digests)
-    assert sorted(judged) == sorted(pool)
+        evaluated += list(X_new.digests)
+    assert sorted(evaluated) == sorted(pool)
 
 
 def test_test_is_never_read(demo, monkeypatch):
@@ -85,7 +89,7 @@ def test_test_is_never_read(demo, monkeypatch):
     assert not {record.digest for record in cv.tasks[""].records} & of["test"]
 
 
-def test_pictures_with_the_same_bytes_are_in_one_fold(tmp_path):
+def test_images_with_the_same_bytes_are_in_one_fold(tmp_path):
     """Under two names they are two sources, and yet one recording."""
     root = make_tree(tmp_path / "data", {"train": {"a": 6, "b": 6}, "val": {"a": 1, "b": 1}, "test": {"a": 1, "b": 1}})
     first = sorted((root / "train" / "a").iterdir())[0]
@@ -125,13 +129,13 @@ def test_out_of_fold_is_what_a_fit_by_hand_gives(demo):
         train = [r for r, new in zip(own.records, is_new, strict=True) if not new]
         X, y = task.training_set(config, dataset, train)
         fitted = config.estimator().fit(X, y)
-        new = dataset.pictures([r for r, n in zip(own.records, is_new, strict=True) if n])
+        new = dataset.images([r for r, n in zip(own.records, is_new, strict=True) if n])
         columns = np.searchsorted(own.classes, fitted.classes_)
         np.testing.assert_allclose(own.probabilities[0, is_new][:, columns], fitted.predict_proba(new), atol=1e-3)
 
 
 def test_a_fold_without_a_class_gives_it_no_probability(tmp_path):
-    """A class of one source cannot be known where it is judged; of two, each is judged by what knows the other."""
+    """A class of one source cannot be known where it is evaluated; of two, each is evaluated with the other."""
     root = make_tree(
         tmp_path / "data",
         {"train": {"a": 8, "b": 2, "c": 1}, "val": {"a": 2, "b": 0, "c": 0}, "test": {"a": 1, "b": 1, "c": 1}},
@@ -146,9 +150,9 @@ def test_a_fold_without_a_class_gives_it_no_probability(tmp_path):
     assert (own.probabilities[0, own.folds[0] != own.folds[0][only], 2] > 0).all()
     assert (own.predicted[0][only] != "c").all()
     told = [
-        "cross-validation: class 'b' has 2 sources for 5 folds: in 3 folds none of it is judged",
-        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is judged, and where it is "
-        "judged, none of it is trained on",
+        "cross-validation: class 'b' has 2 sources for 5 folds: in 3 folds none of it is evaluated",
+        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is evaluated, and where it is "
+        "evaluated, none of it is trained on",
     ]
     assert list(cv.warnings)[:2] == told
     report = own.report(0)
@@ -157,7 +161,7 @@ def test_a_fold_without_a_class_gives_it_no_probability(tmp_path):
 
 
 def test_a_group_that_a_fold_cannot_train(tmp_path):
-    """Both look-alikes of one source: where they are judged there is no hard stage."""
+    """Both look-alikes of one source: where they are evaluated there is no hard stage."""
     root = make_tree(tmp_path / "data", {"train": {"a": 6, "b": 1, "c": 1}, "val": {"a": 1}, "test": {"a": 1}})
     source = next((root / "train" / "b").iterdir())
     other = next((root / "train" / "c").iterdir())
@@ -176,7 +180,7 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
 
 
 def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
-    """The epoch is chosen inside the fold, on records that the fold does not judge."""
+    """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
     root = [f"data.root={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
     config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
     dataset = task.load_data(config)
@@ -258,7 +262,7 @@ def test_repeats_and_seeds_deal_other_folds_and_the_seed_of_the_run_does_not(dem
 def test_more_folds_than_sources(tmp_path, run_here):
     root = make_tree(tmp_path / "data", {s: {"a": 2, "b": 1} for s in ("train", "val", "test")})
     overrides = ["validation=kfold", *FLAT, f"data.root={root}", "validation.k=7", *SMALL]
-    with pytest.raises(DataError, match=r"validation.k: found 7 folds for 6 sources in train and val; allowed: 2 to 6"):
+    with pytest.raises(DataError, match=r"validation.k: got 7 folds for 6 sources in train and val; allowed: 2 to 6"):
         run_here(*overrides)
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -266,17 +270,17 @@ def test_more_folds_than_sources(tmp_path, run_here):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["validation=kfold", "validation.k=1"], "validation.k: found 1; allowed: greater than or equal to 2"),
+        (["validation=kfold", "validation.k=1"], "validation.k: got 1; allowed: greater than or equal to 2"),
         (
             ["validation=kfold", "validation.repeats=0"],
-            "validation.repeats: found 0; allowed: greater than or equal to 1",
+            "validation.repeats: got 0; allowed: greater than or equal to 1",
         ),
-        (["validation=kfold", "validation.k=2.5"], "validation.k: found 2.5; allowed: integer"),
-        (["objective=cv/macro_f1"], r"objective: found 'cv/macro_f1'; .*\(cv/... needs validation=kfold\)"),
-        (["validation=kfold", "objective=cv/f1"], "objective: found 'cv/f1'; allowed: cv/macro_f1, cv/accuracy"),
-        (["validation=kfold", "cascade_stage=flat", "objective=easy/cv/macro_f1"], "found 'easy/cv/macro_f1'"),
-        (["cascade_stage=hard", "objective=val/hard_pair_f1"], "objective: found 'val/hard_pair_f1'"),
-        (["mapping=identity", "cascade_stage=flat", "objective=val/hard_pair_f1"], "found 'val/hard_pair_f1'"),
+        (["validation=kfold", "validation.k=2.5"], "validation.k: got 2.5; allowed: integer"),
+        (["objective=cv/macro_f1"], r"objective: got 'cv/macro_f1'; .*\(cv/... needs validation=kfold\)"),
+        (["validation=kfold", "objective=cv/f1"], "objective: got 'cv/f1'; allowed: cv/macro_f1, cv/accuracy"),
+        (["validation=kfold", "cascade_stage=flat", "objective=easy/cv/macro_f1"], "got 'easy/cv/macro_f1'"),
+        (["cascade_stage=hard", "objective=val/hard_pair_f1"], "objective: got 'val/hard_pair_f1'"),
+        (["mapping=identity", "cascade_stage=flat", "objective=val/hard_pair_f1"], "got 'val/hard_pair_f1'"),
     ],
 )
 def test_wrong_settings(overrides, told):
@@ -319,9 +323,9 @@ def test_a_run(run_here, demo_root, capsys):
     assert right == pytest.approx(metrics["cv"]["accuracy"])
     assert (run_dir / "figures" / "confusion_cv.png").exists()
     assert (run_dir / "figures" / "confusion_cv_hard.png").exists()
-    card = json.loads((run_dir / "run.json").read_text())
-    assert card["wall_s"]["cross_validation"] > 0
-    assert any("source for 3 folds" in line or "sources for 3 folds" in line for line in card["warnings"])
+    info = json.loads((run_dir / "run.json").read_text())
+    assert info["wall_s"]["cross_validation"] > 0
+    assert any("source for 3 folds" in line or "sources for 3 folds" in line for line in info["warnings"])
     shown = capsys.readouterr().out
     assert "3 folds" in shown
     assert "± folds" in shown
@@ -337,7 +341,7 @@ def test_cv_goes_to_mlflow_under_its_name(run_here, demo_root):
 
 
 def test_a_run_without_val_records(tmp_path, run_here):
-    """Two pictures a class: val is empty, and cross-validation still has something to say."""
+    """Two images a class: val is empty, and cross-validation still has something to say."""
     root = make_tree(tmp_path / "data", {"a": 2, "b": 2, "c": 2})
     run_dir = run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=2")
     metrics = json.loads((run_dir / "metrics.json").read_text())
@@ -352,7 +356,7 @@ def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root
     whole = run_here(*own, name="whole")
     stages = list(dict.fromkeys(row["stage"] for row in history_of(whole)))
     assert stages == ["easy fold 1", "hard fold 1", "easy fold 2", "hard fold 2", "easy", "hard"]
-    real, epochs = training._judge, []
+    real, epochs = training._evaluate, []
 
     def killed(*arguments):
         epochs.append(1)
@@ -364,15 +368,15 @@ def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root
     run_dir = tmp_path / "stopped"
     run_dir.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_judge", killed)
+        patch.setattr(training, "_evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             experiment.run(cli.composed(overrides), run_dir)
     assert (run_dir / "checkpoints" / "fold_1.json").exists()
     assert not (run_dir / "checkpoints" / "fold_1").exists()
     assert list((run_dir / "checkpoints" / "fold_2").rglob("*.ckpt"))
     again = []
-    monkeypatch.setattr(training, "_judge", lambda *given: again.append(1) or real(*given))
-    monkeypatch.setattr("spectro.results.draw", lambda *_: None)
+    monkeypatch.setattr(training, "_evaluate", lambda *given: again.append(1) or real(*given))
+    monkeypatch.setattr("spectro.runs.results.draw", lambda *_: None)
     experiment.run(cli.composed(overrides), run_dir, json.loads((run_dir / "run.json").read_text()))
     assert len(again) == 12 - 6
     assert results_of(run_dir) == results_of(whole)
@@ -385,21 +389,21 @@ def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path
 
     asked = []
 
-    def judged(config, dataset, planned, estimator, repeat, number):
+    def evaluated(config, dataset, planned, estimator, repeat, number):
         asked.append(number)
         work.current().on_epoch("flat", [{"epoch": 1}])
         n = int((planned.folds[repeat] == number).sum())
         return Fold({"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))})
 
-    monkeypatch.setattr(crossval, "_judged", judged)
+    monkeypatch.setattr(crossval, "_evaluated", evaluated)
     for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):
         asked.clear()
-        with work.workplace(work.Workplace(tmp_path, "flat")):
+        with work.fit_context(work.FitContext(tmp_path, "flat")):
             cross_validate(*demo("cascade_stage=flat", "validation.k=3", *overrides))
         assert len(asked) == want
     (tmp_path / "fold_2.json").write_text("{")
     asked.clear()
-    with work.workplace(work.Workplace(tmp_path, "flat")):
+    with work.fit_context(work.FitContext(tmp_path, "flat")):
         cross_validate(*demo("cascade_stage=flat", "validation.k=3", "svm.C=7"))
     assert asked == [1]
 
@@ -414,5 +418,5 @@ def test_without_a_workplace_nothing_is_written(demo, tmp_path, monkeypatch):
 
 def test_holdout_has_no_folds(demo_root):
     config = cli.composed([*SMALL, f"data.root={demo_root}", "data.scale=0.1"])
-    with pytest.raises(TypeError, match="found 'holdout'; allowed: kfold"):
+    with pytest.raises(TypeError, match="got 'holdout'; allowed: kfold"):
         cross_validate(config, task.load_data(config))

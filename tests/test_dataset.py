@@ -11,24 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_tree, save_picture
+from conftest import make_tree, save_image
 from PIL import Image
 
 from spectro.data import decode as decode_module
-from spectro.data import pictures as pictures_module
+from spectro.data import images as images_module
 from spectro.data.dataset import Dataset, Split, labels_of, load_folder
-from spectro.data.decode import Crop, PictureSpec
+from spectro.data.decode import Crop, ImageSpec
+from spectro.data.images import ImageStore
 from spectro.data.mapping import Mapping
-from spectro.data.pictures import PictureStore
 from spectro.errors import DataError
 
-SPEC, SHOW = PictureSpec(4, "L"), PictureSpec(8, "RGB")
+SPEC, SHOW = ImageSpec(4, "L"), ImageSpec(8, "RGB")
 SPLIT_TREE = {split: {"a": 3, "b": 2} for split in ("train", "val", "test")}
 
 
-def load(root: Path, mapping: Mapping | None = None, store: PictureStore | None = None, **options) -> Dataset:
+def load(root: Path, mapping: Mapping | None = None, store: ImageStore | None = None, **options) -> Dataset:
     options.setdefault("specs", [SPEC])
-    return load_folder(root, mapping or Mapping(), store=store or PictureStore(), **options)
+    return load_folder(root, mapping or Mapping(), store=store or ImageStore(), **options)
 
 
 def report(root: Path, *args, **options) -> str:
@@ -49,23 +49,23 @@ def test_a_good_tree_is_loaded_as_it_lies(tree):
     assert (data.split_here, data.ignored, data.copies, data.left_out, list(data.warnings)) == (False, 0, 0, {}, [])
     assert names(data, "val") == sorted(p.relative_to(root).as_posix() for p in (root / "val").rglob("*.png"))
     assert labels_of(data.of("test")).tolist() == ["a"] * 3 + ["b"] * 2
-    X = data.pictures(data.of("test"))
+    X = data.images(data.of("test"))
     assert X.pixels(SPEC).shape == (5, 4, 4)
     assert X.pixels(SHOW).shape == (5, 8, 8, 3)
 
 
-def test_every_picture_is_decoded_once_also_to_be_shown(tree, monkeypatch):
+def test_every_image_is_decoded_once_also_to_be_shown(tree, monkeypatch):
     seen = []
 
     def counting(data, *args):
         seen.append(data)
         return decode_module.decode(data, *args)
 
-    monkeypatch.setattr(pictures_module, "decode", counting)
-    data = load(tree(SPLIT_TREE), specs=[SPEC, PictureSpec(5, "RGB")], show=SHOW)
-    for spec in (SPEC, PictureSpec(5, "RGB")):
-        data.pictures(data.records).pixels(spec)
-    data.pictures(data.of("test")).pixels(SHOW)
+    monkeypatch.setattr(images_module, "decode", counting)
+    data = load(tree(SPLIT_TREE), specs=[SPEC, ImageSpec(5, "RGB")], show=SHOW)
+    for spec in (SPEC, ImageSpec(5, "RGB")):
+        data.images(data.records).pixels(spec)
+    data.images(data.of("test")).pixels(SHOW)
     assert len(seen) == len(set(seen)) == 15
 
 
@@ -77,16 +77,16 @@ def test_formats_depths_sizes_and_endings_lie_side_by_side(tmp_path):
     for number, split in enumerate(("train", "val", "test")):
         folder = tmp_path / split / "a"
         folder.mkdir(parents=True)
-        pictures = {
+        images = {
             "1.png": grey, "2.PNG": deep, "3.jpg": colour.convert("RGB"), "4.JPEG": grey, "5.tif": deep,
             "6.TIFF": colour, "7.bmp": grey.convert("P"), "8.webp": colour, "9.png": grey.convert("1"),
         }  # fmt: skip
-        for name, picture in pictures.items():
-            turned = picture.transpose(Image.Transpose(number))
+        for name, image in images.items():
+            turned = image.transpose(Image.Transpose(number))
             turned.save(folder / f"{split}{name}")
     data = load(tmp_path)
     assert data.counts() == {split: {"a": 9} for split in ("train", "val", "test")}
-    assert data.pictures(data.records).pixels(SPEC).shape == (27, 4, 4)
+    assert data.images(data.records).pixels(SPEC).shape == (27, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def spoil(root: Path) -> set[str]:
     (root / "train" / "a" / "empty.png").touch()
     (root / "val" / "b" / "empty too.png").touch()  # the same bytes in another split are no leak
     (root / "train" / "a" / "cut.png").write_bytes(whole[:-40])
-    (root / "train" / "b" / "words.jpg").write_text("not a picture")
+    (root / "train" / "b" / "words.jpg").write_text("not an image")
     (root / "val" / "a" / "huge.png").write_bytes(huge_png())
     (root / "test" / "a" / "dangling.png").symlink_to("nowhere.png")
     (root / "test" / "b" / "loop.png").symlink_to("loop.png")
@@ -166,18 +166,18 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
     root = tree({"train": {"a": 3, "b": 2, "empty": 0, "stray": 1}, "test": {"a": 1, "b": 1, "late": 2}})
     first = next((root / "train" / "a").glob("*.png"))
     shutil.copy(first, root / "test" / "b" / "same bytes.png")
-    save_picture(root / "test" / "a" / f"{first.stem}_mirrored.png", seed=77)
+    save_image(root / "test" / "a" / f"{first.stem}_mirrored.png", seed=77)
     (root / "train" / "b" / "zero.png").touch()
     said = report(root, Mapping({"a": ["a"], "b": ["b"], "late": ["late"], "ghost": ["nowhere"]}))
     for part in (
         f"split folder missing: {root / 'val'}",
-        "folder without pictures: train/empty",
+        "folder without images: train/empty",
         "folder 'stray' is neither in mapping.classes nor in mapping.left_out",
-        "class 'ghost' has no pictures",
-        "one picture in two splits (same bytes)",
+        "class 'ghost' has no images",
+        "one image in two splits (same bytes)",
         f"one source in two splits (source '{first.stem}')",
         "bad file: train/b/zero.png: zero bytes",
-        "class 'late' has no training pictures (found in: test)",
+        "class 'late' has no training images (found in: test)",
         "data.source_key=class_name or path",
     ):
         assert part in said
@@ -185,17 +185,17 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
 
 
 def test_a_split_folder_with_nothing_in_it_is_missing_too(tree):
-    assert "split without pictures: " in report(tree({"train": {"a": 2}, "val": {}, "test": {"a": 1}}))
+    assert "split without images: " in report(tree({"train": {"a": 2}, "val": {}, "test": {"a": 1}}))
 
 
-@pytest.mark.parametrize("empty", ["no such folder", "empty", "a file", "no pictures"])
-def test_a_root_without_pictures_is_named(tmp_path, empty):
+@pytest.mark.parametrize("empty", ["no such folder", "empty", "a file", "no images"])
+def test_a_root_without_images_is_named(tmp_path, empty):
     root = tmp_path / "records"
     if empty == "a file":
         root.touch()
     elif empty != "no such folder":
         root.mkdir()
-    if empty == "no pictures":
+    if empty == "no images":
         (root / "train" / "a").mkdir(parents=True)
         (root / "train" / "a" / "notes.txt").touch()
     assert str(root) in report(root)
@@ -233,25 +233,25 @@ def test_a_file_that_cannot_be_opened_is_a_bad_file(tree, monkeypatch):
 def test_a_file_that_goes_between_listing_and_reading_is_a_bad_file(tree, monkeypatch):
     root = tree(SPLIT_TREE)
     victim = next((root / "val" / "a").glob("*.png"))
-    add = PictureStore.add
+    add = ImageStore.add
 
     def late(store, *args):
         victim.unlink(missing_ok=True)
         return add(store, *args)
 
-    monkeypatch.setattr(PictureStore, "add", late)
+    monkeypatch.setattr(ImageStore, "add", late)
     assert f"bad file: val/a/{victim.name}: " in report(root)
 
 
-def test_a_crop_that_leaves_nothing_names_the_pictures(tree):
+def test_a_crop_that_leaves_nothing_names_the_images(tree):
     root = tree(SPLIT_TREE)
-    save_picture(root / "train" / "a" / "narrow.png", seed=98, size=(3, 50))
-    said = report(root, store=PictureStore(crop=Crop(left=2, right=2)))
+    save_image(root / "train" / "a" / "narrow.png", seed=98, size=(3, 50))
+    said = report(root, store=ImageStore(crop=Crop(left=2, right=2)))
     assert "bad file: train/a/narrow.png: data.crop (left 2, top 0, right 2, bottom 0) leaves nothing" in said
     assert "1 problem\n" in said
 
 
-def test_pictures_are_checked_also_when_no_geometry_is_asked_for(tree):
+def test_images_are_checked_also_when_no_geometry_is_asked_for(tree):
     root = tree(SPLIT_TREE)
     (root / "train" / "a" / "zero.png").touch()
     assert "zero bytes" in report(root, specs=[])
@@ -280,7 +280,7 @@ def test_copies_on_disk_are_left_out_and_counted(tree):
     root = tree(SPLIT_TREE)
     for seed, original in enumerate(list(root.glob("*/a/*.png"))):
         for kind in ("mirrored", "double_l", "double_r"):
-            save_picture(original.with_stem(f"{original.stem}_{kind}"), seed=1000 + 10 * seed + len(kind))
+            save_image(original.with_stem(f"{original.stem}_{kind}"), seed=1000 + 10 * seed + len(kind))
     data = load(root)
     assert data.copies == 27
     assert data.counts() == SPLIT_TREE
@@ -290,7 +290,7 @@ def test_copies_on_disk_are_left_out_and_counted(tree):
 @pytest.mark.parametrize("key", ["name", "class_name", "path"])
 def test_source_key_says_what_is_one_recording(tmp_path, key):
     for seed, place in enumerate(("train/a", "train/b", "val/a", "test/b")):
-        save_picture(tmp_path / place / "001.png", seed=seed)
+        save_image(tmp_path / place / "001.png", seed=seed)
     if key == "path":
         assert len(load(tmp_path, source_key=key).records) == 4
     else:
@@ -326,7 +326,7 @@ def test_the_split_is_the_same_under_every_mapping(tree):
 def test_copies_in_an_unsplit_tree_stay_on_their_side(tree):
     root = tree({"a": 8, "b": 8})
     for seed, original in enumerate(sorted(root.glob("a/*.png"))[:5]):
-        save_picture(root / "b" / f"{original.stem}_mirrored.png", seed=500 + seed)  # another class: it stays
+        save_image(root / "b" / f"{original.stem}_mirrored.png", seed=500 + seed)  # another class: it stays
         shutil.copy(original, root / "a" / f"{original.stem} again.png")  # the same bytes by another name
     for seed in range(5):
         data = load(root, split=Split(seed=seed))
@@ -337,8 +337,8 @@ def test_copies_in_an_unsplit_tree_stay_on_their_side(tree):
             assert max(map(len, sides.values())) == 1
 
 
-def test_bad_files_do_not_take_the_place_of_training_pictures(tree):
-    """Whichever picture of a tiny class is bad, what is left of the class can be trained on."""
+def test_bad_files_do_not_take_the_place_of_training_images(tree):
+    """Whichever image of a tiny class is bad, what is left of the class can be trained on."""
     root = tree({"a": 12, "tiny": 3})
     for victim in sorted((root / "tiny").iterdir()):
         whole = victim.read_bytes()
@@ -349,7 +349,7 @@ def test_bad_files_do_not_take_the_place_of_training_pictures(tree):
         victim.write_bytes(whole)
 
 
-def test_one_picture_under_two_labels_is_a_warning(tree):
+def test_one_image_under_two_labels_is_a_warning(tree):
     root = tree(SPLIT_TREE)
     shutil.copy(next((root / "train" / "a").glob("*.png")), root / "train" / "b")
     assert any("carry two labels" in line and "a and b" in line for line in load(root).warnings)
@@ -371,7 +371,7 @@ def test_linked_folders_are_read_and_named_below_the_root(tree, tmp_path):
     assert all(name.startswith("train/a/") or name.startswith("train/b/") for name in names(load(root), "train"))
 
 
-def test_two_thousand_pictures_are_no_work(tmp_path):
+def test_two_thousand_images_are_no_work(tmp_path):
     """Scanning, reading, splitting and checking stay a matter of seconds."""
     root = make_tree(tmp_path / "records", {f"class {i:02}": 100 for i in range(20)})
     start = time.perf_counter()
@@ -398,9 +398,9 @@ def test_names_numbered_anew_in_each_class_get_a_hint(tmp_path):
     """Unsplit sets whose classes all count from 001 would be grouped across classes without a word."""
     for number, label in enumerate("ab"):
         for n in range(4):
-            save_picture(tmp_path / label / f"{n:03}.png", seed=10 * number + n)
-    hints = load_folder(tmp_path, Mapping(), store=PictureStore()).warnings
+            save_image(tmp_path / label / f"{n:03}.png", seed=10 * number + n)
+    hints = load_folder(tmp_path, Mapping(), store=ImageStore()).warnings
     assert "were split here: train 4, val 2, test 2 records" in hints[0]
     assert "4 of 4 sources" in hints[1]
     assert "data.source_key=class_name" in hints[1]
-    assert load_folder(tmp_path, Mapping(), store=PictureStore(), source_key="class_name").warnings == [hints[0]]
+    assert load_folder(tmp_path, Mapping(), store=ImageStore(), source_key="class_name").warnings == [hints[0]]

@@ -12,7 +12,7 @@ from test_classifiers import LABELS, MAKERS, cnn, svm, toy
 
 from spectro.classifiers import PixelsClassifier, load
 from spectro.classifiers.decision import Threshold, choose_threshold, choose_thresholds, decide
-from spectro.data import VARIANTS, Pictures, in_variants
+from spectro.data import VARIANTS, Images, in_variants
 from spectro.errors import ConfigError
 
 CLASSES = np.array(["a", "b", "c"], dtype=object)
@@ -174,8 +174,8 @@ def test_variants_that_are_none_are_refused():
 
 
 def test_variants_of_variants_are_refused():
-    with pytest.raises(ValueError, match="found variants \\(mirrored\\)"):
-        in_variants(Pictures(None, ["x"], ["mirrored"]), VARIANTS["mirror"])
+    with pytest.raises(ValueError, match="got variants \\(mirrored\\)"):
+        in_variants(Images(None, ["x"], ["mirrored"]), VARIANTS["mirror"])
 
 
 @pytest.mark.parametrize("make", [svm, PixelsClassifier, lambda: cnn(epochs=3)], ids=["hog_svm", "pixels", "cnn"])
@@ -212,7 +212,7 @@ def table_of(path):
 @pytest.mark.parametrize("stage", ["full", "flat", "hard"])
 def test_the_saved_model_calls_records_what_the_run_said(stage, records, run_here):
     """predictions.csv, predict.py and a notebook that loads the model must never disagree."""
-    from spectro.predict import predict_files
+    from spectro.runs.predict import predict_files
 
     run_dir = run_here(*FLAT, f"data.root={records}", GROUP, f"cascade_stage={stage}", *JUDGING, figures=True)
     said = {row["path"]: row for row in table_of(run_dir / "predictions.csv")}
@@ -222,10 +222,10 @@ def test_the_saved_model_calls_records_what_the_run_said(stage, records, run_her
         own = said[path.removeprefix(f"{records.as_posix()}/")]
         assert label == own["predicted"]
         np.testing.assert_allclose(p, [float(own[name]) for name in header[2:]], atol=1e-12)
-    card = json.loads((run_dir / "run.json").read_text())
-    assert card["judging"]["variants"] == ["original", "mirrored"]
-    assert [own["first"] for own in card["judging"]["thresholds"]] == ["p"]
-    assert load(run_dir / "model").thresholds_ == [Threshold(**own) for own in card["judging"]["thresholds"]]
+    info = json.loads((run_dir / "run.json").read_text())
+    assert info["evaluating"]["variants"] == ["original", "mirrored"]
+    assert [own["first"] for own in info["evaluating"]["thresholds"]] == ["p"]
+    assert load(run_dir / "model").thresholds_ == [Threshold(**own) for own in info["evaluating"]["thresholds"]]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     matrix = np.zeros((len(metrics["test"]["classes"]),) * 2, int)
     for row in (row for row in said.values() if row["split"] == "test"):
@@ -269,7 +269,7 @@ def test_test_labels_choose_nothing(records, run_here):
 @pytest.mark.parametrize("stage", ["full", "flat"])
 def test_a_fold_chooses_on_its_own_inner_val(stage, tree, run_here, monkeypatch):
     """A threshold that saw the fold's records would flatter every number of a cross-validation."""
-    from spectro import crossval
+    from spectro.runs import crossval
 
     root = tree({f"{split}/{label}": n for split, n in (("train", 12), ("val", 3), ("test", 2)) for label in "aps"})
     seen = []
@@ -281,7 +281,7 @@ def test_a_fold_chooses_on_its_own_inner_val(stage, tree, run_here, monkeypatch)
     monkeypatch.setattr(crossval, "choose_thresholds", choose)
     own = [f"data.root={root}", GROUP, f"cascade_stage={stage}", "validation=kfold", "validation.k=3", *JUDGING]
     run_dir = run_here(*FLAT, *own)
-    # A third of 45 records is judged; of the other 30 about a quarter is the inner val.
+    # A third of 45 records is evaluated; of the other 30 about a quarter is the inner val.
     assert [n for n, _ in seen] == [n for _, n in seen]
     assert all(3 <= n <= 9 for n, _ in seen)
     rows = table_of(run_dir / "oof_predictions.csv")
@@ -303,7 +303,7 @@ def test_folds_without_enough_records_are_counted(records, run_here):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["decision=best"], "decision: found 'best'; allowed: 'argmax' or 'threshold'"),
+        (["decision=best"], "decision: got 'best'; allowed: 'argmax' or 'threshold'"),
         (["decision=threshold", "cascade_stage=easy"], "allowed with cascade_stage=easy: argmax"),
         (["decision=threshold", "mapping=identity", "cascade_stage=flat"], "mapping.look_alikes is empty"),
         (
@@ -311,20 +311,20 @@ def test_folds_without_enough_records_are_counted(records, run_here):
             "mapping.look_alikes has no group of two",
         ),
         (["evaluation.tta=true", "augmentation=none"], "allowed with augmentation=none: false"),
-        (["evaluation.tta=1"], "evaluation.tta: found 1; allowed"),
+        (["evaluation.tta=1"], "evaluation.tta: got 1; allowed"),
     ],
 )
 def test_what_has_no_meaning_is_refused(overrides, told):
-    from spectro import cli
+    from spectro.cli import main as cli
 
     with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
         cli.composed(overrides)
 
 
-def test_a_record_set_knows_nothing_of_exclusions_when_it_is_judged():
-    """What is excluded is known of training records; of a new picture nobody knows, and the model judges as it will."""
-    from spectro import cli
+def test_a_record_set_knows_nothing_of_exclusions_when_it_is_evaluated():
+    """What is excluded is known of training records; of a new image nobody knows."""
+    from spectro.cli import main as cli
 
     exclude = "augmentation.exclude={x: [mirrored]}"
-    assert cli.composed(["evaluation.tta=true", exclude]).judged_variants == VARIANTS["mirror_halves"]
-    assert cli.composed([exclude]).judged_variants == ("original",)
+    assert cli.composed(["evaluation.tta=true", exclude]).eval_variants == VARIANTS["mirror_halves"]
+    assert cli.composed([exclude]).eval_variants == ("original",)

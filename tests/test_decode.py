@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from PIL.ImageOps import invert
 
-from spectro.data.decode import BadPictureError, Crop, PictureSpec, decode, fit
+from spectro.data.decode import BadImageError, Crop, ImageSpec, decode, fit
 
 # Pillow warns of odd metadata and of sizes that are refused here.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
@@ -24,9 +24,9 @@ DEEP = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np
 SHALLOW = np.round(DEEP / 257)
 
 
-def file_of(picture: Image.Image, format: str = "PNG", **options) -> bytes:
+def file_of(image: Image.Image, format: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format, **options)
+    image.save(file, format, **options)
     return file.getvalue()
 
 
@@ -47,11 +47,11 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "WEBP"])
-@pytest.mark.parametrize("picture", [GREY, RGB], ids=["grey", "RGB"])
-def test_lossless_formats_give_the_pixels_back(picture, format):
+@pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
+def test_lossless_formats_give_the_pixels_back(image, format):
     options = {"lossless": True} if format == "WEBP" else {}
-    found = decode(file_of(picture, format, **options))
-    np.testing.assert_array_equal(found.convert("RGB"), picture.convert("RGB"))
+    found = decode(file_of(image, format, **options))
+    np.testing.assert_array_equal(found.convert("RGB"), image.convert("RGB"))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -61,7 +61,7 @@ def test_jpeg_comes_near_in_every_colour_model(mode):
     assert np.abs(found - np.asarray(flat.convert("RGB"), dtype=int)).max() <= 6
 
 
-def test_palette_and_one_bit_pictures():
+def test_palette_and_one_bit_images():
     palette = RGB.convert("P")
     np.testing.assert_array_equal(decode(file_of(palette)), palette.convert("RGB"))
     black_white = GREY.convert("1")
@@ -73,17 +73,17 @@ def test_palette_and_one_bit_pictures():
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_parts_are_white_paper(mode, format):
-    picture = Image.new(mode, (2, 1), (10, 0) if mode == "LA" else (10, 20, 30, 0))
-    picture.putpixel((1, 0), (10, 255) if mode == "LA" else (10, 20, 30, 255))
-    found = decode(file_of(picture, format))
+    image = Image.new(mode, (2, 1), (10, 0) if mode == "LA" else (10, 20, 30, 0))
+    image.putpixel((1, 0), (10, 255) if mode == "LA" else (10, 20, 30, 255))
+    found = decode(file_of(image, format))
     assert [found.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (10,) * 3 if mode == "LA" else (10, 20, 30)]
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
 def test_a_transparent_colour_is_white_paper(mode):
-    picture = Image.new("RGB", (2, 1), (0, 0, 0)).convert(mode)
-    transparent = picture.getpixel((0, 0))
-    assert decode(file_of(picture, transparency=transparent)).getpixel((0, 0)) == (255,) * 3
+    image = Image.new("RGB", (2, 1), (0, 0, 0)).convert(mode)
+    transparent = image.getpixel((0, 0))
+    assert decode(file_of(image, transparency=transparent)).getpixel((0, 0)) == (255,) * 3
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
@@ -135,12 +135,12 @@ def test_of_several_frames_the_first_counts(data):
 def test_orientation_is_obeyed_at_every_depth(format, deep):
     if deep and format == "WEBP":
         return
-    picture = Image.fromarray(DEEP[..., 0]) if deep else RGB
+    image = Image.fromarray(DEEP[..., 0]) if deep else RGB
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
     options = {"lossless": True} if format == "WEBP" else {}
-    upright = np.asarray(decode(file_of(picture, format, **options)))
-    turned = np.asarray(decode(file_of(picture, format, exif=exif, **options)))
+    upright = np.asarray(decode(file_of(image, format, **options)))
+    turned = np.asarray(decode(file_of(image, format, exif=exif, **options)))
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
@@ -148,7 +148,7 @@ def test_orientation_is_obeyed_at_every_depth(format, deep):
     ("data", "said"),
     [
         (b"", "zero bytes"),
-        (b"nothing like a picture", "not a PNG, JPEG, TIFF, BMP or WebP"),
+        (b"nothing like an image", "not a PNG, JPEG, TIFF, BMP or WebP"),
         (file_of(RGB, "GIF"), "not a PNG, JPEG, TIFF, BMP or WebP"),
         (file_of(RGB, "EPS"), "not a PNG, JPEG, TIFF, BMP or WebP"),  # reading it would start Ghostscript
         (file_of(RGB)[:-30], "unreadable or truncated"),
@@ -161,20 +161,20 @@ def test_orientation_is_obeyed_at_every_depth(format, deep):
         (tiff_of(np.dstack([NOISE, NOISE[..., :1]]), photometric="minisblack", planarconfig="contig"), "5 channels"),
     ],
 )
-def test_what_gives_no_picture_says_why(data, said):
-    with pytest.raises(BadPictureError, match=said):
+def test_what_gives_no_image_says_why(data, said):
+    with pytest.raises(BadImageError, match=said):
         decode(data)
 
 
 @pytest.mark.parametrize("size", [(20_000, 10_000), (2_000_000_000, 2_000_000_000), (10_001, 10_000)])
 def test_a_small_file_of_absurd_size_is_refused_before_it_is_unpacked(size):
-    with pytest.raises(BadPictureError, match=r"absurdly large.*data\.max_megapixels"):
+    with pytest.raises(BadImageError, match=r"absurdly large.*data\.max_megapixels"):
         decode(png_of_size(*size))
 
 
 def test_the_size_limit_can_be_raised_and_lowered():
     big = file_of(Image.new("L", (1200, 1000)))
-    with pytest.raises(BadPictureError, match=r"1200x1000 pixels.*allowed: data.max_megapixels=1"):
+    with pytest.raises(BadImageError, match=r"1200x1000 pixels.*allowed: data.max_megapixels=1"):
         decode(big, max_megapixels=1)
     assert decode(big, max_megapixels=1.2).size == (1200, 1000)
 
@@ -182,7 +182,7 @@ def test_the_size_limit_can_be_raised_and_lowered():
 def test_a_deep_tiff_of_absurd_size_is_refused_too():
     planes = np.moveaxis(DEEP, 2, 0)
     data = tiff_of(planes, photometric="rgb", planarconfig="separate", bigtiff=True)
-    with pytest.raises(BadPictureError, match="absurdly large"):
+    with pytest.raises(BadImageError, match="absurdly large"):
         decode(data, max_megapixels=1e-5)
 
 
@@ -193,7 +193,7 @@ def test_crop_cuts_each_margin():
 
 @pytest.mark.parametrize("crop", [Crop(left=WIDTH), Crop(left=5, right=4), Crop(top=3, bottom=3), Crop(bottom=99)])
 def test_a_crop_that_leaves_nothing_is_an_error(crop):
-    with pytest.raises(BadPictureError, match=rf"data\.crop .* leaves nothing of a picture of {WIDTH}x{HEIGHT}"):
+    with pytest.raises(BadImageError, match=rf"data\.crop .* leaves nothing of an image of {WIDTH}x{HEIGHT}"):
         decode(file_of(GREY), crop)
 
 
@@ -201,16 +201,16 @@ def test_a_crop_may_leave_one_pixel():
     assert decode(file_of(GREY), Crop(WIDTH - 1, HEIGHT - 1)).size == (1, 1)
 
 
-@pytest.mark.parametrize("picture", [GREY, RGB], ids=["grey", "RGB"])
-@pytest.mark.parametrize("spec", [PictureSpec(4, "L"), PictureSpec(12, "RGB"), PictureSpec(1, "RGB")], ids=str)
-def test_fit_gives_the_geometry_asked_for(picture, spec):
-    found = fit(picture, spec)
+@pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
+@pytest.mark.parametrize("spec", [ImageSpec(4, "L"), ImageSpec(12, "RGB"), ImageSpec(1, "RGB")], ids=str)
+def test_fit_gives_the_geometry_asked_for(image, spec):
+    found = fit(image, spec)
     assert (found.shape, found.dtype) == (spec.shape, np.uint8)
 
 
-def test_fit_leaves_a_fitting_picture_alone():
+def test_fit_leaves_a_fitting_image_alone():
     square = Image.fromarray(NOISE[:HEIGHT, :HEIGHT, 0])
-    np.testing.assert_array_equal(fit(square, PictureSpec(HEIGHT, "L")), square)
+    np.testing.assert_array_equal(fit(square, ImageSpec(HEIGHT, "L")), square)
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,12 @@ def test_fit_leaves_a_fitting_picture_alone():
     ],
     ids=["PNG", "JPEG", "WEBP", "BMP", "tiles", "planes", "BigTIFF"],
 )
-def test_damage_anywhere_gives_a_picture_or_the_one_error(data):
+def test_damage_anywhere_gives_a_image_or_the_one_error(data):
     """The decoders below raise struct.error, zlib.error, ZeroDivisionError ... on damage; none may come through."""
     rng = random.Random(0)
     for _ in range(60):
         damaged = bytearray(data[: rng.choice([len(data), rng.randrange(len(data))])])
         for _ in range(min(rng.choice([1, 4]), len(damaged))):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        with suppress(BadPictureError):
+        with suppress(BadImageError):
             assert decode(bytes(damaged), max_megapixels=1).mode in ("L", "RGB")

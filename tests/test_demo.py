@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spectro.data import demo
-from spectro.data.demo import COUNTS, CROP_PX, make_demo
-from spectro.data.demo_physics import (
+from spectro.demo import generate as demo
+from spectro.demo.generate import COUNTS, CROP_PX, make_demo
+from spectro.demo.physics import (
     OFFSET_M,
     SAMPLE_COUNT,
     SAMPLE_INTERVAL_S,
@@ -107,7 +107,7 @@ def test_crop_removes_the_margins_exactly(field: Path) -> None:
         assert inside.sum() == TRACE_COUNT * 2 * SAMPLE_COUNT
 
 
-def test_progress_counts_every_picture(tmp_path: Path) -> None:
+def test_progress_counts_every_image(tmp_path: Path) -> None:
     """A bar that stops short looks like a hang."""
     seen: list[tuple[int, int]] = []
     root = make_demo(tmp_path / "lake", "lake", scale=SMALL, on_progress=lambda done, total: seen.append((done, total)))

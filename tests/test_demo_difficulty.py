@@ -8,14 +8,14 @@ from spectro.classifiers.cascade import merge
 from spectro.data import (
     VARIANTS,
     Crop,
+    ImageSpec,
+    ImageStore,
     Mapping,
-    PictureSpec,
-    PictureStore,
     expand,
     labels_of,
     load_folder,
 )
-from spectro.data.demo import CROP_PX, make_demo
+from spectro.demo.generate import CROP_PX, make_demo
 
 PAIRS = {"field": ("noise_DNS", "noise_Tip-off"), "lake": ("noise_ice_cracking", "noise_lake")}
 
@@ -32,7 +32,7 @@ def brightness_macro_f1(train, y, test, y_test):
     from sklearn.preprocessing import StandardScaler
 
     def mean(X):
-        return X.pixels(PictureSpec(128, "L")).mean(axis=(1, 2))[:, None]
+        return X.pixels(ImageSpec(128, "L")).mean(axis=(1, 2))[:, None]
 
     scaler = StandardScaler().fit(mean(train))
     model = LogisticRegression(class_weight="balanced").fit(scaler.transform(mean(train)), y.astype(str))
@@ -47,13 +47,13 @@ def test_easy_is_easy_and_the_pair_is_hard_but_learnable(label_set, tmp_path):
     scores = []
     for seed in range(10):
         root = make_demo(tmp_path / f"{label_set}{seed}", label_set, seed=seed)
-        store = PictureStore(crop=Crop(**CROP_PX))
+        store = ImageStore(crop=Crop(**CROP_PX))
         data = load_folder(root, Mapping(look_alikes=look_alikes), store=store, specs=HogSvmClassifier().specs)
         train, test = data.of("train"), data.of("test")
         rows, variants = expand([r.source for r in train], VARIANTS["mirror_halves"])
-        X, y = data.pictures([train[i] for i in rows], variants), labels_of(train)[rows]
+        X, y = data.images([train[i] for i in rows], variants), labels_of(train)[rows]
         cascade = CascadeClassifier(HogSvmClassifier(), HogSvmClassifier(), look_alikes).fit(X, y)
-        X_test, y_test = data.pictures(test), labels_of(test)
+        X_test, y_test = data.images(test), labels_of(test)
         pair, pair_test = np.isin(y, PAIRS[label_set]), np.isin(y_test, PAIRS[label_set])
         scores.append(
             (

@@ -17,10 +17,12 @@ import pytest
 from conftest import make_tree
 from PIL import Image
 
-from spectro import cli, experiment, results, task
 from spectro.classifiers import load
+from spectro.cli import main as cli
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
+from spectro.runs import results, task
+from spectro.runs import run as experiment
 
 TRAIN = CONF.parent / "train.py"
 FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
@@ -118,25 +120,25 @@ def test_predictions_are_as_the_contract_says(full_run: Path, demo_root: Path) -
 
 
 def test_records_and_card_say_what_was_used(full_run: Path, demo_root: Path) -> None:
-    """A result must be traceable to its pictures, its configuration and its code."""
+    """A result must be traceable to its images, its configuration and its code."""
     records = read_rows(full_run / "records.csv")
     assert list(records[0]) == ["split", "path", "source", "folder", "label", "sha256"]
     assert len(records) == len(list(demo_root.rglob("*.png")))
-    card = read_json(full_run / "run.json")
-    assert (card["status"], card["reason"], card["seed"]) == ("FINISHED", None, 0)
-    assert card["ended_at"] > card["started_at"]
-    assert card["config"]["svm"]["C"] == 1.0
-    assert card["mlflow"] == {"tracking_uri": None, "artifact_location": None, "run_id": None, "sent": False}
-    assert {"data", "fit", "evaluate", "write", "figures"} <= set(card["wall_s"])
-    assert {"python", "spectro", "torch", "scikit-learn", "mlflow", "hydra-core"} <= set(card["versions"])
-    assert len(card["data"]["fingerprint"]) == 16
-    assert card["git_commit"] is None or len(card["git_commit"].removesuffix("-dirty")) == 40
-    assert card["data"]["left_out"] == {}
-    counted = {s: sum(labels.values()) for s, labels in card["data"]["records"].items()}
+    info = read_json(full_run / "run.json")
+    assert (info["status"], info["reason"], info["seed"]) == ("FINISHED", None, 0)
+    assert info["ended_at"] > info["started_at"]
+    assert info["config"]["svm"]["C"] == 1.0
+    assert info["mlflow"] == {"tracking_uri": None, "artifact_location": None, "run_id": None, "sent": False}
+    assert {"data", "fit", "evaluate", "write", "figures"} <= set(info["wall_s"])
+    assert {"python", "spectro", "torch", "scikit-learn", "mlflow", "hydra-core"} <= set(info["versions"])
+    assert len(info["data"]["fingerprint"]) == 16
+    assert info["git_commit"] is None or len(info["git_commit"].removesuffix("-dirty")) == 40
+    assert info["data"]["left_out"] == {}
+    counted = {s: sum(labels.values()) for s, labels in info["data"]["records"].items()}
     assert counted == {s: sum(row["split"] == s for row in records) for s in ("train", "val", "test")}
 
 
-def test_model_holds_no_code_and_figures_are_pictures(full_run: Path) -> None:
+def test_model_holds_no_code_and_figures_are_images(full_run: Path) -> None:
     """A pickle in a model folder would run whatever its author wanted."""
     endings = {path.suffix for path in (full_run / "model").rglob("*") if path.is_file()}
     assert endings <= {".json", ".skops", ".safetensors"}
@@ -145,8 +147,8 @@ def test_model_holds_no_code_and_figures_are_pictures(full_run: Path) -> None:
     assert {f"confusion_{split}{stage}.png" for split in ("val", "test") for stage in stages} <= names
     assert {"wrong_val.png", "wrong_test.png", *(f"recall{stage}.png" for stage in stages)} <= names
     for path in (full_run / "figures").iterdir():
-        with Image.open(path) as picture:
-            assert picture.size[0] > 100
+        with Image.open(path) as image:
+            assert image.size[0] > 100
 
 
 # --- The same again ---
@@ -156,13 +158,13 @@ def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: 
     """To the last bit, or a stored prediction could not be checked."""
     code = (
         "import csv, json, sys\nfrom pathlib import Path\nfrom spectro.classifiers import load\n"
-        "from spectro.data import Crop, Pictures, PictureStore\nfrom spectro.data.pictures import file_digest\n"
+        "from spectro.data import Crop, Images, ImageStore\nfrom spectro.data.images import file_digest\n"
         "run, root = map(Path, sys.argv[1:])\n"
         "model, use = load(run / 'model'), json.loads((run / 'model/use.json').read_text())\n"
         "paths = [root / row['path'] for row in csv.DictReader(open(run / 'predictions.csv', encoding='utf-8'))]\n"
-        "store, digests = PictureStore(crop=Crop(**use['crop'])), [file_digest(p) for p in paths]\n"
+        "store, digests = ImageStore(crop=Crop(**use['crop'])), [file_digest(p) for p in paths]\n"
         "assert store.add(paths, digests, model.specs) == {}\n"
-        "for row in model.predict_proba(Pictures(store, digests)): print(*(float(p).hex() for p in row))\n"
+        "for row in model.predict_proba(Images(store, digests)): print(*(float(p).hex() for p in row))\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, full_run, demo_root],
@@ -175,7 +177,7 @@ def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: 
     seen = [[float.fromhex(text) for text in line.split()] for line in done.stdout.splitlines()]
     rows = read_rows(full_run / "predictions.csv")
     classes = load(full_run / "model").classes_
-    # Batches of another size may round differently: pictures of val and test are asked for together here.
+    # Batches of another size may round differently: images of val and test are asked for together here.
     assert np.array_equal(seen, probabilities(rows, classes))
 
 
@@ -228,8 +230,8 @@ def test_stages(stage: str, classes: list[str], count: int, demo_root: Path, run
     assert list(load(run_dir / "model").classes_) == classes
     assert len(read_rows(run_dir / "predictions.csv")) == count
     assert set(metrics["stages"]) == ({"easy", "hard"} if stage == "full" else set())
-    judged = metrics["stages"]["hard"] if stage == "full" else metrics
-    assert metrics["objective"] == judged["val"]["accuracy"]
+    evaluated = metrics["stages"]["hard"] if stage == "full" else metrics
+    assert metrics["objective"] == evaluated["val"]["accuracy"]
 
 
 def test_a_stage_alone_is_the_stage_inside(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
@@ -269,12 +271,12 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
 
 
 def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
-    """Three pictures a class, labels of any alphabet: one for each split, and every table keeps the labels."""
+    """Three images a class, labels of any alphabet: one for each split, and every table keeps the labels."""
     root = tree({label: 3 for label in LABELS})
     run_dir = run_here(*FLAT, f"data.root={root}", *SMALL, figures=True)
-    card = read_json(run_dir / "run.json")
-    assert card["data"]["split_here"] is True
-    assert card["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in ("train", "val", "test")}
+    info = read_json(run_dir / "run.json")
+    assert info["data"]["split_here"] is True
+    assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in ("train", "val", "test")}
     rows = read_rows(run_dir / "predictions.csv")
     assert {row["label"] for row in rows} == set(LABELS)
     assert {f"p_{label}" for label in LABELS} <= set(rows[0])
@@ -286,9 +288,9 @@ def test_a_folder_with_splits_keeps_them(tree: Tree, run_here: RunHere) -> None:
     shares = {"train": 4, "val": 2, "test": 3}
     root = tree({f"{split}/{label}": n for split, n in shares.items() for label in LABELS})
     run_dir = run_here(*FLAT, f"data.root={root}", *SMALL)
-    card = read_json(run_dir / "run.json")
-    assert card["data"]["split_here"] is False
-    assert card["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), n) for split, n in shares.items()}
+    info = read_json(run_dir / "run.json")
+    assert info["data"]["split_here"] is False
+    assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), n) for split, n in shares.items()}
 
 
 def test_a_class_that_is_only_in_train(tree: Tree, run_here: RunHere) -> None:
@@ -330,14 +332,14 @@ def test_the_hard_pair_of_a_flat_task_may_be_the_objective(
     assert "hard pair F1" in shown
     assert max(map(len, shown.split("95 %: ")[0].splitlines())) <= 80
     without = make_tree(tmp_path / "without", {"train/a": 3, "train/p": 3, "train/s": 3, "val/a": 2, "test/a": 2})
-    with pytest.raises(DataError, match=r"objective: found 'val/hard_pair_f1', but val has no records"):
+    with pytest.raises(DataError, match=r"objective: got 'val/hard_pair_f1', but val has no records"):
         run_here(*overrides, f"data.root={without}", name="refused")
 
 
 def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunHere) -> None:
-    """Two pictures a class leave val empty: an objective of nothing is refused, a run without one works."""
+    """Two images a class leave val empty: an objective of nothing is refused, a run without one works."""
     root = tree({"a": 2, "b": 2})
-    with pytest.raises(DataError, match=r"objective: found 'val/macro_f1', but val has no records"):
+    with pytest.raises(DataError, match=r"objective: got 'val/macro_f1', but val has no records"):
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
     run_dir = run_here(*FLAT, f"data.root={root}", "objective=null", *SMALL, figures=True)
     metrics = read_json(run_dir / "metrics.json")
@@ -347,19 +349,19 @@ def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunH
 def test_bad_files_that_are_left_out_are_listed(tree: Tree, run_here: RunHere) -> None:
     """A record that silently went missing would make two results incomparable."""
     root = tree({"a": 6, "b": 6})
-    (root / "a" / "bad.png").write_bytes(b"no picture")
+    (root / "a" / "bad.png").write_bytes(b"no image")
     (root / "b" / "empty.png").touch()
     with pytest.raises(DataError) as caught:
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
     assert "bad file: a/bad.png" in str(caught.value)
     assert "data.on_bad_file=skip leaves the 2 bad files out" in str(caught.value)
-    card = read_json(run_here(*FLAT, f"data.root={root}", "data.on_bad_file=skip", *SMALL) / "run.json")
-    assert set(card["data"]["left_out"]) == {"a/bad.png", "b/empty.png"}
-    assert any("2 bad files" in line for line in card["warnings"])
+    info = read_json(run_here(*FLAT, f"data.root={root}", "data.on_bad_file=skip", *SMALL) / "run.json")
+    assert set(info["data"]["left_out"]) == {"a/bad.png", "b/empty.png"}
+    assert any("2 bad files" in line for line in info["warnings"])
 
 
 def test_exclusions_of_unknown_sources_are_told(tree: Tree, run_here: RunHere) -> None:
-    """A mistyped source would leave a wrong picture in the training set."""
+    """A mistyped source would leave a wrong image in the training set."""
     root = tree({"a": 5, "b": 5})
     exclude = "augmentation.exclude={r0001: [mirrored], nobody: [double_l]}"
     run_dir = run_here(*FLAT, f"data.root={root}", exclude, *SMALL)
@@ -414,11 +416,11 @@ def spoil_crop(root: Path) -> list[str]:
     ("spoil", "parts"),
     [
         (spoil_unknown, ["folder 'a' is neither in mapping.classes nor in mapping.left_out", "class 'brak' has no"]),
-        (spoil_look_alike, ["mapping.look_alikes.m: found 'wind'; allowed: a, b"]),
+        (spoil_look_alike, ["mapping.look_alikes.m: got 'wind'; allowed: a, b"]),
         (spoil_split, ["split folder missing", "val"]),
         (spoil_leak, ["in two splits"]),
-        (spoil_class, ["class 'b' has no training pictures"]),
-        (spoil_all, ["no pictures found", "DIR/{train,val,test}/<class>/*"]),
+        (spoil_class, ["class 'b' has no training images"]),
+        (spoil_all, ["no images found", "DIR/{train,val,test}/<class>/*"]),
         (spoil_root, ["data.root: found", "allowed: a folder that exists"]),
         (spoil_crop, ["bad file: ", "data.crop (left 48"]),
     ],
@@ -452,7 +454,7 @@ def test_an_exclusion_that_empties_a_class_is_refused(tree: Tree, run_here: RunH
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["svm.C=abc"], "error: svm.C: found 'abc'; allowed: number\n"),
+        (["svm.C=abc"], "error: svm.C: got 'abc'; allowed: number\n"),
         (["data=folder", "data.root=~/no such folder", "mapping=identity", "cascade_stage=flat"], "data.root: found"),
     ],
     ids=["config", "data"],
@@ -474,7 +476,7 @@ def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     done = train("svm.C=abc", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
-    assert "svm.C: found 'abc'" in done.stderr
+    assert "svm.C: got 'abc'" in done.stderr
 
 
 # --- Runs that end badly ---
@@ -504,13 +506,13 @@ def test_a_run_that_ends_badly_says_so(
     monkeypatch.setattr(*where, fail)
     with pytest.raises(type(error)):
         run_here(f"data.root={demo_root}", "data.scale=0.1", *SMALL)
-    card = read_json(tmp_path / "run" / "run.json")
-    assert (card["status"], card["reason"]) == (status, reason)
-    assert card["ended_at"] is not None
+    info = read_json(tmp_path / "run" / "run.json")
+    assert (info["status"], info["reason"]) == (status, reason)
+    assert info["ended_at"] is not None
 
 
 def test_ctrl_c_marks_the_run_killed(demo_root: Path, tmp_path: Path) -> None:
-    """Exit code 130, no traceback, and a card that says what happened."""
+    """Exit code 130, no traceback, and a info that says what happened."""
     # A fit that only waits: where else an interrupt lands is chance, and libraries may turn it into errors of theirs.
     code = (
         "import runpy, sys, time\nfrom spectro import task\ntask.fit = lambda *_: time.sleep(60)\n"
@@ -553,9 +555,9 @@ def test_a_sweep_runs_every_job(demo_root: Path, tmp_path: Path) -> None:
     assert len({job.parent for job in jobs}) == 1
     for number, job in enumerate(jobs):
         assert {path.name for path in job.iterdir()} >= FILES
-        card = read_json(job / "run.json")
-        assert (card["status"], card["seed"]) == ("FINISHED", number // 2)
-        assert card["config"]["cascade_stage"]["name"] == ["flat", "easy"][number % 2]
+        info = read_json(job / "run.json")
+        assert (info["status"], info["seed"]) == ("FINISHED", number // 2)
+        assert info["config"]["cascade_stage"]["name"] == ["flat", "easy"][number % 2]
 
 
 @pytest.mark.slow
@@ -566,13 +568,13 @@ def test_a_multirun_is_one_run_over_its_jobs(demo_root: Path, tmp_path: Path) ->
     done = train("--multirun", "model=pixels", "seed=0,1", f"data.root={demo_root}", "data.scale=0.1", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     (folder,) = tmp_path.glob("outputs/sweeps/*")
-    card = read_json(folder / "run.json")
-    assert (card["status"], card["mlflow"]["sent"], card["run_name"]) == ("FINISHED", True, "multirun seed=0,1")
+    info = read_json(folder / "run.json")
+    assert (info["status"], info["mlflow"]["sent"], info["run_name"]) == ("FINISHED", True, "multirun seed=0,1")
     client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
-    assert client.get_run(card["mlflow"]["run_id"]).info.status == "FINISHED"
+    assert client.get_run(info["mlflow"]["run_id"]).info.status == "FINISHED"
     for job in ("0", "1"):
         run = client.get_run(read_json(folder / job / "run.json")["mlflow"]["run_id"])
-        assert run.data.tags["mlflow.parentRunId"] == card["mlflow"]["run_id"]
+        assert run.data.tags["mlflow.parentRunId"] == info["mlflow"]["run_id"]
 
 
 @pytest.mark.slow
@@ -582,11 +584,11 @@ def test_a_run_is_in_mlflow_as_well(demo_root: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in done.stdout
     (run_dir,) = (tmp_path / "outputs" / "runs").iterdir()
-    card = read_json(run_dir / "run.json")
-    assert card["mlflow"]["sent"] is True
+    info = read_json(run_dir / "run.json")
+    assert info["mlflow"]["sent"] is True
     from mlflow import MlflowClient
 
-    run = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").get_run(card["mlflow"]["run_id"])
+    run = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").get_run(info["mlflow"]["run_id"])
     assert run.info.status == "FINISHED"
     metrics = read_json(run_dir / "metrics.json")
     assert run.data.metrics["test/macro_f1"] == metrics["test"]["macro_f1"]

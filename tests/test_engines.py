@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from hydra.core.config_store import ConfigStore
 
-from spectro import cli
-from spectro.explain import explain
+from spectro.cli import main as cli
+from spectro.cli.explain import explain
 from spectro.paths import CONF
 
 TRAIN = CONF.parent / "train.py"
@@ -414,5 +414,5 @@ def test_a_missing_extra_is_named(launcher: str, node: str, extra: str, monkeypa
     with pytest.raises(Exception, match=node) as caught:
         cli.composed(overrides)
     assert explain(caught.value, overrides) == (
-        f"hydra/launcher: found '{node}', which is not installed; allowed after pip install 'spectro[{extra}]'"
+        f"hydra/launcher: got '{node}', which is not installed; allowed after pip install 'spectro[{extra}]'"
     )

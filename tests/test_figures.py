@@ -9,12 +9,15 @@ import pytest
 from conftest import ODD
 from PIL import Image
 
-from spectro.evaluation import confusion_figure, figures, recall_figure, score, wrong_figure
+from spectro.evaluation import score
+from spectro.figures import run as figures
+from spectro.figures.gallery import wrong_figure
+from spectro.figures.run import confusion_figure, recall_figure
 
 FEW = {"resamples": 20}
 
 
-def picture(height=20, width=30, value=128):
+def image(height=20, width=30, value=128):
     return np.full((height, width, 3), value, dtype=np.uint8)
 
 
@@ -23,7 +26,7 @@ def test_any_label_is_drawn_as_the_text_it_is(tmp_path, texts):
     report = score(ODD, ODD, ODD, **FEW)
     confusion_figure(report, tmp_path / "c.png", "$a_b$")
     recall_figure({"$v$": report}, tmp_path / "r.png", "$a_b$")
-    wrong_figure([picture()] * 6, [(name, name, 0.5, name) for name in ODD], tmp_path / "w.png", "$a_b$", 6)
+    wrong_figure([image()] * 6, [(name, name, 0.5, name) for name in ODD], tmp_path / "w.png", "$a_b$", 6)
     assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
     drawn = [text.get_text() for text in texts]
     assert drawn.count("$a_b$") == 3
@@ -70,17 +73,17 @@ def test_recalls_carry_interval_and_support(tmp_path, texts):
     [(0, 0, "no wrong ones"), (0, 5, "0 of 5 wrong ones"), (2, 2, "2 wrong ones"), (26, 31, "24 of 31 wrong ones")],
 )
 def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, said):
-    path = wrong_figure([picture()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)
+    path = wrong_figure([image()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)
     drawn = [text.get_text() for text in texts]
     assert any(text.startswith(said) for text in drawn)
     assert drawn.count("true  t") == drawn.count("pred  q") == drawn.count("p = 0.51  n") == min(given, 24)
     assert path.stat().st_size
 
 
-def test_pictures_keep_their_shape_unless_told_otherwise(tmp_path):
+def test_images_keep_their_shape_unless_told_otherwise(tmp_path):
     def dark_box(**options):
-        path = wrong_figure([picture(10, 80, 0)], [("", "", 0.5, "")], tmp_path / "w.png", "", 1, **options)
-        # Frame and text are not quite black, so only the picture is.
+        path = wrong_figure([image(10, 80, 0)], [("", "", 0.5, "")], tmp_path / "w.png", "", 1, **options)
+        # Frame and text are not quite black, so only the image is.
         rows, columns = np.nonzero(np.asarray(Image.open(path).convert("L")) < 5)
         return (np.ptp(columns) + 1) / (np.ptp(rows) + 1)
 
@@ -89,23 +92,24 @@ def test_pictures_keep_their_shape_unless_told_otherwise(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "captions", "total"),
+    ("images", "captions", "total"),
     [
-        ([picture()], [], 1),
-        ([picture()], [("a", "b", 0.5, "n")], 0),
-        ([picture()[:, :, 0]], [("a", "b", 0.5, "n")], 1),
-        ([picture() / 255], [("a", "b", 0.5, "n")], 1),
+        ([image()], [], 1),
+        ([image()], [("a", "b", 0.5, "n")], 0),
+        ([image()[:, :, 0]], [("a", "b", 0.5, "n")], 1),
+        ([image() / 255], [("a", "b", 0.5, "n")], 1),
     ],
 )
-def test_the_gallery_rejects_what_is_no_picture(tmp_path, pictures, captions, total):
-    with pytest.raises(ValueError, match="found"):
-        wrong_figure(pictures, captions, tmp_path / "w.png", "title", total)
+def test_the_gallery_rejects_what_is_no_image(tmp_path, images, captions, total):
+    with pytest.raises(ValueError, match="got"):
+        wrong_figure(images, captions, tmp_path / "w.png", "title", total)
 
 
 SCRIPT = """
 import json, sys
 import numpy as np
-from spectro.evaluation import confusion_figure, recall_figure, wrong_figure
+from spectro.figures.run import confusion_figure, recall_figure
+from spectro.figures.gallery import wrong_figure
 report = json.loads(sys.argv[2])
 confusion_figure(report, sys.argv[1] + "/new/c.png", "title")
 recall_figure({"val": report}, sys.argv[1] + "/new/r.png", "title")

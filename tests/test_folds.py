@@ -66,21 +66,21 @@ def test_large_sources_are_spread():
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_more_folds_than_sources(k):
-    with pytest.raises(ValueError, match=f"found {k} folds for 3 sources"):
+    with pytest.raises(ValueError, match=f"got {k} folds for 3 sources"):
         folds(["a", "a", "b", "b"], [1, 2, 3, 3], k)
 
 
 def test_one_source_for_each_label():
-    with pytest.raises(ValueError, match="found 2 labels and 1 sources"):
+    with pytest.raises(ValueError, match="got 2 labels and 1 sources"):
         folds(["a", "b"], [1], 2)
 
 
 def test_what_uneven_classes_are_told():
     labels, sources = np.array(list("aaaaabbbc"), dtype=object), np.arange(9)
     assert uneven(labels, sources, folds(labels, sources, 5), 5) == [
-        "cross-validation: class 'b' has 3 sources for 5 folds: in 2 folds none of it is judged",
-        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is judged, and where it is "
-        "judged, none of it is trained on",
+        "cross-validation: class 'b' has 3 sources for 5 folds: in 2 folds none of it is evaluated",
+        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is evaluated, and where it is "
+        "evaluated, none of it is trained on",
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spectro.help import groups, help_text, knobs, options
+from spectro.cli.help import groups, help_text, knobs, options
 from spectro.paths import CONF
 
 TRAIN = CONF.parent / "train.py"

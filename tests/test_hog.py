@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectro.classifiers.hog import BLOCK_NORMS, Hog
-from spectro.data import Pictures, PictureStore, RowCache
+from spectro.classifiers.hog.descriptor import BLOCK_NORMS, Hog
+from spectro.data import Images, ImageStore, RowCache
 
 
-def skimage_hog(picture: np.ndarray, hog: Hog) -> np.ndarray:
+def skimage_hog(image: np.ndarray, hog: Hog) -> np.ndarray:
     from skimage.feature import hog as reference
 
     return reference(
-        picture,
+        image,
         orientations=hog.orientations,
         pixels_per_cell=(hog.cell_px, hog.cell_px),
         cells_per_block=(hog.block_cells, hog.block_cells),
@@ -34,37 +34,37 @@ def skimage_hog(picture: np.ndarray, hog: Hog) -> np.ndarray:
 def test_equals_skimage(size_px, orientations, cell_px, block_cells, block_norm, levels, seed):
     """Descriptors that differ from scikit-image's would not be the HOG that the literature and the original mean."""
     hog = Hog(size_px, orientations, cell_px, block_cells, block_norm)
-    pictures = np.random.default_rng(seed).integers(0, levels, (3, size_px, size_px)).astype(np.uint8) * (255 // levels)
-    ours = hog(pictures)
-    theirs = np.array([skimage_hog(picture, hog) for picture in pictures])
+    images = np.random.default_rng(seed).integers(0, levels, (3, size_px, size_px)).astype(np.uint8) * (255 // levels)
+    ours = hog(images)
+    theirs = np.array([skimage_hog(image, hog) for image in images])
     assert ours.shape == theirs.shape == (3, hog.n_features)
     # scikit-image sums in single precision; a square root makes 1e-7 of an empty block a 3e-4.
     np.testing.assert_allclose(ours, theirs, atol=1e-3 if block_norm == "L1-sqrt" else 1e-5)
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [np.zeros((128, 128)), np.full((128, 128), 255), np.tile(np.arange(128) * 2, (128, 1)), np.eye(128) * 255],
     ids=["black", "white", "ramp", "diagonal"],
 )
-def test_equals_skimage_on_angles_at_bin_edges(picture):
+def test_equals_skimage_on_angles_at_bin_edges(image):
     """Gradients of exactly 0, 45 or 90 degrees lie on the edge of a bin."""
-    picture = picture.astype(np.uint8)
-    np.testing.assert_allclose(Hog()(picture[None])[0], skimage_hog(picture, Hog()), atol=1e-6)
+    image = image.astype(np.uint8)
+    np.testing.assert_allclose(Hog()(image[None])[0], skimage_hog(image, Hog()), atol=1e-6)
 
 
 def test_default_length():
     assert Hog().n_features == 8100
 
 
-def store_of(tmp_path, pictures, cache=None):
+def store_of(tmp_path, images, cache=None):
     from PIL import Image
 
     paths = []
-    for number, pixels in enumerate(pictures):
+    for number, pixels in enumerate(images):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(pixels).save(paths[-1])
-    store = PictureStore(cache)
+    store = ImageStore(cache)
     digests = [str(number) for number in range(len(paths))]
     assert store.add(paths, digests, [Hog(size_px=32).spec]) == {}
     return store, digests
@@ -72,28 +72,28 @@ def store_of(tmp_path, pictures, cache=None):
 
 def test_vectors_are_computed_once_and_kept_between_processes(tmp_path, monkeypatch):
     """A sweep whose trials compute HOG again spends most of its time there."""
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32)).astype(np.uint8)
     calls = []
     plain = Hog.__call__
     monkeypatch.setattr(Hog, "__call__", lambda self, batch: calls.append(len(batch)) or plain(self, batch))
-    store, digests = store_of(tmp_path, pictures, RowCache(tmp_path / "cache"))
-    first = Hog(size_px=32).features(Pictures(store, digests))
+    store, digests = store_of(tmp_path, images, RowCache(tmp_path / "cache"))
+    first = Hog(size_px=32).features(Images(store, digests))
     assert sum(calls) == 5
-    Hog(size_px=32).features(Pictures(store, digests[::-1]))
+    Hog(size_px=32).features(Images(store, digests[::-1]))
     assert sum(calls) == 5
     # Another cache object on the same folder stands for another process.
-    store, digests = store_of(tmp_path, pictures, RowCache(tmp_path / "cache"))
-    np.testing.assert_array_equal(Hog(size_px=32).features(Pictures(store, digests)), first)
+    store, digests = store_of(tmp_path, images, RowCache(tmp_path / "cache"))
+    np.testing.assert_array_equal(Hog(size_px=32).features(Images(store, digests)), first)
     assert sum(calls) == 5
-    Hog(size_px=32, cell_px=4).features(Pictures(store, digests))
+    Hog(size_px=32, cell_px=4).features(Images(store, digests))
     assert sum(calls) == 10
 
 
 def test_a_variant_has_its_own_vector(tmp_path):
     """A cache key without the variant would give every mirrored copy the original's features."""
-    pictures = np.random.default_rng(0).integers(0, 256, (1, 32, 32)).astype(np.uint8)
-    store, digests = store_of(tmp_path, pictures)
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32)).astype(np.uint8)
+    store, digests = store_of(tmp_path, images)
     hog = Hog(size_px=32)
-    both = hog.features(Pictures(store, digests * 2, ["original", "mirrored"]))
-    np.testing.assert_allclose(both[1], hog(pictures[:, :, ::-1])[0], atol=1e-6)
+    both = hog.features(Images(store, digests * 2, ["original", "mirrored"]))
+    np.testing.assert_allclose(both[1], hog(images[:, :, ::-1])[0], atol=1e-6)
     assert np.abs(both[0] - both[1]).max() > 0.01

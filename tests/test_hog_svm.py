@@ -11,11 +11,11 @@ from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from test_classifiers import LABELS, svm, toy
 
-from spectro.classifiers import hog_svm
-from spectro.classifiers.hog import Hog
-from spectro.classifiers.hog_svm import DegenerateModelWarning, Knobs, absolute_gamma
-from spectro.data import Pictures, PictureStore, RowCache
-from spectro.data.pictures import file_digest
+from spectro.classifiers.hog import svm as hog_svm
+from spectro.classifiers.hog.descriptor import Hog
+from spectro.classifiers.hog.svm import DegenerateModelWarning, Knobs, absolute_gamma
+from spectro.data import Images, ImageStore, RowCache
+from spectro.data.images import file_digest
 
 
 def test_equals_scikit_learns_own_pipeline():
@@ -57,23 +57,23 @@ SETTINGS = [
 
 @pytest.fixture
 def noisy(tmp_path):
-    """Pictures of 90 recordings that are hard to tell apart, decoded once: records, labels, paths."""
+    """Images of 90 recordings that are hard to tell apart, decoded once: records, labels, paths."""
     rng = np.random.default_rng(5)
     X, y = toy((50, 30, 10))
     X = np.clip(X * 0.12 + rng.normal(110, 30, X.shape), 0, 255).astype(np.uint8)
     paths = []
-    for number, picture in enumerate(X):
+    for number, image in enumerate(X):
         paths.append(tmp_path / f"{number:03d}.png")
-        Image.fromarray(picture).save(paths[-1])
+        Image.fromarray(image).save(paths[-1])
     return paths, y
 
 
 def stored(paths, folder):
     """The records as a new process would see them."""
-    store = PictureStore(RowCache(folder))
+    store = ImageStore(RowCache(folder))
     digests = [file_digest(path) for path in paths]
     assert store.add(paths, digests, [svm().specs[0]]) == {}
-    return Pictures(store, digests)
+    return Images(store, digests)
 
 
 def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp_path, monkeypatch):
@@ -123,7 +123,7 @@ def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     """Folds that share a name would share their components."""
     paths, y = noisy
     X = stored(paths, tmp_path / "cache")
-    mirrored = Pictures(X.store, X.digests, ["mirrored"] * len(X))
+    mirrored = Images(X.store, X.digests, ["mirrored"] * len(X))
     colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
     for options in colder:
         svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])
@@ -173,7 +173,7 @@ def test_relative_gamma_is_scikit_learns_scale():
 def test_a_machine_that_calls_everything_one_class_is_warned_about():
     """The original's gamma range did this on real data, and nobody noticed."""
     X, y = toy((12, 2, 2))
-    with pytest.warns(DegenerateModelWarning, match=r"all 16 training pictures 'brak_Empty zone': svm\.gamma=1e-09x"):
+    with pytest.warns(DegenerateModelWarning, match=r"all 16 training images 'brak_Empty zone': svm\.gamma=1e-09x"):
         svm(C=1e-6, gamma="1e-09x", class_weight=None).fit(X, y)
 
 
@@ -195,7 +195,7 @@ def test_all_of_the_variance():
     assert svm(pca_variance=1.0).fit(*toy((3, 3, 3))).pipeline_[1].n_components_ == 8
 
 
-def test_colour_pictures_of_another_size_are_taken():
+def test_colour_images_of_another_size_are_taken():
     X, y = toy((4, 4, 4))
     large = np.repeat(np.repeat(X, 2, axis=1), 3, axis=2)
     colour = np.stack([large] * 3, axis=-1)
@@ -203,8 +203,8 @@ def test_colour_pictures_of_another_size_are_taken():
 
 
 @pytest.mark.parametrize("X", [np.zeros((2, 32, 32)), np.zeros((2, 32), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)])
-def test_arrays_that_are_no_pictures(X):
-    with pytest.raises(ValueError, match=r"X: found .*; allowed: uint8"):
+def test_arrays_that_are_no_images(X):
+    with pytest.raises(ValueError, match=r"X: got .*; allowed: uint8"):
         svm().fit(X, ["a", "b"])
 
 

@@ -55,7 +55,7 @@ def test_only_tracking_imports_mlflow(path: Path) -> None:
 
 KNOW_HYDRA = [
     "train",
-    *(f"spectro.{name}" for name in ("cli", "explain", "config", "experiment", "sweeps.space", "sweeps.sweeper")),
+    *(f"spectro.{n}" for n in ("cli.main", "cli.explain", "config.check", "runs.run", "sweeps.space", "sweeps.sweeper")),
 ]
 
 
@@ -66,44 +66,29 @@ def test_only_the_entry_imports_hydra(path: Path) -> None:
         assert [name for name in imports(path) if below(name, "hydra", "omegaconf")] == []
 
 
-# Package or module -> what of this project it may not import: imports point downwards only.
-UPWARDS = {
-    "spectro.errors": ["spectro"],
-    "spectro.paths": ["spectro"],
-    "spectro.progress": ["spectro"],
-    "spectro.knobs": ["spectro.data", "spectro.classifiers", "spectro.evaluation", "spectro.config"],
-    "spectro.data": ["spectro.classifiers", "spectro.evaluation", "spectro.tracking"],
-    "spectro.classifiers": ["spectro.evaluation", "spectro.tracking"],
-    "spectro.evaluation": ["spectro.classifiers", "spectro.tracking"],
-    "spectro.tracking": ["spectro.data", "spectro.classifiers", "spectro.evaluation", "spectro.config"],
-    "spectro.schema": ["spectro.classifiers", "spectro.evaluation", "spectro.tracking", "spectro.config"],
-    "spectro.config": ["spectro.evaluation", "spectro.tracking"],
-}
-ENTRY = [
-    "train",
-    "spectro.sweeps",
-    "spectro.cli",
-    "spectro.explain",
-    "spectro.experiment",
-    "spectro.crossval",
-    "spectro.learning_curve",
-    "spectro.task",
-    "spectro.results",
-    "spectro.terminal",
-    "spectro.comparison",
+# The floors of the house, from the ground up: a package imports from the floors below it only.
+FLOORS = [
+    ["errors", "paths", "progress", "interrupt", "knobs"],
+    ["data", "demo"],
+    ["evaluation"],
+    ["classifiers", "figures"],
+    ["config", "tracking"],
+    ["runs"],
+    ["sweeps", "comparison"],
+    ["cli"],
 ]
+FLOOR_OF = {f"spectro.{name}": number for number, names in enumerate(FLOORS) for name in names}
 
 
 @modules
 def test_imports_point_downwards(path: Path) -> None:
     """A step back up ties layers together that are used apart: by a script, by a notebook, by a test."""
-    own = name_of(path)
-    for package, forbidden in UPWARDS.items():
-        if below(own, package):
-            up = [*forbidden, *ENTRY] + ["spectro.config"] * (package != "spectro.config")
-            wrong = {n for n in imports(path) if below(n, *up) and not below(n, package, "spectro.errors")}
-            # A progress bar is asked for from below; it is silent until an entry point switches it on.
-            assert {n for n in wrong if not below(n, "spectro.progress")} == set()
+    package = ".".join(name_of(path).split(".")[:2])
+    floor = FLOOR_OF.get(package, len(FLOORS))
+    found = {".".join(name.split(".")[:2]) for name in imports(path) if below(name, "spectro")} - {package, "spectro"}
+    assert {name for name in found if FLOOR_OF.get(name, -1) >= floor and floor < len(FLOORS)} <= (
+        {"spectro.paths", "spectro.errors", "spectro.progress"} if floor == 0 else set()
+    )
 
 
 @modules
@@ -111,7 +96,7 @@ def test_a_comparison_knows_no_run_that_is_under_way(path: Path) -> None:
     """It stands beside a run: it reads what runs left, and only scripts use it."""
     own = name_of(path)
     if below(own, "spectro.comparison"):
-        beside = ("cli", "experiment", "results", "terminal", "resume", "sweeps", "crossval")
+        beside = ("cli", "runs.run", "runs.results", "runs.terminal", "sweeps", "runs.crossval")
         assert [name for name in imports(path) if below(name, *(f"spectro.{one}" for one in beside))] == []
     else:
         assert [name for name in imports(path) if below(name, "spectro.comparison")] == []
@@ -119,14 +104,14 @@ def test_a_comparison_knows_no_run_that_is_under_way(path: Path) -> None:
 
 def test_cross_validation_knows_no_run() -> None:
     """A search that only wants the score must not get a run directory, a tracker or a terminal with it."""
-    runs = ("cli", "experiment", "results", "terminal", "tracking", "resume")
-    found = imports(HOME / "spectro" / "crossval.py")
+    runs = ("cli", "runs.run", "runs.results", "runs.terminal", "tracking")
+    found = imports(HOME / "spectro" / "runs" / "crossval.py")
     assert [name for name in found if below(name, "hydra", "omegaconf", *(f"spectro.{run}" for run in runs))] == []
 
 
 @modules
 def test_data_and_evaluation_know_no_models(path: Path) -> None:
-    """Reading pictures and scoring predictions must not cost a library of networks."""
+    """Reading images and scoring predictions must not cost a library of networks."""
     if below(name_of(path), "spectro.data", "spectro.evaluation"):
         assert [name for name in imports(path) if below(name, "torch", "torchvision", "timm")] == []
 
@@ -166,7 +151,7 @@ def test_modules_are_short_and_say_what_they_are_for(path: Path) -> None:
     "code",
     [
         "import spectro",
-        "import spectro.help, spectro.errors, spectro.paths",
+        "import spectro.cli.help, spectro.errors, spectro.paths",
         "import spectro.classifiers",
         "import sys, runpy; sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')",
     ],
@@ -183,6 +168,6 @@ def test_what_is_not_used_is_not_paid_for(code: str) -> None:
 def test_a_checked_hog_svm_configuration_loads_no_other_family() -> None:
     """The networks' libraries belong to their runs."""
     heavy = ("torch", "torchvision", "timm", "mlflow", "matplotlib", "optuna")
-    check = f"from spectro import cli\ncli.composed([])\nimport sys\nprint([n for n in {heavy} if n in sys.modules])"
+    check = f"from spectro.cli import main as cli\ncli.composed([])\nimport sys\nprint([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], cwd=HOME, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -29,7 +29,7 @@ def test_wilson_of_arrays_is_wilson_of_their_elements():
 
 @pytest.mark.parametrize("arguments", [(5, 4), (-1, 4), (1, float("nan")), (1, 2, 1.0), (1, 2, 95)])
 def test_wilson_rejects_what_is_no_proportion(arguments):
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         wilson(*arguments)
 
 
@@ -77,5 +77,5 @@ def test_bootstrap_depends_on_the_seed_but_not_on_the_order_of_units():
     [([], [], {}), ([[1, 1]], [0, 0], {}), ([[1, 1]], [0], {"resamples": 0}), ([[1, 1]], [0], {"level": 1.5})],
 )
 def test_bootstrap_rejects_what_it_cannot_resample(units, strata, options):
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         bootstrap_ci(units, strata, mean_of_first, **options)

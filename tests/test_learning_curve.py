@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectro import cli, learning_curve, task
-from spectro.crossval import cross_validate
+from spectro.cli import main as cli
+from spectro.cli.explain import explain
 from spectro.data.folds import part_of
-from spectro.evaluation.label_curve import label_curve_figure
 from spectro.evaluation.paired import Difference
-from spectro.explain import explain
-from spectro.fold_plan import plan
-from spectro.learning_curve import Gain, LearningCurve
+from spectro.figures.label_curve import label_curve_figure
 from spectro.paths import CONF
+from spectro.runs import learning_curve, task
+from spectro.runs.crossval import cross_validate
+from spectro.runs.fold_plan import plan
+from spectro.runs.learning_curve import Gain, LearningCurve
 
 SCRIPT = CONF.parent / "scripts" / "learning_curve.py"
 QUIET = ["data.cache_dir=null", "tracking.uri=null"]
@@ -49,7 +50,7 @@ def test_shares_are_nested_by_source_and_leave_every_class(data):
 
 def test_a_share_that_is_none():
     for share in (0, -1, 1.1):
-        with pytest.raises(ValueError, match=f"share: found {share}; allowed: above 0, at most 1"):
+        with pytest.raises(ValueError, match=f"share: got {share}; allowed: above 0, at most 1"):
             part_of(np.array(["a"]), np.array([0]), share)
 
 
@@ -152,7 +153,7 @@ def test_the_sentence(found, said):
 
 
 def test_the_figure_says_what_is_missing(tmp_path):
-    with pytest.raises(ValueError, match="found 0 and 0"):
+    with pytest.raises(ValueError, match="got 0 and 0"):
         label_curve_figure({}, [], tmp_path / "c.png", "", "")
     one = {"$m_1$": [(10.0, 0.5, None, None, [0.5])]}
     assert label_curve_figure(one, [(10.0, 1.0, 2.5)], tmp_path / "c.png", "$t", "").stat().st_size
@@ -193,10 +194,10 @@ def measure():
     [
         (["model=pixels,nothing"], "nothing"),
         (["model=pixels,hog_svm", "cnn.size_px=32"], "cnn"),
-        (["validation.repeats=3"], "validation.repeats: found 3; allowed: 1, and --seeds"),
-        (["validation=holdout"], "validation: found 'holdout'; allowed: kfold"),
-        (["validation.k=5000"], "validation.k: found 5000"),
-        (["model=resnet18", "cnn.weights=nowhere.safetensors"], "cnn.weights: found 'nowhere.safetensors'"),
+        (["validation.repeats=3"], "validation.repeats: got 3; allowed: 1, and --seeds"),
+        (["validation=holdout"], "validation: got 'holdout'; allowed: kfold"),
+        (["validation.k=5000"], "validation.k: got 5000"),
+        (["model=resnet18", "cnn.weights=nowhere.safetensors"], "cnn.weights: got 'nowhere.safetensors'"),
     ],
     ids=str,
 )

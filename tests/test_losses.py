@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from spectro.classifiers.losses import class_weights, focal_loss, make_loss
-from spectro.classifiers.settings import Loss
+from spectro.classifiers.networks.losses import class_weights, focal_loss, make_loss
+from spectro.classifiers.networks.settings import Loss
 from spectro.errors import ConfigError
 
 
@@ -92,6 +92,6 @@ class TestClassWeights:
 
     def test_a_label_without_a_number(self):
         with pytest.raises(
-            ConfigError, match=r"loss.class_weights: found no number for b; allowed: one for each of a, b"
+            ConfigError, match=r"loss.class_weights: got no number for b; allowed: one for each of a, b"
         ):
             class_weights({"a": 1.0}, np.array([0, 1]), ["a", "b"])

@@ -172,10 +172,10 @@ def test_a_source_in_two_splits_is_a_leak_also_through_a_copy():
 
 def test_the_same_bytes_in_two_splits_are_a_leak_told_once():
     (line,) = leaks([record("a.png", digest="d"), record("a.png", split="val", digest="d")])
-    assert line.startswith("one picture in two splits (same bytes): ")
+    assert line.startswith("one image in two splits (same bytes): ")
 
 
-def test_unread_files_are_not_the_same_picture():
+def test_unread_files_are_not_the_same_image():
     assert leaks([record("a.png"), record("b.png", split="val")]) == []
 
 

@@ -48,9 +48,9 @@ def test_a_class_without_any_folder_on_disk_is_an_error():
         (Mapping({"a": []}), "classes.a: names no folder"),
         (Mapping({"a": ["x"], "b": ["x"]}), "classes.b: folder 'x' already makes class 'a'"),
         (Mapping({"a": ["x"]}, left_out=["x"]), "classes.a: folder 'x' is also in mapping.left_out"),
-        (Mapping({"a": ["x"], "b": ["y"]}, look_alikes={"g": ["a"]}), "look_alikes.g: found ['a']; a group needs two"),
+        (Mapping({"a": ["x"], "b": ["y"]}, look_alikes={"g": ["a"]}), "look_alikes.g: got ['a']; a group needs two"),
         (Mapping({"a": ["x"], "b": ["y"]}, look_alikes={"g": ["a", "a"]}), "a group needs two"),
-        (Mapping({"a": ["x"], "b": ["y"]}, look_alikes={"g": ["a", "c"]}), "found 'c'; allowed: a, b"),
+        (Mapping({"a": ["x"], "b": ["y"]}, look_alikes={"g": ["a", "c"]}), "got 'c'; allowed: a, b"),
         (
             Mapping({k: [k] for k in "abc"}, look_alikes={"g": ["a", "b"], "h": ["b", "c"]}),
             "look_alikes.h: 'b' is already in 'g'",
@@ -66,7 +66,7 @@ def test_look_alikes_of_identity_are_checked_against_the_folders():
     mapping = Mapping(look_alikes={"g": ["a", "ghost"]}, left_out=["junk"])
     assert mapping.contradictions() == []  # nothing is known before the folders are
     _, (problem,) = mapping.label_of(["a", "b", "junk"])
-    assert problem == "mapping.look_alikes.g: found 'ghost'; allowed: a, b"
+    assert problem == "mapping.look_alikes.g: got 'ghost'; allowed: a, b"
 
 
 def test_a_left_out_folder_is_no_look_alike():

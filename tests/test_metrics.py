@@ -104,7 +104,7 @@ def test_arrays_of_text_are_labels_too():
 
 
 def test_copies_of_a_source_do_not_narrow_the_interval():
-    """Resampling records instead of sources would take four copies of a picture for four pictures."""
+    """Resampling records instead of sources would take four copies of an image for four images."""
     true, pred = ["a"] * 12 + ["b"] * 12, (["a"] * 8 + ["b"] * 4) * 2
     sources = [str(i) for i in range(24)]
     once = score(true, pred, ["a", "b"], sources=sources)
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_interval():
     [
         (["a"], ["zebra"], ["a", "b"], r"y_pred holds \['zebra'\].*\['a', 'b'\]"),
         (["zebra"], ["a"], ["a", "b"], "y_true holds"),
-        (["a"], ["a", "a"], ["a"], "found 1, 2 and 1"),
+        (["a"], ["a", "a"], ["a"], "got 1, 2 and 1"),
         (["a"], ["a"], ["a", "a"], "only once"),
         ([], [], [], "at least one"),
     ],

@@ -1,6 +1,6 @@
 """MLflow's pages as a person browses them, in headless Chromium, on what real runs have written.
 
-With `SPECTRO_SCREENSHOTS=FOLDER` the pictures of the pages stay there for a look.
+With `SPECTRO_SCREENSHOTS=FOLDER` the images of the pages stay there for a look.
 """
 
 import os
@@ -118,7 +118,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
 
 @pytest.fixture
 def shot(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[Any, str], None]:
-    """A function that keeps a picture of a page."""
+    """A function that keeps an image of a page."""
     folder = Path(os.environ.get("SPECTRO_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -167,10 +167,10 @@ def row_of(page: Any, name: str) -> Any:
     return page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
 
 
-def is_drawn(picture: Any) -> bool:
-    """Whether a picture has arrived and is one."""
-    picture.wait_for()
-    return bool(picture.evaluate("async one => { await one.decode(); return one.naturalWidth > 100 }"))
+def is_drawn(image: Any) -> bool:
+    """Whether an image has arrived and is one."""
+    image.wait_for()
+    return bool(image.evaluate("async one => { await one.decode(); return one.naturalWidth > 100 }"))
 
 
 def test_from_the_first_page_to_the_results_in_two_clicks(page: Any, shot: Callable[[Any, str], None]) -> None:

@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spectro import cli, config, experiment, resume
-from spectro.classifiers import load, training
-from spectro.data.decode import PictureSpec, fit
+from spectro.classifiers import load
+from spectro.classifiers.networks import training
+from spectro.cli import main as cli
+from spectro.cli import resume
+from spectro.config import check as config
+from spectro.data.decode import ImageSpec, fit
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
+from spectro.runs import run as experiment
 
 TRAIN = CONF.parent / "train.py"
 SHARED = Path(os.environ.get("SPECTRO_SHARED", CONF.parent.parent / "shared"))
@@ -62,8 +66,8 @@ def root(demo_root):
 @pytest.mark.parametrize("model", TINY)
 def test_a_cascade_of_networks_does_its_whole_job(model, run_here, root):
     run_dir = run_here(*tiny(model), *root, figures=True)
-    metrics, card, rows = read_json(run_dir / "metrics.json"), read_json(run_dir / "run.json"), history_of(run_dir)
-    assert card["status"] == "FINISHED"
+    metrics, info, rows = read_json(run_dir / "metrics.json"), read_json(run_dir / "run.json"), history_of(run_dir)
+    assert info["status"] == "FINISHED"
     assert (run_dir / "figures" / "learning_curves.png").exists()
     assert not (run_dir / "checkpoints").exists()
     assert [(row["stage"], row["epoch"]) for row in rows] == [(s, str(e)) for s in ("easy", "hard") for e in (1, 2, 3)]
@@ -71,10 +75,10 @@ def test_a_cascade_of_networks_does_its_whole_job(model, run_here, root):
         # What was the best epoch's is what is reported of the stage.
         best = next(float(row["val_macro_f1"]) for row in rows if row["stage"] == stage and row["best"] == "True")
         assert metrics["stages"][stage]["val"]["macro_f1"] == pytest.approx(best)
-        facts = card["networks"][stage]
+        facts = info["networks"][stage]
         assert 0 < facts["parameters"]["trainable"] <= facts["parameters"]["total"]
         assert facts["weights"] == {"source": "random", "sha256": None}
-    assert card["tags"]["weights"] == "random"
+    assert info["tags"]["weights"] == "random"
     assert list(load(run_dir / "model").classes_) == metrics["val"]["classes"]
 
 
@@ -106,24 +110,24 @@ def test_drawn_variants(run_here, root, monkeypatch):
     run_here(*tiny("resnet18", "cascade_stage=flat", epochs=1), *root, name="expanded")
     drawn, expanded = seen
     assert len(expanded.labels) == 4 * len(drawn.labels)
-    codes = np.concatenate([drawn.pictures.codes(np.random.default_rng(i)).numpy() for i in range(5)])
+    codes = np.concatenate([drawn.images.codes(np.random.default_rng(i)).numpy() for i in range(5)])
     assert set(codes) == {0, 1, 2, 3}
     np.testing.assert_array_equal(np.bincount(expanded.labels), 4 * np.bincount(drawn.labels))
 
 
 @pytest.mark.parametrize("overrides", [[], ["model=resnet18", "stages.hard.model=hog_svm"]], ids=str)
 def test_drawing_is_refused_where_nothing_is_drawn(overrides):
-    with pytest.raises(ConfigError, match=r"augmentation.mode: found 'sample'; allowed: expand .*hard has no epochs"):
+    with pytest.raises(ConfigError, match=r"augmentation.mode: got 'sample'; allowed: expand .*hard has no epochs"):
         cli.composed(["augmentation.mode=sample", *overrides])
 
 
 def test_weights_that_would_not_be_used_are_refused():
-    with pytest.raises(ConfigError, match=r"cnn.weights: found 'x'; allowed: null, as pretrained=false"):
+    with pytest.raises(ConfigError, match=r"cnn.weights: got 'x'; allowed: null, as pretrained=false"):
         cli.composed(["model=resnet18", "cnn.pretrained=false", "cnn.weights=x"])
 
 
 def test_missing_weights_end_a_run_before_it_begins(run_here, root, tmp_path):
-    with pytest.raises(ModelError, match=r"vpt.weights: found 'nowhere', no such file"):
+    with pytest.raises(ModelError, match=r"vpt.weights: got 'nowhere', no such file"):
         run_here("model=deit_vpt", "vpt.weights=nowhere", *root)
     assert not list((tmp_path / "run").iterdir())
 
@@ -136,8 +140,8 @@ def test_a_knob_for_one_stage(run_here, root):
 
 
 def test_a_loss_that_is_no_number_leaves_its_curves(run_here, root, tmp_path, monkeypatch):
-    judge = training._judge
-    monkeypatch.setattr(training, "_judge", lambda *a: {**judge(*a), "val_loss": float("nan")})
+    evaluate = training._evaluate
+    monkeypatch.setattr(training, "_evaluate", lambda *a: {**evaluate(*a), "val_loss": float("nan")})
     with pytest.raises(training.TrainingError, match="in epoch 1; the last finite numbers: none"):
         run_here(*tiny("resnet18"), *root)
     assert read_json(tmp_path / "run" / "run.json")["status"] == "FAILED"
@@ -169,31 +173,31 @@ def test_the_command_line_wins_over_a_recipe():
     assert (composed.raw["train"]["epochs"], composed.raw["cascade"]["gate"]) == (3, "soft")
 
 
-class TestPictureFit:
-    picture = Image.fromarray(np.repeat(np.arange(0, 240, 6, dtype=np.uint8)[None, :], 20, axis=0))
+class TestImageFit:
+    image = Image.fromarray(np.repeat(np.arange(0, 240, 6, dtype=np.uint8)[None, :], 20, axis=0))
 
     def test_center_crop_keeps_the_middle(self):
-        found = fit(self.picture, PictureSpec(20, "L", "center_crop"))
-        np.testing.assert_array_equal(found, np.asarray(self.picture)[:, 10:30])
+        found = fit(self.image, ImageSpec(20, "L", "center_crop"))
+        np.testing.assert_array_equal(found, np.asarray(self.image)[:, 10:30])
 
     def test_pad_keeps_everything_on_white_paper(self):
-        found = fit(self.picture, PictureSpec(40, "L", "pad"))
-        np.testing.assert_array_equal(found[10:30], np.asarray(self.picture))
+        found = fit(self.image, ImageSpec(40, "L", "pad"))
+        np.testing.assert_array_equal(found[10:30], np.asarray(self.image))
         assert (found[:10] == 255).all()
         assert (found[30:] == 255).all()
 
     @pytest.mark.parametrize("how", ["squash", "center_crop", "pad"])
     @pytest.mark.parametrize("size", [(7, 300), (300, 7), (1, 1), (32, 32), (33, 32)])
-    def test_any_picture_becomes_square(self, how, size):
-        found = fit(Image.new("L", size, 90), PictureSpec(32, "RGB", how))
+    def test_any_image_becomes_square(self, how, size):
+        found = fit(Image.new("L", size, 90), ImageSpec(32, "RGB", how))
         assert found.shape == (32, 32, 3)
         assert (found[16, 16] == 90).all()
 
-    def test_pictures_of_another_fit_are_others_in_the_cache(self):
+    def test_images_of_another_fit_are_others_in_the_cache(self):
         """And squashed ones are found where they have always been."""
-        from spectro.data import PictureStore
+        from spectro.data import ImageStore
 
-        kinds = [PictureStore().kind(PictureSpec(32, "RGB", how)) for how in ("squash", "center_crop", "pad")]
+        kinds = [ImageStore().kind(ImageSpec(32, "RGB", how)) for how in ("squash", "center_crop", "pad")]
         assert len({kind.folder for kind in kinds}) == 3
         assert kinds[0].settings["spec"] == [32, "RGB"]
 
@@ -201,7 +205,7 @@ class TestPictureFit:
 class TestResume:
     def test_a_killed_run_ends_as_if_it_had_not_been(self, run_here, root, tmp_path, monkeypatch):
         whole = run_here(*tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root, name="whole")
-        real = training._judge
+        real = training._evaluate
         left = [5]
 
         def killed(*arguments):
@@ -210,7 +214,7 @@ class TestResume:
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        monkeypatch.setattr(training, "_judge", killed)
+        monkeypatch.setattr(training, "_evaluate", killed)
         overrides = ["tracking.uri=null", "data.cache_dir=null", *tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root]
         run_dir = tmp_path / "stopped"
         run_dir.mkdir()
@@ -221,8 +225,8 @@ class TestResume:
         assert len(history_of(run_dir)) == 4
         experiment.run(cli.composed(overrides), run_dir, before)
         assert results_of(run_dir) == results_of(whole)
-        card = read_json(run_dir / "run.json")
-        assert (card["status"], card["started_at"], len(card["resumed_at"])) == ("FINISHED", before["started_at"], 1)
+        info = read_json(run_dir / "run.json")
+        assert (info["status"], info["started_at"], len(info["resumed_at"])) == ("FINISHED", before["started_at"], 1)
         assert not (run_dir / "checkpoints").exists()
 
     def test_other_data_are_refused(self, run_here, root, tmp_path):
@@ -234,7 +238,7 @@ class TestResume:
             experiment.run(composed, run_dir, before)
 
     @pytest.mark.parametrize(
-        ("card", "text"),
+        ("info", "text"),
         [
             (None, "allowed: a run directory"),
             ({"status": "FINISHED"}, "which has finished"),
@@ -243,9 +247,9 @@ class TestResume:
         ],
         ids=["none", "finished", "damaged", "alive"],
     )
-    def test_what_cannot_be_resumed(self, card, text, tmp_path):
-        if card is not None:
-            (tmp_path / "run.json").write_text(card if isinstance(card, str) else json.dumps(card))
+    def test_what_cannot_be_resumed(self, info, text, tmp_path):
+        if info is not None:
+            (tmp_path / "run.json").write_text(info if isinstance(info, str) else json.dumps(info))
         with pytest.raises(ConfigError, match=text):
             resume.resume([f"resume={tmp_path}"])
 

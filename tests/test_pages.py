@@ -40,7 +40,7 @@ def test_every_number_of_a_description_has_its_records_and_its_interval() -> Non
     assert "| stage easy: macro-F1 | 0.50 [0.25, 0.75] n=21 | – n=0 |" in note
 
 
-def test_the_pictures_that_matter_come_first() -> None:
+def test_the_images_that_matter_come_first() -> None:
     note = note_of(["a"], warnings=["val has *few* records"])[_pages.NOTE]
     assert re.findall(r"path=(.*?)&", note) == SHOWN
     assert "get-artifact?path=figures/recall.png&run_uuid=RUN" in note

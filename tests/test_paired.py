@@ -57,7 +57,7 @@ def test_mcnemar_raises_few_false_alarms():
 
 
 def test_mcnemar_rejects_other_records():
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         mcnemar([True], [True, False])
 
 
@@ -103,7 +103,7 @@ def test_differences_without_spread_promise_nothing():
 
 @pytest.mark.parametrize(("differences", "n_train"), [([], 1), ([0.1, float("nan")], 1), ([[0.1]], 1), ([0.1], 0)])
 def test_corrected_t_rejects_nonsense(differences, n_train):
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         corrected_resampled_t(differences, n_train, 1)
 
 
@@ -150,7 +150,7 @@ def test_vote_takes_the_most_frequent_and_else_the_earliest_seed():
     rows = [["b", "c", "a"], ["a", "a", "a"], ["a", "b", "c"]]
     assert vote(rows).tolist() == ["a", "c", "a"]
     assert vote(["x", "y"]).tolist() == ["x", "y"]
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="got"):
         vote([])
 
 

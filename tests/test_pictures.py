@@ -1,4 +1,4 @@
-"""Pictures as the ``X`` of an estimator: decoded once, the right variant of the right record, from memory or disk."""
+"""Images as the ``X`` of an estimator: decoded once, the right variant of the right record, from memory or disk."""
 
 import logging
 import os
@@ -10,22 +10,22 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import save_picture
+from conftest import save_image
 from PIL import Image
 
 from spectro.data import decode as decode_module
-from spectro.data import pictures as module
+from spectro.data import images as module
 from spectro.data.augmentation import vary
 from spectro.data.cache import RowCache
-from spectro.data.decode import BadPictureError, Crop, PictureSpec
-from spectro.data.pictures import Pictures, PictureStore, file_digest, map_chunks, pixels_of
+from spectro.data.decode import BadImageError, Crop, ImageSpec
+from spectro.data.images import Images, ImageStore, file_digest, map_chunks, pixels_of
 
-SMALL, COLOUR = PictureSpec(6, "L"), PictureSpec(5, "RGB")
+SMALL, COLOUR = ImageSpec(6, "L"), ImageSpec(5, "RGB")
 
 
 @pytest.fixture
 def decoded(monkeypatch) -> list[bytes]:
-    """The bytes of every picture that is decoded in this test."""
+    """The bytes of every image that is decoded in this test."""
     seen = []
 
     def counting(data, *args, **kwargs):
@@ -38,16 +38,16 @@ def decoded(monkeypatch) -> list[bytes]:
 
 @pytest.fixture
 def paths(tmp_path):
-    return [save_picture(tmp_path / "in" / f"{i}.png", seed=i, size=(9 + i, 7)) for i in range(5)]
+    return [save_image(tmp_path / "in" / f"{i}.png", seed=i, size=(9 + i, 7)) for i in range(5)]
 
 
-def expected(path, spec: PictureSpec) -> np.ndarray:
-    with Image.open(path) as picture:
-        return decode_module.fit(picture, spec)
+def expected(path, spec: ImageSpec) -> np.ndarray:
+    with Image.open(path) as image:
+        return decode_module.fit(image, spec)
 
 
-def test_a_picture_is_decoded_once_for_all_geometries(paths, decoded):
-    store, digests = PictureStore(), [file_digest(path) for path in paths]
+def test_a_image_is_decoded_once_for_all_geometries(paths, decoded):
+    store, digests = ImageStore(), [file_digest(path) for path in paths]
     assert store.add(paths, digests, [SMALL, COLOUR]) == {}
     assert store.add(paths, digests, [SMALL, COLOUR]) == {}
     for spec in (SMALL, COLOUR):
@@ -56,9 +56,9 @@ def test_a_picture_is_decoded_once_for_all_geometries(paths, decoded):
 
 
 def test_a_new_geometry_is_made_when_it_is_first_asked_for(paths, decoded):
-    store, digests = PictureStore(), [file_digest(path) for path in paths]
+    store, digests = ImageStore(), [file_digest(path) for path in paths]
     store.add(paths, digests, [SMALL])
-    X = Pictures(store, digests)
+    X = Images(store, digests)
     np.testing.assert_array_equal(X[1:3].pixels(COLOUR), np.stack([expected(p, COLOUR) for p in paths[1:3]]))
     assert len(decoded) == len(paths) + 2
 
@@ -67,39 +67,39 @@ def test_equal_bytes_under_two_names_are_decoded_once(paths, decoded):
     twin = paths[0].with_name("twin.png")
     twin.write_bytes(paths[0].read_bytes())
     both = [paths[0], twin]
-    PictureStore().add(both, [file_digest(path) for path in both], [SMALL])
+    ImageStore().add(both, [file_digest(path) for path in both], [SMALL])
     assert len(decoded) == 1
 
 
 def test_another_process_decodes_nothing_again(paths, decoded, tmp_path):
-    """The first process is a real one: nothing but the disk can carry the pictures over."""
+    """The first process is a real one: nothing but the disk can carry the images over."""
     script = (
         "import sys; from pathlib import Path; from spectro.data import *\n"
-        "from spectro.data.pictures import file_digest\n"
+        "from spectro.data.images import file_digest\n"
         "cache, *paths = map(Path, sys.argv[1:])\n"
-        "PictureStore(RowCache(cache)).add(paths, [file_digest(p) for p in paths], [PictureSpec(6, 'L')])"
+        "ImageStore(RowCache(cache)).add(paths, [file_digest(p) for p in paths], [ImageSpec(6, 'L')])"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "cache"), *map(str, paths)], check=True)
-    store, digests = PictureStore(RowCache(tmp_path / "cache")), [file_digest(path) for path in paths]
+    store, digests = ImageStore(RowCache(tmp_path / "cache")), [file_digest(path) for path in paths]
     assert store.add(paths, digests, [SMALL]) == {}
     np.testing.assert_array_equal(store.rows(SMALL, digests)[:], np.stack([expected(p, SMALL) for p in paths]))
     assert decoded == []
 
 
-def test_bytes_crop_size_mode_and_code_version_make_a_picture_new(paths, decoded, tmp_path, monkeypatch):
+def test_bytes_crop_size_mode_and_code_version_make_a_image_new(paths, decoded, tmp_path, monkeypatch):
     cache = RowCache(tmp_path / "cache")
 
     def decodings(crop=None, spec=SMALL) -> int:
         before = len(decoded)
-        PictureStore(cache, crop).add(paths[:1], [file_digest(paths[0])], [spec])
+        ImageStore(cache, crop).add(paths[:1], [file_digest(paths[0])], [spec])
         return len(decoded) - before
 
     assert decodings() == 1
     assert decodings() == 0
     assert decodings(crop=Crop(left=1)) == 1
-    assert decodings(spec=PictureSpec(7, "L")) == 1
-    assert decodings(spec=PictureSpec(6, "RGB")) == 1
-    save_picture(paths[0], seed=99)
+    assert decodings(spec=ImageSpec(7, "L")) == 1
+    assert decodings(spec=ImageSpec(6, "RGB")) == 1
+    save_image(paths[0], seed=99)
     assert decodings() == 1
     monkeypatch.setattr(module, "CODE_VERSION", -1)
     assert decodings() == 1
@@ -111,7 +111,7 @@ def test_bad_files_are_told_apart_and_the_others_kept(paths, tmp_path):
     all_paths = [paths[0], empty, gone, paths[1]]
     digests = [file_digest(paths[0]), file_digest(empty), "0" * 64, file_digest(paths[1])]
     gone.unlink()
-    store = PictureStore()
+    store = ImageStore()
     bad = store.add(all_paths, digests, [SMALL])
     assert set(bad) == {empty, gone}
     assert bad[empty] == "zero bytes"
@@ -121,40 +121,40 @@ def test_bad_files_are_told_apart_and_the_others_kept(paths, tmp_path):
 
 def test_without_a_geometry_files_are_still_checked(paths, tmp_path):
     (broken := tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:-30])
-    assert set(PictureStore().add([paths[0], broken], [file_digest(p) for p in (paths[0], broken)], [])) == {broken}
+    assert set(ImageStore().add([paths[0], broken], [file_digest(p) for p in (paths[0], broken)], [])) == {broken}
 
 
-def test_a_bad_picture_asked_for_late_is_an_error_that_names_it(paths):
-    store, digests = PictureStore(), [file_digest(paths[0])]
+def test_a_bad_image_asked_for_late_is_an_error_that_names_it(paths):
+    store, digests = ImageStore(), [file_digest(paths[0])]
     store.add(paths[:1], digests, [SMALL])
     paths[0].unlink()
-    with pytest.raises(BadPictureError, match=r"0\.png: .*No such file"):
+    with pytest.raises(BadImageError, match=r"0\.png: .*No such file"):
         store.rows(COLOUR, digests)
 
 
 def test_a_file_rewritten_since_it_was_listed_is_not_kept_under_its_old_bytes(paths, tmp_path):
     cache, digest = RowCache(tmp_path / "cache"), file_digest(paths[0])
-    save_picture(paths[0], seed=99)
-    store = PictureStore(cache)
+    save_image(paths[0], seed=99)
+    store = ImageStore(cache)
     assert store.add(paths[:1], [digest], [SMALL]) == {paths[0]: "changed while it was read"}
     assert cache.missing(store.kind(SMALL), [digest]) == [digest]
 
 
-def test_a_crop_that_leaves_nothing_is_told_of_every_picture_it_ruins(paths):
-    bad = PictureStore(crop=Crop(left=10)).add(paths, [file_digest(path) for path in paths], [SMALL])
+def test_a_crop_that_leaves_nothing_is_told_of_every_image_it_ruins(paths):
+    bad = ImageStore(crop=Crop(left=10)).add(paths, [file_digest(path) for path in paths], [SMALL])
     assert set(bad) == set(paths[:2])  # of 9 and 10 pixels
     assert all("data.crop" in reason for reason in bad.values())
 
 
 def test_decoding_in_threads_leaves_the_warnings_of_the_process_alone(tmp_path):
-    many = [save_picture(tmp_path / f"{i}.png", seed=i, size=(80, 80)) for i in range(100)]
+    many = [save_image(tmp_path / f"{i}.png", seed=i, size=(80, 80)) for i in range(100)]
     before = list(warnings.filters)
-    PictureStore().add(many, [file_digest(path) for path in many], [SMALL])
+    ImageStore().add(many, [file_digest(path) for path in many], [SMALL])
     assert warnings.filters == before
 
 
 def test_a_digest_names_bytes_and_is_read_again_when_they_change(tmp_path):
-    one, two = save_picture(tmp_path / "1.png"), tmp_path / "2.png"
+    one, two = save_image(tmp_path / "1.png"), tmp_path / "2.png"
     two.write_bytes(one.read_bytes())
     before = file_digest(one)
     assert file_digest(two) == before
@@ -170,13 +170,13 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
 
 
 @pytest.fixture(name="X")
-def five_pictures(paths) -> Pictures:
-    store, digests = PictureStore(), [file_digest(path) for path in paths]
+def five_images(paths) -> Images:
+    store, digests = ImageStore(), [file_digest(path) for path in paths]
     store.add(paths, digests, [SMALL])
-    return Pictures(store, digests)
+    return Images(store, digests)
 
 
-def test_pictures_behave_like_an_array(X):
+def test_images_behave_like_an_array(X):
     assert (len(X), X.shape) == (5, (5,))
     everything = X.pixels(SMALL)
     for index in (slice(1, 4), np.array([4, 0, 0]), np.array([True, False, True, False, False]), np.array([], int)):
@@ -186,14 +186,14 @@ def test_pictures_behave_like_an_array(X):
 
 def test_each_row_comes_in_its_own_variant(X):
     variants = ["original", "mirrored", "double_l", "double_r", "mirrored"]
-    mixed = Pictures(X.store, X.digests, variants)
+    mixed = Images(X.store, X.digests, variants)
     for plain, found, variant in zip(X.pixels(SMALL), mixed.pixels(SMALL), variants, strict=True):
         np.testing.assert_array_equal(found, vary(plain[None], variant)[0])
     np.testing.assert_array_equal(mixed[::-1].pixels(SMALL), mixed.pixels(SMALL)[::-1])
 
 
 def test_keys_tell_records_and_variants_apart(X):
-    doubled = Pictures(X.store, np.tile(X.digests, 2), ["original"] * 5 + ["mirrored"] * 5)
+    doubled = Images(X.store, np.tile(X.digests, 2), ["original"] * 5 + ["mirrored"] * 5)
     assert len(set(doubled.keys)) == 10
     assert doubled[:5].keys == X.keys
 
@@ -205,15 +205,15 @@ def test_writing_into_pixels_does_not_reach_the_cache(X):
 
 @pytest.mark.parametrize("shape", [(3, 8, 9), (3, 8, 9, 3), (0, 8, 9), (2, 6, 6)])
 @pytest.mark.parametrize("spec", [SMALL, COLOUR], ids=str)
-def test_plain_arrays_are_pictures_too(shape, spec):
-    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    found = pixels_of(pictures, spec)
+def test_plain_arrays_are_images_too(shape, spec):
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    found = pixels_of(images, spec)
     assert (found.shape, found.dtype) == ((shape[0], *spec.shape), np.uint8)
 
 
-def test_arrays_that_are_no_pictures_are_refused():
+def test_arrays_that_are_no_images_are_refused():
     for wrong in (np.zeros((2, 8, 8)), np.zeros((8, 8), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)):
-        with pytest.raises(ValueError, match=r"X: found .*; allowed: uint8"):
+        with pytest.raises(ValueError, match=r"X: got .*; allowed: uint8"):
             pixels_of(wrong, SMALL)
 
 
@@ -234,10 +234,10 @@ def test_chunks_come_in_order_and_few_at_a_time():
     assert list(map_chunks(work, [], 4)) == []
 
 
-def test_an_unwritable_cache_costs_no_picture(paths, tmp_path, caplog):
+def test_an_unwritable_cache_costs_no_image(paths, tmp_path, caplog):
     (tmp_path / "file").touch()
-    store, digests = PictureStore(RowCache(tmp_path / "file")), [file_digest(path) for path in paths]
+    store, digests = ImageStore(RowCache(tmp_path / "file")), [file_digest(path) for path in paths]
     with caplog.at_level(logging.WARNING, "spectro"):
         assert store.add(paths, digests, [SMALL]) == {}
     assert "memory only" in caplog.text
-    assert len(Pictures(store, digests).pixels(SMALL)) == 5
+    assert len(Images(store, digests).pixels(SMALL)) == 5

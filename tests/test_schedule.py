@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectro.classifiers.schedule import batches_of, epoch_rows, lr_at
+from spectro.classifiers.networks.schedule import batches_of, epoch_rows, lr_at
 
 
 def test_warm_up_starts_above_zero_and_ends_at_the_peak():

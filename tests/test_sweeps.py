@@ -19,10 +19,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectro import cli, experiment
-from spectro.data.pictures import Pictures
+from spectro.cli import main as cli
+from spectro.data.images import Images
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
+from spectro.runs import run as experiment
 from spectro.sweeps import study as studies
 from spectro.sweeps.pruning import PrunedError, Reporter, best_until
 from spectro.sweeps.search import SweepError
@@ -89,7 +90,7 @@ def figures():
 @pytest.fixture(autouse=True)
 def _without_figures(request, monkeypatch):
     if "figures" not in request.fixturenames:
-        from spectro import results
+        from spectro.runs import results
         from spectro.sweeps import summary
 
         monkeypatch.setattr(results, "draw", lambda *_: None)
@@ -182,7 +183,7 @@ class TestStudy:
         storage = f"sqlite:///{tmp_path}/s.db"
         sampler = optuna.samplers.RandomSampler()
         studies.open_study(storage, "s", {"svm.C": 1, "seed": 0}, sampler)
-        with pytest.raises(ConfigError, match=r"study: found 's'.*svm.C \(was 1, is 2\).*study=NAME"):
+        with pytest.raises(ConfigError, match=r"study: got 's'.*svm.C \(was 1, is 2\).*study=NAME"):
             studies.open_study(storage, "s", {"svm.C": 2, "seed": 0}, sampler)
 
     @pytest.mark.parametrize(
@@ -281,8 +282,8 @@ class TestSearch:
         assert read_json(final / "metrics.json")["test"]["n_records"] > 0
         assert read_json(final / "run.json")["seed"] == 1
         assert f"--config-dir {folder} --config-name best_config" in told
-        card = read_json(folder / "run.json")
-        assert card["status"] == "FINISHED"
+        info = read_json(folder / "run.json")
+        assert info["status"] == "FINISHED"
         assert read_json(folder / "metrics.json")["trials"] == {"complete": 4, "pruned": 0, "fail": 0, "all": 4}
 
         # The same command finds everything done, and runs nothing.
@@ -301,7 +302,7 @@ class TestSearch:
         """Whoever picks the best of thirty trials by test has fitted to test."""
         quick[quick.index("validation=holdout")] = f"validation={validation}"
         asked = set()
-        real = Pictures.__init__
+        real = Images.__init__
 
         def spy(self, store, keys, *rest, **more):
             asked.update(keys)
@@ -310,7 +311,7 @@ class TestSearch:
         def no_final_run(*_, **__):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Pictures, "__init__", spy)
+        monkeypatch.setattr(Images, "__init__", spy)
         monkeypatch.setattr(experiment, "run", no_final_run)
         with pytest.raises(KeyboardInterrupt):
             sweep(*quick, "n_trials=2", *(["validation.k=2"] if validation == "kfold" else []))
@@ -329,7 +330,7 @@ class TestSearch:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(folder)):
             cfg = compose("best_config", overrides=[f"hydra.searchpath=[file://{CONF}]"])
-        from spectro.config import check
+        from spectro.config.check import check
 
         again = tmp_path / "again"
         again.mkdir()
@@ -340,9 +341,9 @@ class TestSearch:
 
     def test_what_a_run_is_refused_for_starts_no_search(self, quick, base, tmp_path):
         """Thirty failed trials would say the same, later, and stay in the study."""
-        with pytest.raises(DataError, match=r"validation.k: found 50 folds for \d+ sources"):
+        with pytest.raises(DataError, match=r"validation.k: got 50 folds for \d+ sources"):
             sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=50", *SMALL, *base)
-        with pytest.raises(ModelError, match=r"cnn\.weights: found '/nowhere'"):
+        with pytest.raises(ModelError, match=r"cnn\.weights: got '/nowhere'"):
             sweep("sweeper=resnet18", "cascade_stage=flat", "cnn.weights=/nowhere", *base)
         assert not (tmp_path / "out" / "sweeps").exists()
 
@@ -413,7 +414,7 @@ class TestSearch:
         assert read_json(tmp_path / "out" / "sweeps" / "s" / "run.json")["status"] == "FAILED"
 
     def test_a_value_that_only_some_combinations_allow_fails_those_trials(self, quick, tmp_path):
-        """hog.block_cells * hog.cell_px must not exceed the picture: that depends on two searched keys."""
+        """hog.block_cells * hog.cell_px must not exceed the image: that depends on two searched keys."""
         space = ["hog.cell_px=choice(8,16)", "hog.block_cells=choice(1,3)", "svm.C=1", "svm.gamma=1.0x"]
         sweep(*quick, *space, "pca.variance=0.95", "n_trials=8")
         rows = read_rows(tmp_path / "out" / "sweeps" / "s" / "trials.csv")
@@ -440,8 +441,8 @@ class TestSearch:
         pruned = [row for row in rows if row["state"] == "PRUNED"]
         assert pruned
         assert all("below the median" in row["reason"] for row in pruned)
-        card = read_json(folder / pruned[0]["trial"] / "run.json")
-        assert card["status"] == "PRUNED"
+        info = read_json(folder / pruned[0]["trial"] / "run.json")
+        assert info["status"] == "PRUNED"
         assert min(len(read_rows(folder / row["trial"] / "history.csv")) for row in pruned) < 3
         assert {row["value"] for row in pruned} == {""}
         assert read_json(folder / "metrics.json")["trials"]["pruned"] == len(pruned)
@@ -488,17 +489,17 @@ class TestSearch:
     @pytest.mark.parametrize(
         ("override", "text"),
         [
-            ("svm.C=interval(-1,1)", r"svm.C: found -1.0; allowed: greater than 0"),
-            ("svm.C=choice(1,2,-3)", r"svm.C: found -3; allowed: greater than 0"),
-            ("stages.hard.svm.C=interval(1,2)", r"stages.hard: found svm; allowed under cascade_stage=flat"),
-            ("objective=null", r"objective: found null"),
-            ("n_trials=0", r"n_trials: found 0"),
-            ("storage=null", r"storage: found null"),
-            ("storage='sqlite:///:memory:'", r"storage: found 'sqlite:///:memory:'"),
-            ("study=..", r"study: found '..'"),
-            ("hydra.sweeper.direction=minimize", r"hydra.sweeper.direction: found minimize"),
-            ("stages.easy.svm.C=3", r"stages.easy: found svm"),
-            ("hydra/sweeper/sampler=grid", r"hydra/sweeper/sampler: found GridSampler; allowed: tpe"),
+            ("svm.C=interval(-1,1)", r"svm.C: got -1.0; allowed: greater than 0"),
+            ("svm.C=choice(1,2,-3)", r"svm.C: got -3; allowed: greater than 0"),
+            ("stages.hard.svm.C=interval(1,2)", r"stages.hard: got svm; allowed under cascade_stage=flat"),
+            ("objective=null", r"objective: got null"),
+            ("n_trials=0", r"n_trials: got 0"),
+            ("storage=null", r"storage: got null"),
+            ("storage='sqlite:///:memory:'", r"storage: got 'sqlite:///:memory:'"),
+            ("study=..", r"study: got '..'"),
+            ("hydra.sweeper.direction=minimize", r"hydra.sweeper.direction: got minimize"),
+            ("stages.easy.svm.C=3", r"stages.easy: got svm"),
+            ("hydra/sweeper/sampler=grid", r"hydra/sweeper/sampler: got GridSampler; allowed: tpe"),
         ],
     )
     def test_what_is_wrong_is_said_before_the_first_trial(self, quick, tmp_path, override, text):
@@ -555,5 +556,5 @@ def test_a_single_run_takes_no_sweeper(tmp_path):
         env=dict(os.environ),
     )
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: sweeper: found one in a single run; allowed: with --multirun"
+    assert done.stderr.strip() == "error: sweeper: got one in a single run; allowed: with --multirun"
     assert not list(Path(tmp_path).glob("o/runs/*"))

@@ -12,13 +12,14 @@ from conftest import make_tree
 from sklearn.metrics import f1_score
 from test_classifiers import cnn, toy, vpt
 
-from spectro.classifiers import CascadeClassifier, Loss, Training, training
-from spectro.classifiers.batches import Batches
-from spectro.classifiers.device import kept_memory
-from spectro.classifiers.training import TrainingError, macro_f1
-from spectro.classifiers.work import Workplace, workplace
-from spectro.data import VARIANTS, Pictures, PictureSpec, PictureStore, pixels_of, vary
-from spectro.data.pictures import file_digest
+from spectro.classifiers import CascadeClassifier, Loss, Training
+from spectro.classifiers.fit_context import FitContext, fit_context
+from spectro.classifiers.networks import training
+from spectro.classifiers.networks.batches import Batches
+from spectro.classifiers.networks.device import kept_memory
+from spectro.classifiers.networks.training import TrainingError, macro_f1
+from spectro.data import VARIANTS, Images, ImageSpec, ImageStore, pixels_of, vary
+from spectro.data.images import file_digest
 
 CPU = torch.device("cpu")
 DATA = (*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
@@ -97,14 +98,14 @@ def test_a_loss_that_is_no_number_ends_the_run(where, monkeypatch):
 
         monkeypatch.setattr(torch.nn.Module, "__call__", poisoned)
     else:
-        judge = training._judge
+        evaluate = training._evaluate
         seen = []
 
         def bad(job, loss):
             seen.append(1)
-            return judge(job, loss) | ({"val_loss": math.inf} if len(seen) == 3 else {})
+            return evaluate(job, loss) | ({"val_loss": math.inf} if len(seen) == 3 else {})
 
-        monkeypatch.setattr(training, "_judge", bad)
+        monkeypatch.setattr(training, "_evaluate", bad)
     text = rf"training came to {where}_loss (nan|inf).* in epoch 3; the last finite numbers: epoch 2, train_loss \d"
     with pytest.raises(TrainingError, match=text):
         classifier.fit(*DATA)
@@ -148,8 +149,8 @@ def test_stopped_anywhere_and_resumed_it_ends_the_same(make, tmp_path, monkeypat
 
     whole = new().fit(*DATA)
     rng = np.random.default_rng(0)
-    from spectro.classifiers import checkpoint
-    from spectro.classifiers.batches import Batches as Real
+    from spectro.classifiers.networks import checkpoint
+    from spectro.classifiers.networks.batches import Batches as Real
 
     left = [0]
 
@@ -161,18 +162,18 @@ def test_stopped_anywhere_and_resumed_it_ends_the_same(make, tmp_path, monkeypat
     call, fsync = Real.__call__, checkpoint.os.fsync
     monkeypatch.setattr(Real, "__call__", lambda *a: (tick(), call(*a))[1])
     monkeypatch.setattr(checkpoint.os, "fsync", lambda number: (tick(), fsync(number)))
-    place, stops = Workplace(tmp_path / "checkpoints", "flat"), 0
+    place, stops = FitContext(tmp_path / "checkpoints", "flat"), 0
     while stops < 8:
         left[0] = int(rng.integers(1, 16))
         try:
-            with workplace(place):
+            with fit_context(place):
                 new().fit(*DATA)
         except Killed:
             stops += 1
         else:
             shutil.rmtree(tmp_path / "checkpoints")
     left[0] = -1
-    with workplace(place):
+    with fit_context(place):
         resumed = new().fit(*DATA)
     np.testing.assert_array_equal(resumed.predict_proba(DATA[2]), whole.predict_proba(DATA[2]))
     ours, theirs = (resumed.easy_, whole.easy_) if make == "cascade" else (resumed, whole)
@@ -181,43 +182,43 @@ def test_stopped_anywhere_and_resumed_it_ends_the_same(make, tmp_path, monkeypat
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_digit(tmp_path, caplog):
-    place = Workplace(tmp_path / "c", "flat")
-    with workplace(place):
+    place = FitContext(tmp_path / "c", "flat")
+    with fit_context(place):
         whole = trained(epochs=4).fit(*DATA)
     newest = max((tmp_path / "c").iterdir())
     newest.write_bytes(newest.read_bytes()[:-100])
-    with workplace(place), caplog.at_level(logging.WARNING, logger="spectro"):
+    with fit_context(place), caplog.at_level(logging.WARNING, logger="spectro"):
         resumed = trained(epochs=4).fit(*DATA)
     assert "is damaged" in caplog.text
     np.testing.assert_array_equal(resumed.predict_proba(DATA[2]), whole.predict_proba(DATA[2]))
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path, monkeypatch):
-    with workplace(Workplace(tmp_path, "flat")):
+    with fit_context(FitContext(tmp_path, "flat")):
         trained(epochs=3, patience=2).fit(*DATA)
         monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: pytest.fail("a step was made"))
         trained(epochs=3, patience=2).fit(*DATA)
 
 
 def test_checkpoints_of_other_settings_are_not_used(tmp_path):
-    with workplace(Workplace(tmp_path, "flat")):
+    with fit_context(FitContext(tmp_path, "flat")):
         trained(epochs=2).fit(*DATA)
         assert len(trained(epochs=3, lr=0.01).fit(*DATA).history_) == 3
 
 
 class TestRecords:
     @pytest.fixture
-    def pictures(self, tmp_path):
+    def images(self, tmp_path):
         paths = sorted(make_tree(tmp_path, {"a": 5}).rglob("*.png"))
-        store = PictureStore()
+        store = ImageStore()
         digests = [file_digest(path) for path in paths]
-        store.add(paths, digests, [PictureSpec(31, "RGB")])
+        store.add(paths, digests, [ImageSpec(31, "RGB")])
         return store, digests
 
-    def test_batches_are_normalised_pictures(self, pictures):
-        store, digests = pictures
-        spec = PictureSpec(31, "RGB")
-        X = Pictures(store, digests)
+    def test_batches_are_normalised_images(self, images):
+        store, digests = images
+        spec = ImageSpec(31, "RGB")
+        X = Images(store, digests)
         batches = Batches(X, spec, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU)
         rows = torch.tensor([3, 0])
         found = batches(rows, torch.zeros(2, dtype=torch.long))
@@ -225,14 +226,14 @@ class TestRecords:
         np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), expected, atol=1e-5)
 
     @pytest.mark.parametrize("is_resident", [True, False])
-    def test_variants_are_those_of_the_data_layer(self, pictures, is_resident, monkeypatch):
-        """On a GPU they are made there: they must be the same pictures, an odd width's middle column included."""
+    def test_variants_are_those_of_the_data_layer(self, images, is_resident, monkeypatch):
+        """On a GPU they are made there: they must be the same images, an odd width's middle column included."""
         if not is_resident:
-            monkeypatch.setattr("spectro.classifiers.batches._RESIDENT_BYTES", 0)
-        store, digests = pictures
-        spec = PictureSpec(31, "RGB")
+            monkeypatch.setattr("spectro.classifiers.networks.batches._RESIDENT_BYTES", 0)
+        store, digests = images
+        spec = ImageSpec(31, "RGB")
         names = VARIANTS["mirror_halves"]
-        X = Pictures(store, np.repeat(digests, 4), names * 5)
+        X = Images(store, np.repeat(digests, 4), names * 5)
         batches = Batches(X, spec, (0.0,) * 3, (1 / 255,) * 3, CPU)
         assert batches.is_resident == is_resident
         found = batches(torch.arange(20), batches.codes(np.random.default_rng(0)))
@@ -241,15 +242,15 @@ class TestRecords:
             original = X[0:1].pixels(spec)
             np.testing.assert_allclose(found[i].permute(1, 2, 0).numpy(), vary(original, name)[0], atol=1e-3)
 
-    def test_an_original_is_kept_once(self, pictures):
-        store, digests = pictures
-        X = Pictures(store, np.repeat(digests, 4), VARIANTS["mirror_halves"] * 5)
-        assert len(Batches(X, PictureSpec(31, "RGB"), (0,) * 3, (1,) * 3, CPU)._originals) == 5
+    def test_an_original_is_kept_once(self, images):
+        store, digests = images
+        X = Images(store, np.repeat(digests, 4), VARIANTS["mirror_halves"] * 5)
+        assert len(Batches(X, ImageSpec(31, "RGB"), (0,) * 3, (1,) * 3, CPU)._originals) == 5
 
-    def test_drawn_variants_keep_to_their_choices(self, pictures):
-        store, digests = pictures
+    def test_drawn_variants_keep_to_their_choices(self, images):
+        store, digests = images
         choices = [("original",), ("mirrored", "double_l")] * 2 + [("double_r",)]
-        X = Pictures(store, digests, choices=choices)
+        X = Images(store, digests, choices=choices)
         rng = np.random.default_rng(0)
         drawn = np.array([X.draw(rng) for _ in range(40)])
         for column, allowed in zip(drawn.T, choices, strict=True):
@@ -270,7 +271,7 @@ class TestRecords:
 
 def test_a_step_that_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
     """Slower, and said once."""
-    from spectro.classifiers.graphs import CapturedStep
+    from spectro.classifiers.networks.graphs import CapturedStep
 
     def refuse(self, *given):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -289,7 +290,7 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(monkeypatch, caplog):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_captured_steps_are_the_steps(make, optimizer, monkeypatch):
     """Capturing and its warm-up must leave no trace in the weights; batches of two sizes are captured apart."""
-    from spectro.classifiers.graphs import CapturedStep
+    from spectro.classifiers.networks.graphs import CapturedStep
 
     settings = {"optimizer": optimizer, "epochs": 3, "batch_size": 5}
     captured = trained(make, **settings).fit(*DATA)
@@ -301,8 +302,8 @@ def test_captured_steps_are_the_steps(make, optimizer, monkeypatch):
 def test_history_is_told_after_every_epoch(tmp_path):
     """A run that is killed leaves its learning curves behind."""
     told = []
-    place = Workplace(None, "easy", lambda stage, history: told.append((stage, len(history))))
-    with workplace(place):
+    place = FitContext(None, "easy", lambda stage, history: told.append((stage, len(history))))
+    with fit_context(place):
         trained(epochs=3).fit(*DATA)
     assert told == [("easy", 0), ("easy", 1), ("easy", 2), ("easy", 3)]
 
@@ -310,7 +311,7 @@ def test_history_is_told_after_every_epoch(tmp_path):
 def test_stages_of_a_cascade_are_named():
     told = set()
     labels = sorted(set(DATA[1]))
-    with workplace(Workplace(None, "full", lambda stage, history: told.add(stage))):
+    with fit_context(FitContext(None, "full", lambda stage, history: told.add(stage))):
         CascadeClassifier(trained(epochs=1), trained(epochs=1), {"merged": labels[:2]}).fit(*DATA)
     assert told == {"easy", "hard"}
 

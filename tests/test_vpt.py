@@ -8,8 +8,8 @@ import timm
 import torch
 from test_classifiers import cnn, toy, vpt
 
-from spectro.classifiers.device import Place, count_parameters
-from spectro.classifiers.prompts import PromptedViT
+from spectro.classifiers.networks.device import Place, count_parameters
+from spectro.classifiers.networks.prompts import PromptedViT
 from spectro.errors import ConfigError
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
@@ -37,7 +37,7 @@ def prompted(vit, *, deep=False, length=5, **options):
     return PromptedViT(vit, 4, deep=deep, length=length, **options).eval()
 
 
-def pictures(n=3, seed=0):
+def images(n=3, seed=0):
     return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
@@ -46,7 +46,7 @@ def pictures(n=3, seed=0):
 def test_no_prompts_are_the_plain_transformer(name, deep):
     vit = backbone(name)
     network = prompted(vit, deep=deep, length=0)
-    x = pictures()
+    x = images()
     with torch.no_grad():
         plain = vit.forward_head(vit.forward_features(x), pre_logits=True) @ network.head.weight.T + network.head.bias
         torch.testing.assert_close(network(x), plain, rtol=0, atol=1e-6)
@@ -58,7 +58,7 @@ def test_against_a_straightforward_forward_pass(name, deep):
     """Written with attention as its formula stands, token by token in lists, sharing nothing but the weights."""
     vit = backbone(name)
     network = prompted(vit, deep=deep)
-    x = pictures()
+    x = images()
 
     def attend(attn, tokens):
         n, length, d = tokens.shape
@@ -92,13 +92,13 @@ def test_against_a_straightforward_forward_pass(name, deep):
 def test_deep_with_one_block_is_shallow(name):
     shallow, deep = (prompted(backbone(name, depth=1), deep=deep) for deep in (False, True))
     with torch.no_grad():
-        torch.testing.assert_close(shallow(pictures()), deep(pictures()), rtol=0, atol=1e-6)
+        torch.testing.assert_close(shallow(images()), deep(images()), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_prompts_say_something(deep):
     """Prompts that no token attends to would be trained for nothing; in deep each block's must count."""
-    network, x = prompted(backbone(), deep=deep), pictures()
+    network, x = prompted(backbone(), deep=deep), images()
     with torch.no_grad():
         before = network(x)
         for row in range(len(network.prompts)):
@@ -111,7 +111,7 @@ def test_prompts_say_something(deep):
 @backbones
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_record_does_not_depend_on_its_batch_mates(name, deep):
-    network, x = prompted(backbone(name), deep=deep), pictures(6)
+    network, x = prompted(backbone(name), deep=deep), images(6)
     with torch.no_grad():
         alone = torch.cat([network(x[i : i + 1]) for i in range(6)])
         torch.testing.assert_close(network(x), alone, rtol=1e-4, atol=1e-5)
@@ -122,7 +122,7 @@ def test_a_record_does_not_depend_on_its_batch_mates(name, deep):
 def test_what_is_trained_gets_a_gradient_and_nothing_else(deep, options):
     network = prompted(backbone(), deep=deep, **options)
     network.train()
-    network(pictures()).square().sum().backward()
+    network(images()).square().sum().backward()
     blocks = [f"vit.blocks.{i}." for i in range(3 - options.get("unfreeze_blocks", 0), 3)]
     for name, parameter in network.named_parameters():
         expected = name.startswith(("prompts", "head.", "projection.", *blocks))
@@ -143,7 +143,7 @@ def test_fit_changes_prompts_and_head_alone(variant):
     """The original's head was frozen by mistake and never learned."""
     classifier = vpt(epochs=2, variant=variant)
     classifier.classes_ = np.array(["a", "b", "c"])
-    from spectro.classifiers.device import seeded
+    from spectro.classifiers.networks.device import seeded
 
     with seeded(classifier.seed, CPU):
         before, _ = classifier._build(3, empty=False)
@@ -165,7 +165,7 @@ def test_frozen_backbone_is_in_eval_mode_while_training():
 
 
 def test_prompt_dropout_only_in_training():
-    network, x = prompted(backbone(), dropout=0.5), pictures(1)
+    network, x = prompted(backbone(), dropout=0.5), images(1)
     with torch.no_grad():
         torch.testing.assert_close(network(x), network(x), rtol=0, atol=0)
         network.train()
@@ -191,7 +191,7 @@ def test_parameters_of_deit_small(deep, expected):
 
 def test_bf16_is_near_fp32():
     """Frozen weights in bf16 may cost digits, not the prediction."""
-    x = pictures(8)
+    x = images(8)
     for options in ({}, {"unfreeze_blocks": 1}):
         network = prompted(backbone(), deep=True, **options)
         with torch.no_grad():
@@ -209,12 +209,12 @@ def test_a_backbone_that_is_no_vision_transformer():
         vpt(backbone="swin_tiny_patch4_window7_224", backbone_options={}).set_params(
             backbone_options=None, size_px=224
         ).prepare()
-    with pytest.raises(ConfigError, match=r"vpt.backbone: found 'deit_tiny'; allowed: a model that timm knows"):
+    with pytest.raises(ConfigError, match=r"vpt.backbone: got 'deit_tiny'; allowed: a model that timm knows"):
         vpt(backbone="deit_tiny").prepare()
 
 
 def test_too_many_blocks():
-    with pytest.raises(ConfigError, match=r"vpt.unfreeze_blocks: found 3; allowed with this backbone: 0 to 2"):
+    with pytest.raises(ConfigError, match=r"vpt.unfreeze_blocks: got 3; allowed with this backbone: 0 to 2"):
         vpt(unfreeze_blocks=3).prepare()
 
 
@@ -224,7 +224,7 @@ def test_too_many_blocks():
 )
 def test_frozen_parts_of_a_cnn_stay_put(freeze, trained):
     """Weights and the running statistics of batch norms: statistics that move make another backbone."""
-    from spectro.classifiers.device import seeded
+    from spectro.classifiers.networks.device import seeded
 
     classifier = cnn(epochs=1, freeze=freeze)
     with seeded(classifier.seed, CPU):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from test_classifiers import cnn, toy, vpt
 
-from spectro.classifiers import weights
+from spectro.classifiers.networks import weights
 from spectro.errors import ConfigError, ModelError
 
 
@@ -61,7 +61,7 @@ def test_half_precision_files(tmp_path):
 
 
 def test_another_grid_of_positions_is_resampled(tmp_path):
-    """Weights of a larger picture serve a smaller one; those of the same grid are not touched, see above."""
+    """Weights of a larger image serve a smaller one; those of the same grid are not touched, see above."""
     save_file(state(vpt(backbone_options={"img_size": 64}), 0), tmp_path / "w.safetensors")
     found = backbone_of(tiny_vit(weights=str(tmp_path / "w.safetensors")))
     assert found["pos_embed"].shape[1] == 17
@@ -91,7 +91,7 @@ class TestRefused:
 
     @families
     def test_no_such_file(self, make, tmp_path):
-        self.refused(make(weights=str(tmp_path / "none")), r"\.weights: found '.*none', no such file; allowed: a safe")
+        self.refused(make(weights=str(tmp_path / "none")), r"\.weights: got '.*none', no such file; allowed: a safe")
 
     def test_another_architecture(self, file):
         self.refused(tiny_vit(weights=str(file)), r"not the weights of vpt.backbone=deit_tiny.*is missing.* more")
@@ -144,7 +144,7 @@ class TestRefused:
         self.refused(tiny_cnn(weights=str(tmp_path / "w.pth")), "found no table of tensors")
 
     def test_unknown_backbone(self):
-        with pytest.raises(ConfigError, match=r"cnn.backbone: found 'resnet19'; allowed: a model that timm knows"):
+        with pytest.raises(ConfigError, match=r"cnn.backbone: got 'resnet19'; allowed: a model that timm knows"):
             cnn(backbone="resnet19").prepare()
 
     def test_unknown_option(self):

@@ -4,34 +4,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spectro.classifiers.base import PictureClassifier
+    from spectro.classifiers.base import ImageClassifier
     from spectro.classifiers.cascade import CascadeClassifier
-    from spectro.classifiers.cnn import CnnClassifier
-    from spectro.classifiers.hog_svm import HogSvmClassifier
+    from spectro.classifiers.hog.svm import HogSvmClassifier
+    from spectro.classifiers.networks.cnn import CnnClassifier
+    from spectro.classifiers.networks.settings import Loss, Training
+    from spectro.classifiers.networks.vpt import VptClassifier
     from spectro.classifiers.pixels import PixelsClassifier
     from spectro.classifiers.registry import families, family, load
-    from spectro.classifiers.settings import Loss, Training
-    from spectro.classifiers.vpt import VptClassifier
 
 _HOME = {
-    "PictureClassifier": "base",
+    "ImageClassifier": "base",
     "families": "registry",
     "family": "registry",
     "load": "registry",
     "CascadeClassifier": "cascade",
-    "CnnClassifier": "cnn",
-    "HogSvmClassifier": "hog_svm",
-    "Loss": "settings",
+    "CnnClassifier": "networks.cnn",
+    "HogSvmClassifier": "hog.svm",
+    "Loss": "networks.settings",
     "PixelsClassifier": "pixels",
-    "Training": "settings",
-    "VptClassifier": "vpt",
+    "Training": "networks.settings",
+    "VptClassifier": "networks.vpt",
 }
 __all__ = [
     "CascadeClassifier",
     "CnnClassifier",
     "HogSvmClassifier",
+    "ImageClassifier",
     "Loss",
-    "PictureClassifier",
     "PixelsClassifier",
     "Training",
     "VptClassifier",

@@ -1,4 +1,4 @@
-"""What in a picture speaks for one label and not for another: the form in which every family says it."""
+"""What in an image speaks for one label and not for another: the form in which every family says it."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ class Attribution:
     """One record's places, by how much they speak for a label and against another.
 
     Attributes:
-        map: ``(h, w)``, 0 to 1: 0 speaks not for the label or against it, 1 most of all places of this picture; all 0
+        map: ``(h, w)``, 0 to 1: 0 speaks not for the label or against it, 1 most of all places of this image; all 0
             where nothing speaks for it. It covers the whole of ``seen``, mostly in far fewer places.
         seen: What the model sees of the record, uint8 ``(height, width)`` or ``(height, width, 3)``.
         says: What the map is, a few words.
@@ -36,7 +36,7 @@ def attributions(effects: Effects) -> list[Attribution]:
     """One for each record: what speaks against the label is cut off, and the largest effect becomes 1."""
     values, seen, says = effects
     found = []
-    for own, picture in zip(np.maximum(np.asarray(values, dtype=np.float64), 0.0), seen, strict=True):
+    for own, image in zip(np.maximum(np.asarray(values, dtype=np.float64), 0.0), seen, strict=True):
         most = own.max()
-        found.append(Attribution((own / most if most > 0 else own).astype(np.float32), picture, says))
+        found.append(Attribution((own / most if most > 0 else own).astype(np.float32), image, says))
     return found

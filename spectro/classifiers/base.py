@@ -13,15 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 from spectro.classifiers.attribution import Attribution, Effects, attributions
 from spectro.classifiers.decision import MIN_RECORDS, Threshold, choose_thresholds, decide
 from spectro.data.augmentation import ORIGINAL, VARIANTS
-from spectro.data.decode import PictureSpec
-from spectro.data.pictures import Pictures, in_variants, mean_of_variants
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images, in_variants, mean_of_variants
 
 # Raise it when the files of a saved model change their meaning.
 FORMAT = 1
 
 
-class PictureClassifier(ClassifierMixin, BaseEstimator):
-    """Base of all classifiers of pictures: scikit-learn's contract, with val beside train.
+class ImageClassifier(ClassifierMixin, BaseEstimator):
+    """Base of all classifiers of images: scikit-learn's contract, with val beside train.
 
     A subclass stores its keyword arguments in ``__init__``, sets ``family`` to the name of its module and fills in
     ``specs``, ``_fit``, ``_predict_proba``, ``_save`` and ``_load``. Where the training labels hold one class only, the
@@ -41,9 +41,9 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
     thresholds_: Sequence[Threshold] = ()
 
     @property
-    def specs(self) -> list[PictureSpec]:
-        """The geometries in which pictures will be asked for."""
-        raise TypeError(f"{type(self).__name__} does not say which pictures it wants")
+    def specs(self) -> list[ImageSpec]:
+        """The geometries in which images will be asked for."""
+        raise TypeError(f"{type(self).__name__} does not say which images it wants")
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -68,15 +68,15 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Pictures | np.ndarray,
+        X: Images | np.ndarray,
         y: np.ndarray,
-        X_val: Pictures | np.ndarray | None = None,
+        X_val: Images | np.ndarray | None = None,
         y_val: np.ndarray | None = None,
     ) -> Self:
         """Fits to training records.
 
         Args:
-            X: Training records: `Pictures`, or uint8 ``(n, height, width)`` or ``(n, height, width, 3)``.
+            X: Training records: `Images`, or uint8 ``(n, height, width)`` or ``(n, height, width, 3)``.
             y: Their labels, ``(n,)``.
             X_val: Val records, for what is chosen on val; None: nothing is.
             y_val: Their labels. Records of classes that are not in ``y`` are passed over.
@@ -89,7 +89,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         """
         y = np.asarray(y, dtype=object)
         if len(X) == 0 or len(X) != len(y):
-            raise ValueError(f"X and y: found {len(X)} pictures and {len(y)} labels; allowed: as many, at least one")
+            raise ValueError(f"X and y: got {len(X)} images and {len(y)} labels; allowed: as many, at least one")
         self.classes_ = np.array(sorted(set(y)), dtype=object)
         self.variants_, self.thresholds_ = (ORIGINAL,), ()
         if X_val is None or y_val is None:
@@ -99,7 +99,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
             self._fit(X, y, X_val[known], np.asarray(y_val, dtype=object)[known])
         return self
 
-    def predict_proba(self, X: Pictures | np.ndarray) -> np.ndarray:
+    def predict_proba(self, X: Images | np.ndarray) -> np.ndarray:
         """Probabilities ``(n, k)``: rows sum to 1, columns in the order of ``classes_``.
 
         Raises:
@@ -112,11 +112,11 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
 
     def out_of_fold(
         self,
-        X: Pictures | np.ndarray,
+        X: Images | np.ndarray,
         y: np.ndarray,
-        X_val: Pictures | np.ndarray | None,
+        X_val: Images | np.ndarray | None,
         y_val: np.ndarray | None,
-        X_new: Pictures | np.ndarray,
+        X_new: Images | np.ndarray,
     ) -> np.ndarray:
         """What a fresh copy of this classifier, fitted and thrown away again, says of new records.
 
@@ -128,7 +128,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
             y: Their labels, ``(n,)``.
             X_val: Val records, or None.
             y_val: Their labels, or None.
-            X_new: Records to judge, ``m`` of them.
+            X_new: Records to evaluate, ``m`` of them.
 
         Returns:
             Probabilities ``(m, k)``, columns in the order of the sorted labels in ``y``.
@@ -138,7 +138,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         """
         return clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)
 
-    def predict(self, X: Pictures | np.ndarray) -> np.ndarray:
+    def predict(self, X: Images | np.ndarray) -> np.ndarray:
         """Labels ``(n,)``: of the largest probability, but for pairs of look-alikes with a threshold of their own."""
         return self.decide(self.predict_proba(X))
 
@@ -158,13 +158,13 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         allowed = VARIANTS["mirror_halves"]
         if not variants or set(variants) - set(allowed):
-            raise ValueError(f"variants: found {list(variants)}; allowed: one or more of {', '.join(allowed)}")
+            raise ValueError(f"variants: got {list(variants)}; allowed: one or more of {', '.join(allowed)}")
         self.variants_ = tuple(variants)
         return self
 
     def choose_thresholds(
         self,
-        X_val: Pictures | np.ndarray,
+        X_val: Images | np.ndarray,
         y_val: np.ndarray,
         look_alikes: Mapping[str, Sequence[str]],
         *,
@@ -187,9 +187,9 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         return left
 
     def attribution(
-        self, X: Pictures | np.ndarray, labels: np.ndarray, others: np.ndarray | None = None
+        self, X: Images | np.ndarray, labels: np.ndarray, others: np.ndarray | None = None
     ) -> list[Attribution | None]:
-        """What in each picture made the model say one label rather than another.
+        """What in each image made the model say one label rather than another.
 
         Args:
             X: Records, ``n`` of them.
@@ -208,7 +208,7 @@ class PictureClassifier(ClassifierMixin, BaseEstimator):
         column = {label: number for number, label in enumerate(self.classes_)}
         unknown = sorted(set(labels) - set(column))
         if unknown or len(labels) != len(X) or (others is not None and len(others) != len(X)):
-            found = f"found {len(X)} pictures and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
+            found = f"got {len(X)} images and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
             raise ValueError(f"labels, others: {found}; allowed: one for each, of {', '.join(column)}")
         if len(X) == 0 or len(self.classes_) == 1:
             return [None] * len(X)

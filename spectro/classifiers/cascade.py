@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.base import clone
 
 from spectro.classifiers.attribution import Attribution
-from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.base import ImageClassifier
+from spectro.classifiers.fit_context import part
 from spectro.classifiers.registry import load
-from spectro.classifiers.work import part
-from spectro.data.decode import PictureSpec
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images
 from spectro.data.mapping import Mapping, hard_stage_names
-from spectro.data.pictures import Pictures
 
 GATES = ("soft", "hard")
 
@@ -34,7 +34,7 @@ class Said:
     probabilities: np.ndarray
 
 
-class CascadeClassifier(PictureClassifier):
+class CascadeClassifier(ImageClassifier):
     """An easy classifier over all records, and for each look-alike group a hard one over the group's records.
 
     Args:
@@ -54,8 +54,8 @@ class CascadeClassifier(PictureClassifier):
 
     def __init__(
         self,
-        easy: PictureClassifier,
-        hard: PictureClassifier,
+        easy: ImageClassifier,
+        hard: ImageClassifier,
         look_alikes: MappingType[str, Sequence[str]],
         gate: str = "soft",
     ):
@@ -65,7 +65,7 @@ class CascadeClassifier(PictureClassifier):
         self.gate = gate
 
     @property
-    def specs(self) -> list[PictureSpec]:
+    def specs(self) -> list[ImageSpec]:
         """What both stages want."""
         return list(dict.fromkeys(self.easy.specs + self.hard.specs))
 
@@ -125,7 +125,7 @@ class CascadeClassifier(PictureClassifier):
     def _groups(self, y: np.ndarray) -> dict[str, Sequence[str]]:
         """The look-alike groups that have training records, after everything was found to make sense."""
         if self.gate not in GATES:
-            raise ValueError(f"gate: found {self.gate!r}; allowed: {', '.join(GATES)}")
+            raise ValueError(f"gate: got {self.gate!r}; allowed: {', '.join(GATES)}")
         self._check_look_alikes(np.array(sorted(set(y)), dtype=object))
         return {group: labels for group, labels in self.look_alikes.items() if np.isin(y, list(labels)).any()}
 
@@ -134,21 +134,21 @@ class CascadeClassifier(PictureClassifier):
 
     def _check_look_alikes(self, classes: np.ndarray) -> None:
         if not self.look_alikes:
-            raise ValueError("look_alikes: found none; allowed: one group or more, {merged: [class, class]}")
+            raise ValueError("look_alikes: got none; allowed: one group or more, {merged: [class, class]}")
         for group, labels in self.look_alikes.items():
             if isinstance(labels, str):
-                raise ValueError(f"look_alikes.{group}: found {labels!r}; allowed: a list of classes")
+                raise ValueError(f"look_alikes.{group}: got {labels!r}; allowed: a list of classes")
         for key, text in Mapping(look_alikes=self.look_alikes).contradictions():
             raise ValueError(f"{key}: {text}")
         for group, labels in self.look_alikes.items():
             if group in classes and group not in labels:
-                raise ValueError(f"look_alikes: found group {group!r}, which is also a class outside the group")
+                raise ValueError(f"look_alikes: got group {group!r}, which is also a class outside the group")
             unknown = sorted(set(labels) - set(classes))
             if unknown:
                 # No error: a fold of a rare class may be without it.
                 warnings.warn(f"look_alikes: no training records of {', '.join(unknown)}", stacklevel=5)
 
-    def stage_probabilities(self, X: Pictures | np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def stage_probabilities(self, X: Images | np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What each stage says of every record: the two arguments of `compose`."""
         hard = {group: classifier.predict_proba(X) for group, classifier in self.hard_.items()}
         return self.easy_.predict_proba(X), hard

@@ -16,17 +16,17 @@ from spectro.classifiers import sklearn_file
 from spectro.classifiers.attribution import Effects
 from spectro.classifiers.blas import blas_threads
 from spectro.classifiers.temperature import ScoringClassifier, columns
-from spectro.data.decode import PictureSpec
-from spectro.data.pictures import Pictures, pixels_of
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images, pixels_of
 from spectro.knobs import Section
 
-# Records whose pictures are held at once.
+# Records whose images are held at once.
 _BATCH = 1024
 _MAX_SQUARE_PX = 512
 
 
 class PixelsClassifier(ScoringClassifier):
-    """Multinomial logistic regression on the standardised grey values of a small picture.
+    """Multinomial logistic regression on the standardised grey values of a small image.
 
     Args:
         width_px: Width of the thumbnail.
@@ -49,9 +49,9 @@ class PixelsClassifier(ScoringClassifier):
         self.class_weight = class_weight
 
     @property
-    def specs(self) -> list[PictureSpec]:
+    def specs(self) -> list[ImageSpec]:
         """A grey square whose sides the thumbnail's divide."""
-        return [PictureSpec(math.lcm(self.width_px, self.height_px), "L")]
+        return [ImageSpec(math.lcm(self.width_px, self.height_px), "L")]
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         features = self._thumbnails(X)
@@ -81,7 +81,7 @@ class PixelsClassifier(ScoringClassifier):
         says = f"coefficient times standardised grey value, {self.width_px}x{self.height_px} pixels"
         return effects.reshape(shape), np.rint(thumbnails).astype(np.uint8).reshape(shape), says
 
-    def _thumbnails(self, X: Pictures | np.ndarray) -> np.ndarray:
+    def _thumbnails(self, X: Images | np.ndarray) -> np.ndarray:
         """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""
         square = pixels_of(X, self.specs[0])
         n, size, _ = square.shape

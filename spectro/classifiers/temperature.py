@@ -7,14 +7,14 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from spectro.classifiers.base import PictureClassifier
+from spectro.classifiers.base import ImageClassifier
 
 # With fewer records than this a temperature says more about chance than about the model.
 MIN_RECORDS = 8
 _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 
 
-class ScoringClassifier(PictureClassifier):
+class ScoringClassifier(ImageClassifier):
     """A family whose probabilities are a softmax over scores, with one temperature that is fitted on val.
 
     A subclass fills in ``_scores``, calls ``_fit_temperature`` at the end of ``_fit``, adds ``_temperature_state()`` to

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spectro.comparison.check import check_comparable
 from spectro.comparison.gather import gather
-from spectro.comparison.references import load_pictures
+from spectro.comparison.references import load_images
 from spectro.comparison.result import Result, compare_runs
 from spectro.comparison.runs import read_run
 from spectro.errors import ConfigError
@@ -52,7 +52,7 @@ def compare(
     from spectro.comparison.write import check_out, write
 
     if split not in _SPLITS:
-        raise ConfigError(f"--split: found {split!r}; allowed: {', '.join(_SPLITS)}")
+        raise ConfigError(f"--split: got {split!r}; allowed: {', '.join(_SPLITS)}")
     started_at = time.time()
     outputs = Path(outputs)
     check_out(None if out is None else Path(out))
@@ -68,14 +68,14 @@ def compare(
             )
             runs = [read_run(folder, split) for folder in got.folders]
             check_comparable(runs, split)
-        with status("reading pictures"):
-            pictures = load_pictures(runs[0], outputs)
+        with status("reading images"):
+            images = load_images(runs[0], outputs)
         with status("comparing"):
-            result = compare_runs(runs, pictures, split, notes=got.notes, seed=seed)
+            result = compare_runs(runs, images, split, notes=got.notes, seed=seed)
         with status("writing the report"):
             folder = write(
                 result,
-                pictures,
+                images,
                 outputs=outputs,
                 out=None if out is None else Path(out),
                 tracking_uri=tracking_uri,

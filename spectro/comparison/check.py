@@ -1,4 +1,4 @@
-"""Whether runs can be compared: the same pictures, labels, splits and task, or a refusal that says what differs."""
+"""Whether runs can be compared: the same images, labels, splits and task, or a refusal that says what differs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def _one(
         return
     lines = [f"runs that cannot be compared: {what} differ"]
     for value, members in groups:
-        lines.append(f"  found {_summary(value, members[0])} in {listed([run.shown for run in members])}")
+        lines.append(f"  got {_summary(value, members[0])} in {listed([run.shown for run in members])}")
     if example is not None:
         lines.append(f"  {example(groups[0][1][0], groups[1][1][0])}")
     lines.append("  allowed: runs with one and the same; name those of one of them")
@@ -70,7 +70,7 @@ def _summary(value: Any, run: Run) -> str:
         return value
     if isinstance(value, list) and all(isinstance(one, str) for one in value) and len(value) == len(run.classes):
         return ", ".join(value)
-    name = run.card["data"].get("name", "no name")
+    name = run.info["data"].get("name", "no name")
     return f"{len(value)} records (data {name}, stage {run.stage}, fingerprint {run.fingerprint})"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from spectro.comparison.runs import Row, Run
+from spectro.config.schema import Common, EvaluationKnobs
 from spectro.evaluation.paired import vote
-from spectro.schema import Common, EvaluationKnobs
 
 # Keys that older runs do not have, with what those did.
 _BEFORE = {"decision": Common.model_fields["decision"].default, "evaluation.tta": EvaluationKnobs().tta}
@@ -80,7 +80,7 @@ def contenders_of(runs: Sequence[Run]) -> tuple[list[Contender], list[str]]:
     names = _names([settings_of(group[0]) for group in chosen])
     others = any(group[0].model != PIXELS for group in chosen)
     for name, group in zip(names, chosen, strict=True):
-        commits = {str(run.card.get("git_commit"))[:9] for run in group}
+        commits = {str(run.info.get("git_commit"))[:9] for run in group}
         if len(commits) > 1:
             notes.append(f"the runs of {name} come from different commits: {', '.join(sorted(commits))}")
     classes = chosen[0][0].classes
@@ -101,7 +101,7 @@ def contenders_of(runs: Sequence[Run]) -> tuple[list[Contender], list[str]]:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """The configuration of a run, flat, without what does not make it another one."""
-    flat = {**_BEFORE, **dict(_flat("", run.card["config"]))}
+    flat = {**_BEFORE, **dict(_flat("", run.info["config"]))}
     left_out = tuple(f"{key}." for key in _NOT_COMPARED)
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(left_out)}
 
@@ -128,7 +128,7 @@ def _flat(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
 def _one_for_each_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
     """Of each seed the newest run; one that was cross-validated as well says more than one that was not."""
     newest: dict[int, Run] = {}
-    for run in sorted(group, key=lambda run: (run.out_of_fold is not None, run.card["started_at"])):
+    for run in sorted(group, key=lambda run: (run.out_of_fold is not None, run.info["started_at"])):
         if run.seed in newest:
             notes.append(
                 f"{newest[run.seed].shown} and {run.shown} are of one configuration and seed: {run.shown} counts"

@@ -6,7 +6,7 @@ import numpy as np
 
 from spectro.comparison.look_alikes import LookAlikes
 from spectro.comparison.result import Result
-from spectro.evaluation.comparison_figures import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
+from spectro.figures.comparison import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
 
 
 def draw(result: Result, folder: Path) -> dict[str, Path]:
@@ -19,7 +19,7 @@ def draw(result: Result, folder: Path) -> dict[str, Path]:
     Returns:
         Name -> file: ``macro_f1``, ``recall``, and ``pair_<number>`` for each pair of look-alikes.
     """
-    named = f"{result.split} of {result.runs[0].card['data']['name']}"
+    named = f"{result.split} of {result.runs[0].info['data']['name']}"
     models, lines = [one.name for one in result.models], [one.name for one in result.lines]
     macro_f1 = {name: own.averages["macro_f1"] for name, own in result.scores.items()}
     recall = {name: own.recall for name, own in result.scores.items()}

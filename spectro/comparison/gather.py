@@ -67,7 +67,7 @@ def gather(
                 _from_mlflow(got, uri, outputs, scratch, split, ids=[name])
         else:
             raise DataError(
-                f"found {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters "
+                f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters "
                 "and digits)"
             )
     if experiment is not None:
@@ -97,8 +97,8 @@ def _from_folder(path: Path, got: Gathered) -> None:
     """Takes a run, or the runs of a folder of several."""
     own = (path / "run.json").is_file()
     if own:
-        card = read_card(path)
-        reason = unusable(path, card)
+        info = read_card(path)
+        reason = unusable(path, info)
         if reason is None:
             got.add(path)
             return

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from spectro import task
 from spectro.comparison.contenders import MAJORITY, PIXELS, Contender
 from spectro.comparison.runs import Run
-from spectro.config import Config, with_model
+from spectro.config.check import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
+from spectro.runs import task
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """The data set of the runs, if it is still what it was.
 
     Attributes:
@@ -32,26 +32,26 @@ class Pictures:
     reason: str | None
 
 
-def load_pictures(run: Run, outputs: Path) -> Pictures:
+def load_images(run: Run, outputs: Path) -> Images:
     """Reads the data set that a run was fitted to, with that run's own mapping, split and crop.
 
     Args:
         run: One of the runs; all have the same data.
-        outputs: Its ``cache`` keeps decoded pictures, as for runs.
+        outputs: Its ``cache`` keeps decoded images, as for runs.
     """
-    root = Path(str(run.card["data"].get("root")))
+    root = Path(str(run.info["data"].get("root")))
     if not root.is_dir():
-        return Pictures(None, None, f"the pictures are no longer in {root}")
+        return Images(None, None, f"the images are no longer in {root}")
     try:
-        config = with_model(run.card["config"], PIXELS, root=str(root), cache_dir=str(outputs / "cache"))
+        config = with_model(run.info["config"], PIXELS, root=str(root), cache_dir=str(outputs / "cache"))
         dataset = task.load_data(config)
     except (SpectroError, KeyError, OSError) as error:
         told = str(error) if isinstance(error, SpectroError) else f"{type(error).__name__}: {error}"
-        return Pictures(None, None, f"the pictures in {root} cannot be read as the runs read them ({_line(told)})")
+        return Images(None, None, f"the images in {root} cannot be read as the runs read them ({_line(told)})")
     if dataset.fingerprint != run.fingerprint:
         changed = f"found fingerprint {dataset.fingerprint}, the runs had {run.fingerprint}"
-        return Pictures(None, None, f"the pictures in {root} have changed since the runs ({changed})")
-    return Pictures(config, dataset, None)
+        return Images(None, None, f"the images in {root} have changed since the runs ({changed})")
+    return Images(config, dataset, None)
 
 
 def majority_line(run: Run) -> Contender:
@@ -73,12 +73,12 @@ def majority_line(run: Run) -> Contender:
     return Contender(MAJORITY, run.rows, run.classes, predicted, None, settings={"class": most}, is_reference=True)
 
 
-def pixels_line(run: Run, pictures: Pictures, split: str) -> tuple[Contender, dict[str, Any]]:
+def pixels_line(run: Run, images: Images, split: str) -> tuple[Contender, dict[str, Any]]:
     """Fits ``model=pixels`` to the training records and asks it once about the split; nothing is chosen.
 
     Args:
         run: One of the runs.
-        pictures: Their data set, which must be there.
+        images: Their data set, which must be there.
         split: The split that is compared.
 
     Returns:
@@ -87,24 +87,24 @@ def pixels_line(run: Run, pictures: Pictures, split: str) -> tuple[Contender, di
     Raises:
         DataError: Its records are not those of the runs.
     """
-    config, dataset = pictures.config, pictures.dataset
+    config, dataset = images.config, images.dataset
     assert config is not None
     assert dataset is not None
     start = time.perf_counter()
     classifier = task.fit(config, dataset, *task.training_rows(config, dataset))
     fit_s = time.perf_counter() - start
-    judged = task.judge(config, dataset, classifier, splits=(split,))[""][split]
-    at = {dataset.name_of(record): i for i, record in enumerate(judged.records)}
-    if set(at) != {row.path for row in run.rows} or set(judged.classes) != set(run.classes):
-        raise DataError("the records of the pictures are not those that the runs predicted")
+    evaluated = task.evaluate(config, dataset, classifier, splits=(split,))[""][split]
+    at = {dataset.name_of(record): i for i, record in enumerate(evaluated.records)}
+    if set(at) != {row.path for row in run.rows} or set(evaluated.classes) != set(run.classes):
+        raise DataError("the records of the images are not those that the runs predicted")
     order = [at[row.path] for row in run.rows]
-    columns = [list(judged.classes).index(label) for label in run.classes]
+    columns = [list(evaluated.classes).index(label) for label in run.classes]
     line = Contender(
         f"{PIXELS} line",
         run.rows,
         run.classes,
-        judged.predicted[order][None, :],
-        judged.probabilities[order][:, columns][None, :, :],
+        evaluated.predicted[order][None, :],
+        evaluated.probabilities[order][:, columns][None, :, :],
         settings={
             "model.name": PIXELS,
             "cascade_stage.name": config.stage,
@@ -122,14 +122,14 @@ def pixels_line(run: Run, pictures: Pictures, split: str) -> tuple[Contender, di
     return line, cost
 
 
-def thumbnails(pictures: Pictures, paths: Sequence[str]) -> Mapping[str, np.ndarray]:
-    """Pictures of records as they are shown to a person, uint8 (H, W, 3), by path; empty if they are not there."""
-    if pictures.dataset is None or not paths:
+def thumbnails(images: Images, paths: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """Images of records as they are shown to a person, uint8 (H, W, 3), by path; empty if they are not there."""
+    if images.dataset is None or not paths:
         return {}
-    by_name = {pictures.dataset.name_of(record): record for record in pictures.dataset.records}
+    by_name = {images.dataset.name_of(record): record for record in images.dataset.records}
     records = [by_name[path] for path in paths if path in by_name]
-    pixels = pictures.dataset.pictures(records).pixels(task.SHOW)
-    return {pictures.dataset.name_of(record): one for record, one in zip(records, pixels, strict=True)}
+    pixels = images.dataset.images(records).pixels(task.SHOW)
+    return {images.dataset.name_of(record): one for record, one in zip(records, pixels, strict=True)}
 
 
 def _line(text: str) -> str:

@@ -28,17 +28,17 @@ def page(
     result: Result,
     figures: Mapping[str, Path],
     thumbnails: Mapping[str, np.ndarray],
-    no_pictures: str | None,
-    card: Mapping[str, Any],
+    no_images: str | None,
+    info: Mapping[str, Any],
 ) -> str:
     """The page.
 
     Args:
         result: What was found.
         figures: Name -> PNG file.
-        thumbnails: Path of a record -> picture, uint8 (H, W, 3).
-        no_pictures: Why there are none.
-        card: The comparison's ``run.json``.
+        thumbnails: Path of a record -> image, uint8 (H, W, 3).
+        no_images: Why there are none.
+        info: The comparison's ``run.json``.
 
     Returns:
         HTML; every text in it is escaped.
@@ -46,7 +46,7 @@ def page(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     first = result.runs[0]
-    data = first.card["data"]
+    data = first.info["data"]
     folds = any(pair.folds for pair in (*result.between, *result.against))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -54,21 +54,21 @@ def page(
     return environment.get_template(_TEMPLATE).render(
         result=result,
         verdict=result.verdict,
-        card=card,
+        info=info,
         title=f"Comparison of {', '.join(one.name for one in result.models)}",
         data_name=data["name"],
         data_root=data.get("root") or "place unknown",
         fingerprint=first.fingerprint,
-        mapping=card["tags"]["mapping"],
+        mapping=info["tags"]["mapping"],
         stages=", ".join(dict.fromkeys(run.stage for run in result.runs)),
         n=len(result.contenders[0].rows),
         support={label: own["support"] for label, own in result.scores[result.contenders[0].name].recall.items()},
         training=(data.get("records") or {}).get("train", {}),
-        made_at=f"{datetime.fromtimestamp(card['started_at']):%Y-%m-%d %H:%M}",
+        made_at=f"{datetime.fromtimestamp(info['started_at']):%Y-%m-%d %H:%M}",
         line_names=[one.name for one in result.lines],
         figures={name: _png(path) for name, path in figures.items()},
-        thumbnails={path: _jpeg(picture) for path, picture in thumbnails.items()},
-        no_pictures=f"Their pictures cannot be shown: {no_pictures}.",
+        thumbnails={path: _jpeg(image) for path, image in thumbnails.items()},
+        no_images=f"Their images cannot be shown: {no_images}.",
         wrong_shown=shown_wrong(result),
         attribution=_attribution(result),
         scores=tables.scores_table(result),
@@ -88,16 +88,16 @@ def _png(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _jpeg(picture: np.ndarray) -> str:
+def _jpeg(image: np.ndarray) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
+    Image.fromarray(image).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _attribution(result: Result) -> dict[str, str]:
-    """The attribution pictures of the first seed of each contender that has them."""
+    """The attribution images of the first seed of each contender that has them."""
     found = {}
     for one in result.contenders:
         for run in one.runs:
@@ -121,7 +121,7 @@ def _runs(result: Result) -> tables.Table:
     for one in result.contenders:
         for run in one.runs:
             macro_f1 = result.scores[one.name].averages["macro_f1"].values[list(one.runs).index(run)]
-            commit = str(run.card.get("git_commit") or "unknown")
+            commit = str(run.info.get("git_commit") or "unknown")
             short_commit = commit[:9] + ("-dirty" if commit.endswith("-dirty") else "")
             rows.append([one.name, str(run.seed), f"{macro_f1:.2f}", run.origin, short_commit])
     return ["", "seed", "macro-F1", "run", "commit"], rows
@@ -138,7 +138,7 @@ def _versions(result: Result) -> tables.Table:
     found: dict[tuple[str, str], dict[str, None]] = {}
     for one in result.contenders:
         for run in one.runs:
-            for name, version in (run.card.get("versions") or {}).items():
+            for name, version in (run.info.get("versions") or {}).items():
                 found.setdefault((name, str(version)), {})[one.name] = None
     everyone = {one.name for one in result.contenders if one.runs}
     rows = [

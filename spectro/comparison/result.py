@@ -9,7 +9,7 @@ import numpy as np
 from spectro.comparison.contenders import PIXELS, Contender, as_text, contenders_of, differing
 from spectro.comparison.look_alikes import LookAlikes, look_alikes_of
 from spectro.comparison.numbers import Pair, Scores, agreed, pairs_of, scores_of, truth_of, wrong_for_all
-from spectro.comparison.references import Pictures, majority_line, pixels_line
+from spectro.comparison.references import Images, majority_line, pixels_line
 from spectro.comparison.runs import Run
 from spectro.comparison.words import Verdict, verdict
 from spectro.errors import SpectroError
@@ -103,13 +103,13 @@ class Result:
 
 
 def compare_runs(
-    runs: Sequence[Run], pictures: Pictures, split: str, *, notes: Sequence[str] = (), seed: int = 0
+    runs: Sequence[Run], images: Images, split: str, *, notes: Sequence[str] = (), seed: int = 0
 ) -> Result:
     """Compares comparable runs with one another and with the reference lines.
 
     Args:
         runs: Comparable runs, see `spectro.comparison.check`.
-        pictures: Their data set, for the regression on pixels.
+        images: Their data set, for the regression on pixels.
         split: ``test`` or ``val``.
         notes: What is known already.
         seed: Seed of the bootstraps.
@@ -120,9 +120,9 @@ def compare_runs(
     lines = [majority_line(runs[0])]
     if not any(one.runs and one.runs[0].model == PIXELS for one in contenders):
         try:
-            if pictures.dataset is None:
-                raise SpectroError(str(pictures.reason))
-            line, its_cost = pixels_line(runs[0], pictures, split)
+            if images.dataset is None:
+                raise SpectroError(str(images.reason))
+            line, its_cost = pixels_line(runs[0], images, split)
             lines.append(line)
             cost[line.name] = its_cost
         except SpectroError as error:
@@ -160,14 +160,14 @@ def _cost(runs: Sequence[Run]) -> dict[str, float | None]:
     """What the runs of a contender cost, the mean over seeds of each that is known; memory is the most."""
     each = []
     for run in runs:
-        networks = (run.card.get("networks") or {}).values()
+        networks = (run.info.get("networks") or {}).values()
         # Runs from before there was an entry `cost` know some of it elsewhere.
         older = {
-            "fit_s": (run.card.get("wall_s") or {}).get("fit"),
+            "fit_s": (run.info.get("wall_s") or {}).get("fit"),
             "trainable_parameters": sum(own["parameters"]["trainable"] for own in networks) if networks else None,
-            "peak_memory_mb": run.card.get("peak_memory_mb"),
+            "peak_memory_mb": run.info.get("peak_memory_mb"),
         }
-        each.append({**older, **(run.card.get("cost") or {})})
+        each.append({**older, **(run.info.get("cost") or {})})
     found: dict[str, float | None] = {}
     for key in _COST:
         known = [own[key] for own in each if own.get(key) is not None]

@@ -41,7 +41,7 @@ class Run:
 
     Attributes:
         folder: Its directory.
-        card: The content of its ``run.json``.
+        info: The content of its ``run.json``.
         classes: The classes of its task, ``k``.
         rows: The records of the split, ``n``, ordered by path.
         predicted: Their predicted labels, ``(n,)``.
@@ -50,7 +50,7 @@ class Run:
     """
 
     folder: Path
-    card: Mapping[str, Any]
+    info: Mapping[str, Any]
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
     predicted: np.ndarray
@@ -65,32 +65,32 @@ class Run:
     @property
     def shown(self) -> str:
         """How it is named in messages."""
-        return f"{self.origin} ({self.card.get('run_name', 'no name')})"
+        return f"{self.origin} ({self.info.get('run_name', 'no name')})"
 
     @property
     def model(self) -> str:
         """The option of ``model``."""
-        return str(self.card["config"]["model"]["name"])
+        return str(self.info["config"]["model"]["name"])
 
     @property
     def stage(self) -> str:
         """``full``, ``easy``, ``hard`` or ``flat``."""
-        return str(self.card["config"]["cascade_stage"]["name"])
+        return str(self.info["config"]["cascade_stage"]["name"])
 
     @property
     def seed(self) -> int:
         """Its seed."""
-        return int(self.card["seed"])
+        return int(self.info["seed"])
 
     @property
     def fingerprint(self) -> str:
-        """Names exactly its pictures, labels and splits."""
-        return str(self.card["data"]["fingerprint"])
+        """Names exactly its images, labels and splits."""
+        return str(self.info["data"]["fingerprint"])
 
     @property
     def mapping(self) -> dict[str, Any]:
         """Its ``mapping`` without its name; what is not set is empty."""
-        found = self.card["config"]["mapping"]
+        found = self.info["config"]["mapping"]
         return {
             "classes": found.get("classes") or {},
             "left_out": found.get("left_out") or [],
@@ -131,27 +131,27 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     path = folder / "run.json"
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(card, dict):
+        info = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(info, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged or not there ({error})") from error
-    return card
+    return info
 
 
-def unusable(folder: Path, card: Mapping[str, Any]) -> str | None:
+def unusable(folder: Path, info: Mapping[str, Any]) -> str | None:
     """Why a run directory cannot be compared; None if it can."""
-    tags = card.get("tags") or {}
+    tags = info.get("tags") or {}
     if tags.get("kind") == "comparison":
         return "a comparison and not a run"
-    status = card.get("status")
+    status = info.get("status")
     if status == "RUNNING":
         return "not finished (status RUNNING)"
     if status != "FINISHED":
-        return f"not finished (status {status}{f', {reason}' if (reason := card.get('reason')) else ''})"
+        return f"not finished (status {status}{f', {reason}' if (reason := info.get('reason')) else ''})"
     if "trial" in tags and "final" not in tags:
         return "a trial of a search, which never reads test"
-    if "model" not in (card.get("config") or {}) or "cascade_stage" not in card["config"]:
+    if "model" not in (info.get("config") or {}) or "cascade_stage" not in info["config"]:
         return "a search and not a run: its final run lies in it"
     for name in ("predictions.csv", "records.csv"):
         if not (folder / name).is_file():
@@ -169,7 +169,7 @@ def read_run(folder: Path, split: str) -> Run:
     Raises:
         DataError: A file is damaged, or the split has no records.
     """
-    card = read_card(folder)
+    info = read_card(folder)
     path = folder / "predictions.csv"
     rows = [row for row in _table(path, ("split", "path", "source", "label", "predicted")) if row["split"] == split]
     if not rows:
@@ -186,15 +186,15 @@ def read_run(folder: Path, split: str) -> Run:
         found = _table(folder / "records.csv", ("split", "path", "label", "sha256"))
         run = Run(
             folder=folder,
-            card=card,
+            info=info,
             classes=classes,
             rows=tuple(Row(row["path"], row["source"], row["label"]) for row in rows),
             predicted=np.array([row["predicted"] for row in rows], dtype=object),
             probabilities=probabilities,
             places={row["path"]: Place(row["split"], row["label"], row["sha256"]) for row in found},
         )
-        _ = (run.model, run.stage, run.seed, run.fingerprint, run.mapping, card["experiment"], card["mlflow"].keys())
-        _ = (float(card["started_at"]), card["data"]["name"])
+        _ = (run.model, run.stage, run.seed, run.fingerprint, run.mapping, info["experiment"], info["mlflow"].keys())
+        _ = (float(info["started_at"]), info["data"]["name"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder}: damaged ({type(error).__name__}: {error})") from error
     return run

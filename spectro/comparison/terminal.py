@@ -23,7 +23,7 @@ def show(result: Result, folder: Path) -> None:
     console = Console(highlight=False)
     header, rows = scores_table(result)
     n = len(result.contenders[0].rows)
-    title = f"{result.split} of {result.runs[0].card['data']['name']}, {n} records"
+    title = f"{result.split} of {result.runs[0].info['data']['name']}, {n} records"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     # Accuracy and the rest stand in the report.
     kept = [i for i, name in enumerate(header) if name not in ("accuracy", "balanced accuracy")]

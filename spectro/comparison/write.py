@@ -6,12 +6,12 @@ from pathlib import Path
 
 from spectro import interrupt, tracking
 from spectro.comparison.figures import draw
-from spectro.comparison.references import Pictures, thumbnails
+from spectro.comparison.references import Images, thumbnails
 from spectro.comparison.report import page, shown_wrong
 from spectro.comparison.result import Result
 from spectro.comparison.tables import csv_table, markdown
 from spectro.errors import ConfigError
-from spectro.run_dir import Card, git_commit, write_csv, write_json, write_text
+from spectro.runs.runinfo import RunInfo, git_commit, write_csv, write_json, write_text
 
 
 def check_out(out: Path | None) -> None:
@@ -21,12 +21,12 @@ def check_out(out: Path | None) -> None:
         ConfigError: It is not a new or an empty folder.
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out: found {str(out)!r}, which is in use; allowed: a new or an empty folder")
+        raise ConfigError(f"--out: got {str(out)!r}, which is in use; allowed: a new or an empty folder")
 
 
 def write(
     result: Result,
-    pictures: Pictures,
+    images: Images,
     *,
     outputs: Path,
     out: Path | None,
@@ -38,7 +38,7 @@ def write(
 
     Args:
         result: What was found.
-        pictures: The data set, for pictures of records.
+        images: The data set, for images of records.
         outputs: The folder that gets ``comparison/``.
         out: The folder to write to; None for a new one.
         tracking_uri: The MLflow store; that of the first run that has one if None.
@@ -55,21 +55,21 @@ def write(
         folder = _make(out, outputs, result, started_at)
     except OSError as error:
         raise ConfigError(f"cannot write to {str(out or outputs)!r} ({error.strerror})") from error
-    card = _card(folder, result, outputs, tracking_uri, started_at, seed)
-    card.write()
+    info = _card(folder, result, outputs, tracking_uri, started_at, seed)
+    info.write()
     try:
         header, rows = csv_table(result)
         write_csv(folder / "table.csv", header, rows)
         write_text(folder / "table.md", markdown(result))
         write_json(folder / "comparison.json", result.as_json())
         figures = draw(result, folder / "figures")
-        shown = thumbnails(pictures, [one.path for one in shown_wrong(result)])
-        write_text(folder / "report.html", page(result, figures, shown, pictures.reason, card.content))
+        shown = thumbnails(images, [one.path for one in shown_wrong(result)])
+        write_text(folder / "report.html", page(result, figures, shown, images.reason, info.content))
     except BaseException as error:
-        card.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
+        info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise
-    card.end("FINISHED")
-    if card.content["mlflow"]["tracking_uri"] is not None:
+    info.end("FINISHED")
+    if info.content["mlflow"]["tracking_uri"] is not None:
         tracking.open_run(folder)
         tracking.send(folder)
     return folder
@@ -94,9 +94,11 @@ def _make(out: Path | None, outputs: Path, result: Result, started_at: float) ->
         return folder
 
 
-def _card(folder: Path, result: Result, outputs: Path, tracking_uri: str | None, started_at: float, seed: int) -> Card:
+def _card(
+    folder: Path, result: Result, outputs: Path, tracking_uri: str | None, started_at: float, seed: int
+) -> RunInfo:
     first = result.runs[0]
-    known = (run.card["mlflow"] for run in result.runs if run.card["mlflow"].get("tracking_uri"))
+    known = (run.info["mlflow"] for run in result.runs if run.info["mlflow"].get("tracking_uri"))
     entry = next(known, None)
     if tracking_uri is not None:
         entry = tracking.new_entry(tracking_uri, outputs)
@@ -104,15 +106,15 @@ def _card(folder: Path, result: Result, outputs: Path, tracking_uri: str | None,
         entry = tracking.new_entry(None, outputs)
     commit = git_commit(Path(__file__).parent)
     names = ", ".join(one.name for one in result.models)
-    return Card(
+    return RunInfo(
         folder,
         {
             "run_name": f"comparison of {names}",
-            "experiment": str(first.card["experiment"]),
+            "experiment": str(first.info["experiment"]),
             "tags": {
                 "kind": "comparison",
                 "mlflow.source.name": "compare.py",
-                "mapping": str((first.card.get("tags") or {}).get("mapping", first.card["experiment"])),
+                "mapping": str((first.info.get("tags") or {}).get("mapping", first.info["experiment"])),
                 "data_fingerprint": first.fingerprint,
                 "git_commit": commit or "unknown",
             },
@@ -123,7 +125,7 @@ def _card(folder: Path, result: Result, outputs: Path, tracking_uri: str | None,
             },
             "seed": seed,
             "git_commit": commit,
-            "data": dict(first.card["data"]),
+            "data": dict(first.info["data"]),
             "mlflow": {**entry, "run_id": None, "sent": False},
             "started_at": started_at,
         },

@@ -1,22 +1,22 @@
-"""Folder tree -> manifest -> decoded pictures; mapping; splits; augmentation; demo data."""
+"""Folder tree -> manifest -> decoded images; mapping; splits; augmentation; demo data."""
 
 from spectro.data.augmentation import VARIANTS, expand, vary
 from spectro.data.cache import RowCache, row_cache
 from spectro.data.dataset import Dataset, Split, labels_of, load_folder
-from spectro.data.decode import Crop, PictureSpec
+from spectro.data.decode import Crop, ImageSpec
+from spectro.data.images import Images, ImageStore, in_variants, mean_of_variants, pixels_of
 from spectro.data.manifest import SPLITS, Record
 from spectro.data.mapping import Mapping
-from spectro.data.pictures import Pictures, PictureStore, in_variants, mean_of_variants, pixels_of
 
 __all__ = [
     "SPLITS",
     "VARIANTS",
     "Crop",
     "Dataset",
+    "ImageSpec",
+    "ImageStore",
+    "Images",
     "Mapping",
-    "PictureSpec",
-    "PictureStore",
-    "Pictures",
     "Record",
     "RowCache",
     "Split",

@@ -14,11 +14,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def vary(pictures: np.ndarray, variant: str) -> np.ndarray:
-    """One variant of each picture.
+def vary(images: np.ndarray, variant: str) -> np.ndarray:
+    """One variant of each image.
 
     Args:
-        pictures: ``(n, height, width)`` or ``(n, height, width, channels)``.
+        images: ``(n, height, width)`` or ``(n, height, width, channels)``.
         variant: ``original``; ``mirrored``: left-right; ``double_l``: the left half, mirrored onto the right;
             ``double_r``: the right half, mirrored onto the left. The middle column of an odd width stays.
 
@@ -29,15 +29,15 @@ def vary(pictures: np.ndarray, variant: str) -> np.ndarray:
         ValueError: The variant is not known.
     """
     if variant == ORIGINAL:
-        return pictures
-    mirrored = pictures[:, :, ::-1]
+        return images
+    mirrored = images[:, :, ::-1]
     if variant == "mirrored":
         return mirrored
     if variant not in VARIANTS["mirror_halves"]:
-        raise ValueError(f"variant: found {variant!r}; allowed: {', '.join(VARIANTS['mirror_halves'])}")
-    width = pictures.shape[2]
+        raise ValueError(f"variant: got {variant!r}; allowed: {', '.join(VARIANTS['mirror_halves'])}")
+    width = images.shape[2]
     left_is_kept = variant == "double_l"
-    doubled = pictures.copy()
+    doubled = images.copy()
     halves = slice(width - width // 2, width) if left_is_kept else slice(0, width // 2)
     doubled[:, :, halves] = mirrored[:, :, halves]
     return doubled
@@ -47,10 +47,10 @@ def source_columns(width: int) -> np.ndarray:
     """For each variant, in the order of ``VARIANTS["mirror_halves"]``, the column that each of its columns comes from.
 
     Args:
-        width: Width of the pictures, in pixels.
+        width: Width of the images, in pixels.
 
     Returns:
-        Integers ``(variants, width)``: ``picture[:, columns[v]]`` is variant ``v`` of ``picture``.
+        Integers ``(variants, width)``: ``image[:, columns[v]]`` is variant ``v`` of ``image``.
     """
     numbers = np.arange(width)[None, None, :]
     return np.concatenate([vary(numbers, variant)[0] for variant in VARIANTS["mirror_halves"]])

@@ -1,4 +1,4 @@
-"""Rows of one fixed shape (pictures, feature vectors) kept on disk under what they were made from.
+"""Rows of one fixed shape (images, feature vectors) kept on disk under what they were made from.
 
 A *pack* is one immutable file of rows and one JSON file that says which rows they are. Every process that has something
 new writes packs of its own, under a temporary name, and renames them when they are whole: several writers at once and a

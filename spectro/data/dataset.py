@@ -1,4 +1,4 @@
-"""A folder of pictures -> a checked, mapped, split data set, or one report of everything that is wrong with it."""
+"""A folder of images -> a checked, mapped, split data set, or one report of everything that is wrong with it."""
 
 from collections import Counter
 from collections.abc import Mapping as MappingType
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spectro.data.decode import PictureSpec
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images, ImageStore, file_digest
 from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, leaks, scan, without_copies
 from spectro.data.mapping import Mapping
-from spectro.data.pictures import Pictures, PictureStore, file_digest
 from spectro.data.splits import split_records, with_training
 from spectro.errors import DataError
 
@@ -27,23 +27,23 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Checked records with their pictures.
+    """Checked records with their images.
 
     Attributes:
         root: The folder.
         records: Every record used, with its class and split.
-        store: Their pictures.
+        store: Their images.
         split_here: Whether the splits were drawn here and not found on disk.
-        ignored: How many hidden, non-picture or too deep entries were passed over.
+        ignored: How many hidden, non-image or too deep entries were passed over.
         copies: How many mirrored or doubled copies on disk were left out because their original is there.
         left_out: Bad files that were left out on request: path -> reason.
         warnings: Things that are no error but that a person should know.
-        fingerprint: Names exactly these pictures, labels and splits.
+        fingerprint: Names exactly these images, labels and splits.
     """
 
     root: Path
     records: Sequence[Record]
-    store: PictureStore
+    store: ImageStore
     split_here: bool
     ignored: int
     copies: int
@@ -69,14 +69,14 @@ class Dataset:
         """A record's path below the root, with forward slashes."""
         return record.path.relative_to(self.root).as_posix()
 
-    def pictures(
+    def images(
         self,
         records: Sequence[Record],
         variants: Sequence[str] | None = None,
         choices: Sequence[Sequence[str]] | None = None,
-    ) -> Pictures:
-        """The pictures of some records, as the ``X`` of an estimator; of each a variant, or several to choose from."""
-        return Pictures(self.store, [record.digest for record in records], variants, choices)
+    ) -> Images:
+        """The images of some records, as the ``X`` of an estimator; of each a variant, or several to choose from."""
+        return Images(self.store, [record.digest for record in records], variants, choices)
 
 
 def labels_of(records: Sequence[Record]) -> np.ndarray:
@@ -88,9 +88,9 @@ def load_folder(
     root: Path,
     mapping: Mapping,
     *,
-    store: PictureStore,
-    specs: Sequence[PictureSpec] = (),
-    show: PictureSpec | None = None,
+    store: ImageStore,
+    specs: Sequence[ImageSpec] = (),
+    show: ImageSpec | None = None,
     split: Split | None = None,
     source_key: SourceKey = "name",
     skip_bad_files: bool = False,
@@ -100,29 +100,29 @@ def load_folder(
     Args:
         root: The data set's folder.
         mapping: Folders -> classes.
-        store: Where the pictures go.
-        specs: The geometries in which pictures will be asked for; all are made from one decoding.
+        store: Where the images go.
+        specs: The geometries in which images will be asked for; all are made from one decoding.
         show: A geometry that is wanted of val and test records only, to show them to a person.
         split: How to split a data set that has no splits.
         source_key: What makes two files one recording, see `spectro.data.manifest.source_of`.
-        skip_bad_files: Leave out files that give no picture and list them, instead of refusing the data set.
+        skip_bad_files: Leave out files that give no image and list them, instead of refusing the data set.
 
     Returns:
         The data set.
 
     Raises:
         DataError: Lists every problem: no such folder, missing splits, folders that the mapping does not know, classes
-            without pictures, files that give no picture, one picture or one source in two splits.
+            without images, files that give no image, one image or one source in two splits.
     """
     if not root.is_dir():
-        raise DataError(f"data.root: found {str(root)!r}; allowed: a folder that exists")
+        raise DataError(f"data.root: got {str(root)!r}; allowed: a folder that exists")
     try:
         found = scan(root, source_key)
     except OSError as error:
         raise DataError(f"data.root={root}: cannot be listed ({error.strerror or error})") from error
     if not found.records:
         raise DataError(
-            f"data.root={root}: no pictures found ({found.ignored} other entries); allowed: "
+            f"data.root={root}: no images got ({found.ignored} other entries); allowed: "
             "DIR/{train,val,test}/<class>/* or DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
         )
     problems = [f"split folder missing: {root / name}" for name in found.missing_splits]
@@ -130,7 +130,7 @@ def load_folder(
     label_of, unmapped = mapping.label_of({record.folder for record in found.records})
     problems += unmapped
     problems += [
-        f"folder without pictures: {folder}" for folder in _hopeless(found.empty_folders, found.records, mapping)
+        f"folder without images: {folder}" for folder in _hopeless(found.empty_folders, found.records, mapping)
     ]
 
     records, bad = _read_digests(found.records, root, store.max_file_bytes)
@@ -147,7 +147,7 @@ def load_folder(
     left_out = {_printable(path.relative_to(root)): reason for path, reason in bad}
     if not skip_bad_files:
         problems += [f"bad file: {name}: {reason}" for name, reason in left_out.items()]
-        # Two files of zero bytes are no picture in two splits, but their names may still give a leak away.
+        # Two files of zero bytes are no image in two splits, but their names may still give a leak away.
         problems += leaks(replace(r, digest="") if r.path in bad_paths else r for r in records)
     records = [record for record in records if record.path not in bad_paths]
     if skip_bad_files:
@@ -156,7 +156,7 @@ def load_folder(
         records = with_training(records)
     elif records:
         filled = {record.split for record in records} | set(found.missing_splits)
-        problems += [f"split without pictures: {root / name}" for name in SPLITS if name not in filled]
+        problems += [f"split without images: {root / name}" for name in SPLITS if name not in filled]
     problems += _untrainable(records, set(label_of.values()), mapping)
     if problems:
         raise DataError(_report(root, problems, bad_files=0 if skip_bad_files else len(bad)))
@@ -177,7 +177,7 @@ def load_folder(
 
 
 def _hopeless(empty_folders: Sequence[str], records: Sequence[Record], mapping: Mapping) -> list[str]:
-    """Empty folders whose class has no picture in any split: one that is only absent from val or test is normal."""
+    """Empty folders whose class has no image in any split: one that is only absent from val or test is normal."""
     filled = {record.folder for record in records} | set(mapping.left_out)
     return [folder for folder in empty_folders if folder.rsplit("/", 1)[-1] not in filled]
 
@@ -212,9 +212,9 @@ def _read_digests(
 
 
 def _decode(
-    records: Sequence[Record], store: PictureStore, specs: Sequence[PictureSpec], show: PictureSpec | None
+    records: Sequence[Record], store: ImageStore, specs: Sequence[ImageSpec], show: ImageSpec | None
 ) -> list[tuple[Path, str]]:
-    """Decodes every picture up front; returns the bad ones."""
+    """Decodes every image up front; returns the bad ones."""
     to_show = show is not None and show not in specs
     shown = [r for r in records if to_show and r.split != "train"]
     plain = [r for r in records if not to_show or r.split == "train"]
@@ -234,7 +234,7 @@ def _untrainable(records: Sequence[Record], labels: set[str], mapping: Mapping) 
         places[record.label].add(record.split)
     missing = sorted(label for label, splits in places.items() if "train" not in splits)
     return [
-        f"class {label!r} has no training pictures (found in: {', '.join(sorted(places[label])) or 'no split'}); "
+        f"class {label!r} has no training images (found in: {', '.join(sorted(places[label])) or 'no split'}); "
         "name its folder in mapping.left_out to leave it out"
         for label in missing
     ]
@@ -243,7 +243,7 @@ def _untrainable(records: Sequence[Record], labels: set[str], mapping: Mapping) 
 def _oddities(records: Sequence[Record], ignored: int, copies: int, left_out: MappingType[str, str]) -> list[str]:
     lines = []
     if ignored:
-        lines.append(f"{ignored} hidden, non-picture or misplaced entries were ignored")
+        lines.append(f"{ignored} hidden, non-image or misplaced entries were ignored")
     if copies:
         lines.append(f"{copies} mirrored or doubled copies were left out: their originals are there")
     if left_out:
@@ -253,11 +253,11 @@ def _oddities(records: Sequence[Record], ignored: int, copies: int, left_out: Ma
         by_digest.setdefault(record.digest, []).append(record)
     twins = [group for group in by_digest.values() if len(group) > 1]
     if twins:
-        lines.append(f"{len(twins)} pictures lie in one split more than once, e.g. {twins[0][0].path.name}")
+        lines.append(f"{len(twins)} images lie in one split more than once, e.g. {twins[0][0].path.name}")
     conflicts = [group for group in twins if len({record.label for record in group}) > 1]
     if conflicts:
         labels = " and ".join(sorted({record.label for record in conflicts[0]}))
-        lines.append(f"{len(conflicts)} pictures carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
+        lines.append(f"{len(conflicts)} images carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
     return lines
 
 
@@ -277,7 +277,7 @@ def _split_here(records: Sequence[Record]) -> list[str]:
         return lines
     return [
         *lines,
-        f"{len(shared)} of {len(labels_of_source)} sources have pictures in several classes, e.g. {shared[0]}, and "
+        f"{len(shared)} of {len(labels_of_source)} sources have images in several classes, e.g. {shared[0]}, and "
         "were kept together; if they are different recordings of one name, set data.source_key=class_name",
     ]
 

@@ -1,4 +1,4 @@
-"""One picture file -> pixels."""
+"""One image file -> pixels."""
 
 import io
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class PictureSpec:
-    """The geometry in which a family wants its pictures.
+class ImageSpec:
+    """The geometry in which a family wants its images.
 
     Attributes:
         size_px: Height and width.
         mode: ``L`` for grey ``(size, size)``, ``RGB`` for colour ``(size, size, 3)``.
-        fit: How a picture that is not square becomes one. ``squash``: both sides to the size. ``center_crop``: the
+        fit: How an image that is not square becomes one. ``squash``: both sides to the size. ``center_crop``: the
             shorter side to the size, the middle of the longer one is kept. ``pad``: the longer side to the size, white
             paper on both sides of the shorter one.
     """
@@ -45,16 +45,16 @@ class PictureSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one picture."""
+        """Shape of one image."""
         return (self.size_px, self.size_px) if self.mode == "L" else (self.size_px, self.size_px, 3)
 
 
-class BadPictureError(ValueError):
-    """A file that gives no usable picture; the message says why."""
+class BadImageError(ValueError):
+    """A file that gives no usable image; the message says why."""
 
 
 def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> Image.Image:
-    """Decodes a picture file wholly and cuts its margins off.
+    """Decodes an image file wholly and cuts its margins off.
 
     Transparent parts are laid on white paper; 16-bit grey keeps its full range (0..65535 becomes 0..255); a camera's
     orientation tag is obeyed; of several frames the first counts.
@@ -62,29 +62,29 @@ def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> I
     Args:
         data: The bytes of a PNG, JPEG, TIFF, BMP or WebP file.
         crop: Margins, in pixels.
-        max_megapixels: The largest picture that is opened at all.
+        max_megapixels: The largest image that is opened at all.
 
     Returns:
-        A picture of mode ``L`` or ``RGB``.
+        An image of mode ``L`` or ``RGB``.
 
     Raises:
-        BadPictureError: Empty, unreadable, truncated, too large, of an unknown pixel type, or nothing left of it.
+        BadImageError: Empty, unreadable, truncated, too large, of an unknown pixel type, or nothing left of it.
     """
     if not data:
-        raise BadPictureError("zero bytes")
+        raise BadImageError("zero bytes")
     try:
-        picture = _open(data, max_megapixels)
-    except BadPictureError:
+        image = _open(data, max_megapixels)
+    except BadImageError:
         raise
     except Exception as error:
         # On damaged files the decoders raise nearly everything: struct.error, zlib.error, ZeroDivisionError ...
-        raise BadPictureError(f"unreadable or truncated ({error})") from error
-    width, height = picture.size
+        raise BadImageError(f"unreadable or truncated ({error})") from error
+    width, height = image.size
     box = (crop.left, crop.top, width - crop.right, height - crop.bottom)
     if box[2] <= box[0] or box[3] <= box[1]:
         margins = ", ".join(f"{name} {getattr(crop, name)}" for name in MARGIN_NAMES)
-        raise BadPictureError(f"data.crop ({margins}) leaves nothing of a picture of {width}x{height} pixels")
-    return picture.crop(box) if box != (0, 0, width, height) else picture
+        raise BadImageError(f"data.crop ({margins}) leaves nothing of an image of {width}x{height} pixels")
+    return image.crop(box) if box != (0, 0, width, height) else image
 
 
 def _open(data: bytes, max_megapixels: float) -> Image.Image:
@@ -92,31 +92,31 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
     try:
-        picture: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise BadPictureError(f"absurdly large ({error}); data.max_megapixels is {max_megapixels:g}") from error
+        raise BadImageError(f"absurdly large ({error}); data.max_megapixels is {max_megapixels:g}") from error
     except Image.UnidentifiedImageError:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _open_tiff(data, max_megapixels)
-        raise BadPictureError("not a PNG, JPEG, TIFF, BMP or WebP picture") from None
-    _check_size(picture.size, max_megapixels)
-    tags = getattr(picture, "tag_v2", {})
+        raise BadImageError("not a PNG, JPEG, TIFF, BMP or WebP image") from None
+    _check_size(image.size, max_megapixels)
+    tags = getattr(image, "tag_v2", {})
     if tags.get(_TIFF_PLANES) == 2 and 16 in tags.get(_TIFF_BITS, ()):
         # Pillow takes the bytes of 16-bit planes for 8-bit ones, without a word.
         return _open_tiff(data, max_megapixels)
-    picture.load()
-    if picture.mode == "F":
-        raise BadPictureError("floating-point pixels; allowed: 8 or 16 bits a channel")
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in _PILLOW_MODES_16_BIT or picture.mode == "I":
-        grey = Image.fromarray(_eight_bits(np.asarray(picture)))
-        # "White is zero": Pillow turns 8-bit pictures round, 16-bit ones it does not.
+    image.load()
+    if image.mode == "F":
+        raise BadImageError("floating-point pixels; allowed: 8 or 16 bits a channel")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _PILLOW_MODES_16_BIT or image.mode == "I":
+        grey = Image.fromarray(_eight_bits(np.asarray(image)))
+        # "White is zero": Pillow turns 8-bit images round, 16-bit ones it does not.
         return ImageOps.invert(grey) if tags.get(_TIFF_PHOTOMETRIC) == 0 else grey
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(paper, picture).convert("RGB")
-    return picture if picture.mode in ("L", "RGB") else picture.convert("L" if picture.mode in ("1", "LA") else "RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(paper, image).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "LA") else "RGB")
 
 
 def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
@@ -127,23 +127,23 @@ def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
         page = tiff.pages[0]
         _check_size((page.imagewidth, page.imagelength), max_megapixels)  # type: ignore[union-attr]
         if page.samplesperpixel > 4:  # type: ignore[union-attr]
-            raise BadPictureError(f"TIFF of {page.samplesperpixel} channels; allowed: 1, 3 or 4")  # type: ignore[union-attr]
+            raise BadImageError(f"TIFF of {page.samplesperpixel} channels; allowed: 1, 3 or 4")  # type: ignore[union-attr]
         pixels = page.asarray()
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, 2)
     if pixels.dtype == np.uint16:
         pixels = _eight_bits(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
-        raise BadPictureError(f"TIFF of {pixels.dtype} {pixels.shape}; allowed: 8- or 16-bit grey, RGB or RGBA")
-    picture = Image.fromarray(pixels)
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture
+        raise BadImageError(f"TIFF of {pixels.dtype} {pixels.shape}; allowed: 8- or 16-bit grey, RGB or RGBA")
+    image = Image.fromarray(pixels)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
     if size[0] * size[1] > max_megapixels * 1e6:
-        raise BadPictureError(
+        raise BadImageError(
             f"absurdly large ({size[0]}x{size[1]} pixels, {size[0] * size[1] / 1e6:.0f} megapixels); "
             f"allowed: data.max_megapixels={max_megapixels:g}"
         )
@@ -153,25 +153,25 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     """16 bits -> 8 bits over the full range."""
     if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
         found = f"{pixels.min()} to {pixels.max()}"
-        raise BadPictureError(f"pixel values from {found}; allowed: 8 or 16 bits a channel, without sign")
+        raise BadImageError(f"pixel values from {found}; allowed: 8 or 16 bits a channel, without sign")
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def fit(picture: Image.Image, spec: PictureSpec) -> np.ndarray:
-    """A decoded picture in the geometry of a family: uint8 of ``spec.shape``."""
-    if picture.mode != spec.mode:
-        picture = picture.convert(spec.mode)
-    size, (width, height) = spec.size_px, picture.size
+def fit(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    """A decoded image in the geometry of a family: uint8 of ``spec.shape``."""
+    if image.mode != spec.mode:
+        image = image.convert(spec.mode)
+    size, (width, height) = spec.size_px, image.size
     if spec.fit != "squash" and width != height:
-        side = min(picture.size) if spec.fit == "center_crop" else max(picture.size)
+        side = min(image.size) if spec.fit == "center_crop" else max(image.size)
         width, height = max(1, round(width * size / side)), max(1, round(height * size / side))
         left, top = (width - size) // 2, (height - size) // 2
-        scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+        scaled = image.resize((width, height), Image.Resampling.BILINEAR)
         if spec.fit == "center_crop":
             return np.asarray(scaled.crop((left, top, left + size, top + size)))
         paper = Image.new(spec.mode, (size, size), "white")
         paper.paste(scaled, (-left, -top))
         return np.asarray(paper)
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)

@@ -34,12 +34,12 @@ def folds(
         ValueError: Fewer sources than folds, fewer than two folds, or not one source for each label.
     """
     if len(labels) != len(sources):
-        raise ValueError(f"found {len(labels)} labels and {len(sources)} sources; allowed: as many")
+        raise ValueError(f"got {len(labels)} labels and {len(sources)} sources; allowed: as many")
     records_of: dict[Any, list[int]] = defaultdict(list)
     for i, source in enumerate(sources):
         records_of[source].append(i)
     if not 2 <= k <= len(records_of):
-        raise ValueError(f"found {k} folds for {len(records_of)} sources; allowed: 2 to as many as there are sources")
+        raise ValueError(f"got {k} folds for {len(records_of)} sources; allowed: 2 to as many as there are sources")
     classes_of = {source: Counter(labels[i] for i in own) for source, own in records_of.items()}
     n_sources = Counter(label for counts in classes_of.values() for label in counts)
     # A source that spans classes is dealt with its rarest one, where a wrong place costs most.
@@ -75,9 +75,9 @@ def uneven(labels: np.ndarray, sources: np.ndarray, fold: np.ndarray, k: int) ->
         if not without:
             continue
         told = f"cross-validation: class {label!r} has {n} source{'s' * (n > 1)} for {k} folds: "
-        told += f"in {without} fold{'s' * (without > 1)} none of it is judged"
+        told += f"in {without} fold{'s' * (without > 1)} none of it is evaluated"
         if k - without == 1:
-            told += ", and where it is judged, none of it is trained on"
+            told += ", and where it is evaluated, none of it is trained on"
         lines.append(told)
     return lines
 
@@ -125,7 +125,7 @@ def part_of(labels: np.ndarray, sources: np.ndarray, share: float, seed: int | S
         ValueError: ``share`` is out of its range.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share: found {share}; allowed: above 0, at most 1")
+        raise ValueError(f"share: got {share}; allowed: above 0, at most 1")
     classes_of: dict[Any, set[str]] = defaultdict(set)
     for label, source in zip(labels, sources, strict=True):
         classes_of[source].add(label)

@@ -1,4 +1,4 @@
-"""Folder tree -> manifest: which records there are, before any picture is opened."""
+"""Folder tree -> manifest: which records there are, before any image is opened."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 SPLITS = ("train", "val", "test")
-PICTURE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SourceKey = Literal["name", "class_name", "path"]
 
 # The names that the variants of augmentation have when they lie on disk: `a_double_l.png` is a copy of `a.png`,
@@ -21,7 +21,7 @@ _COPY_SUFFIX = re.compile(r"(?<!^)(_(mirrored|double_l|double_r))+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture file.
+    """One image file.
 
     Attributes:
         path: The file.
@@ -50,10 +50,10 @@ class Scan:
     """What lies in a data set's folder.
 
     Attributes:
-        records: Every picture file, ordered by path.
+        records: Every image file, ordered by path.
         is_split: Whether the tree has split folders.
-        ignored: How many hidden or non-picture files, and folders too deep in the tree, were passed over.
-        empty_folders: ``split/class`` of folders without a picture.
+        ignored: How many hidden or non-image files, and folders too deep in the tree, were passed over.
+        empty_folders: ``split/class`` of folders without an image.
         missing_splits: Which of train, val and test are not there, where at least one is.
         unreadable: Folders that cannot be listed -> reason.
     """
@@ -72,7 +72,7 @@ def nfc(name: str) -> str:
 
 
 def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> str:
-    """The source of a picture file.
+    """The source of an image file.
 
     Args:
         path: The file; the ending and the suffix of a copy (``_mirrored``, ``_double_l``, ``_double_r``) do not count.
@@ -93,7 +93,7 @@ def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> s
 def scan(root: Path, source_key: SourceKey = "name") -> Scan:
     """Lists ``root/{train,val,test}/<class>/*`` or, where none of the three is there, ``root/<class>/*``.
 
-    Symbolic links are followed. Hidden files, files that are no pictures by their ending, and anything deeper are
+    Symbolic links are followed. Hidden files, files that are no images by their ending, and anything deeper are
     counted in ``ignored``.
 
     Args:
@@ -118,11 +118,11 @@ def scan(root: Path, source_key: SourceKey = "name") -> Scan:
         found.ignored += ignored
         for folder, place in classes:
             files, ignored = _listed(place, found, want_folders=False)
-            pictures = [path for _, path in files if path.suffix.lower() in PICTURE_ENDINGS]
-            found.ignored += ignored + len(files) - len(pictures)
-            if not pictures and place not in found.unreadable:
+            images = [path for _, path in files if path.suffix.lower() in IMAGE_ENDINGS]
+            found.ignored += ignored + len(files) - len(images)
+            if not images and place not in found.unreadable:
                 found.empty_folders.append(f"{split}/{folder}" if split else folder)
-            found.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in pictures]
+            found.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
     return found
 
 
@@ -170,7 +170,7 @@ def without_copies(records: Iterable[Record]) -> tuple[list[Record], int]:
 
 
 def leaks(records: Iterable[Record]) -> list[str]:
-    """One line for each source or picture (same bytes) that stands in more than one split."""
+    """One line for each source or image (same bytes) that stands in more than one split."""
     lines = []
     by_source: dict[str, list[Record]] = defaultdict(list)
     by_digest: dict[str, list[Record]] = defaultdict(list)
@@ -180,7 +180,7 @@ def leaks(records: Iterable[Record]) -> list[str]:
     told: set[Path] = set()
     for digest, group in by_digest.items():
         if digest and len({r.split for r in group}) > 1:
-            lines.append(f"one picture in two splits (same bytes): {_places(group)}")
+            lines.append(f"one image in two splits (same bytes): {_places(group)}")
             told.update(r.path for r in group)
     for source, group in by_source.items():
         if len({r.split for r in group}) > 1 and not all(r.path in told for r in group):
@@ -197,6 +197,6 @@ def _places(group: Sequence[Record]) -> str:
 
 
 def fingerprint(records: Iterable[Record]) -> str:
-    """16 hexadecimal digits that name exactly these pictures with these labels in these splits, in any order."""
+    """16 hexadecimal digits that name exactly these images with these labels in these splits, in any order."""
     lines = sorted(f"{r.split}\t{r.label}\t{r.source}\t{r.digest}" for r in records)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]

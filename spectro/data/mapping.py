@@ -49,7 +49,7 @@ class Mapping:
         member: dict[str, str] = {}
         for group, labels in self.look_alikes.items():
             if len(set(labels)) < 2:
-                wrong.append((f"look_alikes.{group}", f"found {list(labels)}; a group needs two or more classes"))
+                wrong.append((f"look_alikes.{group}", f"got {list(labels)}; a group needs two or more classes"))
             for label in labels:
                 if label in member:
                     wrong.append((f"look_alikes.{group}", f"{label!r} is already in {member[label]!r}"))
@@ -65,7 +65,7 @@ class Mapping:
         for group, labels in self.look_alikes.items():
             for label in labels:
                 if label not in known:
-                    wrong.append((f"look_alikes.{group}", f"found {label!r}; allowed: {', '.join(known)}"))
+                    wrong.append((f"look_alikes.{group}", f"got {label!r}; allowed: {', '.join(known)}"))
             if group in known and group not in labels:
                 wrong.append((f"look_alikes.{group}", f"{group!r} is also the name of a class outside the group"))
         return wrong
@@ -92,7 +92,7 @@ class Mapping:
         ]
         for label, made_of in self.classes.items():
             if not set(made_of) & set(folders):
-                problems.append(f"class {label!r} has no pictures: none of its folders is there ({', '.join(made_of)})")
+                problems.append(f"class {label!r} has no images: none of its folders is there ({', '.join(made_of)})")
         return {folder: owner[folder] for folder in folders if folder in owner}, problems
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectro.evaluation.figures import FAINT, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
 from spectro.evaluation.intervals import wilson
+from spectro.figures.run import FAINT, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
 
 # Records that a bin should hold at least, and how many bins there are at most.
 _PER_BIN, _MOST_BINS = 5, 10
@@ -68,12 +68,12 @@ def calibration(
     p = np.asarray(probabilities, dtype=float)
     names = [str(name) for name in classes]
     if p.shape != (len(y_true), len(names)):
-        raise ValueError(f"probabilities: found {p.shape}; allowed: {(len(y_true), len(names))}")
+        raise ValueError(f"probabilities: got {p.shape}; allowed: {(len(y_true), len(names))}")
     unknown = sorted({str(label) for label in y_true} - set(names))
     if unknown:
         raise ValueError(f"y_true holds {unknown}, allowed are the classes {names}")
     if bins is not None and bins < 1:
-        raise ValueError(f"bins: found {bins}; allowed: 1 or more")
+        raise ValueError(f"bins: got {bins}; allowed: 1 or more")
     if len(p) == 0:
         scores = ("ece", "ece_by_chance", "ece_by_chance_high", "nll", "brier")
         return {**dict.fromkeys(scores), "reliability": []}
@@ -146,7 +146,7 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
         ValueError: There is no report.
     """
     if not reports:
-        raise ValueError("expected the report of at least one split; found none")
+        raise ValueError("expected the report of at least one split; got none")
     fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN)
     first.remove()
     ticks = np.linspace(0, 1, 6)

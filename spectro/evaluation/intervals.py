@@ -85,9 +85,9 @@ def bootstrap_ci(
     _check_level(level)
     units, groups = np.asarray(tallies, dtype=float), np.asarray(strata)
     if len(units) == 0 or groups.shape != (len(units),):
-        raise ValueError(f"expected one stratum for each of at least 1 unit; found {len(units)} units, {groups.shape}")
+        raise ValueError(f"expected one stratum for each of at least 1 unit; got {len(units)} units, {groups.shape}")
     if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; found {resamples}")
+        raise ValueError(f"resamples must be at least 1; got {resamples}")
     rng = np.random.default_rng(seed)
     flat = units.reshape(len(units), -1)
     sums = np.zeros((resamples, flat.shape[1]))
@@ -107,4 +107,4 @@ def bootstrap_ci(
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1; found {level}")
+        raise ValueError(f"level must lie strictly between 0 and 1; got {level}")

@@ -63,12 +63,12 @@ def score(
     """
     names = [str(name) for name in classes]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"classes must be at least one label and each only once; found {names}")
+        raise ValueError(f"classes must be at least one label and each only once; got {names}")
     owners = range(len(y_true)) if sources is None else sources
     if not len(y_true) == len(y_pred) == len(owners):
         raise ValueError(
             "y_true, y_pred and sources must have equal lengths; "
-            f"found {len(y_true)}, {len(y_pred)} and {len(owners)} entries"
+            f"got {len(y_true)}, {len(y_pred)} and {len(owners)} entries"
         )
     true, pred = _encode(y_true, names, "y_true"), _encode(y_pred, names, "y_pred")
     report: dict[str, Any] = {

@@ -70,12 +70,12 @@ def pair_curves(
     owners = np.arange(len(positive)) if sources is None else np.asarray(sources)
     if positive.ndim != 1 or not positive.shape == score.shape == owners.shape:
         raise ValueError(
-            f"y_true, scores and sources must be (n,); found {positive.shape}, {score.shape}, {owners.shape}"
+            f"y_true, scores and sources must be (n,); got {positive.shape}, {score.shape}, {owners.shape}"
         )
     if not np.isfinite(score).all() or positive.all() or not positive.any():
         raise ValueError(
             "expected finite scores and records of both classes; "
-            f"found {positive.sum()} positive of {len(positive)} records, {np.isfinite(score).sum()} finite scores"
+            f"got {positive.sum()} positive of {len(positive)} records, {np.isfinite(score).sum()} finite scores"
         )
     fpr, tpr, _ = roc_curve(positive, score)
     precision, recall, _ = precision_recall_curve(positive, score)

@@ -86,7 +86,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"expected two arrays of the same shape (n,); found {a.shape} and {b.shape}")
+        raise ValueError(f"expected two arrays of the same shape (n,); got {a.shape} and {b.shape}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
     return McNemar(only_a, only_b, min(1.0, 2 * tail))
@@ -104,7 +104,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     Args:
         differences: One metric's difference in each fold of each repeat, (J,).
         n_train: Number of records that a fold's model is trained on; the mean if folds differ.
-        n_test: Number of records that a fold is judged on.
+        n_test: Number of records that a fold is evaluated on.
 
     Returns:
         Mean, its corrected standard error, degrees of freedom, two-sided p-value and 95 % interval. Where all
@@ -118,9 +118,9 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
 
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
-        raise ValueError(f"expected at least one finite difference, shape (J,); found {differences!r}")
+        raise ValueError(f"expected at least one finite difference, shape (J,); got {differences!r}")
     if not (n_train > 0 and n_test > 0):
-        raise ValueError(f"n_train and n_test must be positive; found {n_train} and {n_test}")
+        raise ValueError(f"n_train and n_test must be positive; got {n_train} and {n_test}")
     mean, dof = float(d.mean()), len(d) - 1
     if dof == 0:
         return ResampledT(mean, None, dof, None, None, None)
@@ -150,7 +150,7 @@ def holm(p_values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.f
     p = np.array([np.nan if value is None else value for value in p_values], dtype=float)
     made = np.flatnonzero(~np.isnan(p))
     if np.any((p[made] < 0) | (p[made] > 1)):
-        raise ValueError(f"p-values must lie between 0 and 1; found {p_values!r}")
+        raise ValueError(f"p-values must lie between 0 and 1; got {p_values!r}")
     order = made[np.argsort(p[made], kind="stable")]
     p[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return p
@@ -186,8 +186,8 @@ def difference(
 ) -> Difference:
     """How much better a is than b, mean over seeds, with a 95 % interval over records and seeds.
 
-    A paired bootstrap: in each resample both models are judged on the same drawn sources, and on the same drawn seeds
-    where both have as many. `spectro.evaluation.resampling.resample` says how they are drawn.
+    A paired bootstrap: in each resample both models are evaluated on the same drawn sources, and on the same drawn
+    seeds where both have as many. `spectro.evaluation.resampling.resample` says how they are drawn.
 
     Args:
         y_true: True labels, (n,).

@@ -44,7 +44,7 @@ def resample(
     metric: str,
     look_alikes: Sequence[str] = (),
 ) -> list[Resampled]:
-    """Judge models on the same drawn sources, many times.
+    """Evaluate models on the same drawn sources, many times.
 
     Sources are drawn within classes, as many as there are (a source of several classes belongs to the first of them
     in ``classes``). Drawn from are the real ones and a few made-up ones, 2 in all, shared out among the classes that
@@ -78,16 +78,16 @@ def resample(
     """
     allowed = (*AVERAGES, HARD_PAIR)
     if metric not in allowed:
-        raise ValueError(f"metric: found {metric!r}; allowed: {', '.join(allowed)}")
+        raise ValueError(f"metric: got {metric!r}; allowed: {', '.join(allowed)}")
     if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; found {resamples}")
+        raise ValueError(f"resamples must be at least 1; got {resamples}")
     names = [str(name) for name in classes]
     true = _encode(by_seed(y_true, "y_true"), names, "y_true")[0]
     predicted = [_encode(by_seed(model, "predictions"), names, "predictions") for model in models]
     owners = np.arange(len(true)) if sources is None else np.asarray(sources)
     lengths = [len(true), len(owners), *(model.shape[1] for model in predicted)]
     if len(set(lengths)) > 1:
-        raise ValueError(f"y_true, sources and predictions must have equal lengths; found {lengths}")
+        raise ValueError(f"y_true, sources and predictions must have equal lengths; got {lengths}")
 
     # An order of models and of records that depends on nothing but what they are.
     rank = sorted(range(len(models)), key=lambda m: sorted(np.vstack([true, predicted[m]]).T.tolist()))
@@ -100,7 +100,7 @@ def resample(
     column, k = allowed.index(metric), len(names)
     pair = [names.index(name) for name in look_alikes] if metric == HARD_PAIR else []
     if metric == HARD_PAIR and not np.isin(pair, true).any():
-        raise ValueError(f"look_alikes: found {list(look_alikes)}; allowed: classes of which some have records")
+        raise ValueError(f"look_alikes: got {list(look_alikes)}; allowed: classes of which some have records")
     made_up = _made_up(true, source, k, len(models))
     weights = _draw_smoothed(_strata(true, source), made_up, rng, resamples)
     own_seeds = {n: _draw(rng, n, resamples) / n for n in sorted({len(model) for model in predicted})}

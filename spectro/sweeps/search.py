@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectro import experiment, interrupt, tracking
-from spectro.config import Config, check
+from spectro import interrupt, tracking
+from spectro.config.check import Config, check
 from spectro.errors import ConfigError
 from spectro.progress import say, status
-from spectro.run_dir import read_json
+from spectro.runs import run as experiment
+from spectro.runs.runinfo import read_json
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
 from spectro.sweeps.elsewhere import Launch, SweepError, hand_out, has_died_before
@@ -65,7 +66,7 @@ class Search:
         self._launch = launch
         self._config = check(space.config({}))
         if self._config.common.objective is None:
-            raise ConfigError("objective: found null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
+            raise ConfigError("objective: got null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
         # All that a single run would be refused for.
         self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
@@ -83,7 +84,7 @@ class Search:
         found = None if before is None else before.get("study_id")
         if found != here and self.folder.exists() and any(self.folder.iterdir()):
             raise ConfigError(
-                f"study: found {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
+                f"study: got {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
                 "study=NAME with a new name, or the storage that it came from"
             )
 
@@ -95,7 +96,7 @@ class Search:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            card = summary.open_card(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
+            info = summary.open_card(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
             tracking.open_run(self.folder)
         watch = Watch(self._study, self.folder, self._n_trials, self._space)
         stale = studies.fail_stale(self._study)
@@ -114,11 +115,11 @@ class Search:
             if running := self._running():
                 watch.others(running)
             else:
-                self._finish(card, watch)
+                self._finish(info, watch)
         except BaseException as error:
             was_stopped = interrupt.caused(error)
             reason = str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}".strip(": ")
-            summary.end_card(self.folder, card, self._study, "KILLED" if was_stopped else "FAILED", reason)
+            summary.end_card(self.folder, info, self._study, "KILLED" if was_stopped else "FAILED", reason)
             raise
 
     def _claim(self) -> list["optuna.trial.Trial"]:
@@ -151,7 +152,7 @@ class Search:
         """Trials that ended before they were sent to MLflow, in a process that was killed."""
         folders = [path.parent for path in self.folder.glob("[0-9]*/run.json")]
         cards = {folder: read_json(folder / "run.json") for folder in sorted(folders)}
-        unsent = [folder for folder, card in cards.items() if not card["mlflow"].get("sent")]
+        unsent = [folder for folder, info in cards.items() if not info["mlflow"].get("sent")]
         return [folder for folder in unsent if not tracking.is_alive(cards[folder])]
 
     @contextmanager
@@ -236,7 +237,7 @@ class Search:
             time.sleep(_POLL_S)
         return False
 
-    def _finish(self, card: Any, watch: Watch) -> None:
+    def _finish(self, info: Any, watch: Watch) -> None:
         from optuna.trial import TrialState
 
         summary.write_tables(self.folder, self._study, self._space)
@@ -259,7 +260,7 @@ class Search:
                     "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
                 }
                 experiment.run(check(cfg), run_dir, before, extra)
-        summary.end_card(self.folder, card, self._study, "FINISHED")
+        summary.end_card(self.folder, info, self._study, "FINISHED")
         watch.end(self.folder, run_dir)
 
 

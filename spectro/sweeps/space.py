@@ -10,10 +10,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from spectro.config import Config, check
+from spectro.config.check import Config, check
 from spectro.errors import ConfigError
 from spectro.paths import CONF, short
-from spectro.run_dir import write_text
+from spectro.runs.runinfo import write_text
 
 # Keys that say how a search goes on and not what is fitted.
 SWEEP_KEYS = ("n_trials", "study", "storage", "n_jobs", "sweep")
@@ -52,7 +52,7 @@ class Space:
                     self.distributions[key] = create_optuna_distribution_from_override(override)
                 except (ValueError, NotImplementedError) as error:
                     found = override.get_value_element_as_str()
-                    raise ConfigError(f"{key}: found {found}; allowed: what can be searched ({error})") from error
+                    raise ConfigError(f"{key}: got {found}; allowed: what can be searched ({error})") from error
                 continue
             self.distributions.pop(key.lstrip("+"), None)
             self.fixed.append(str(override.input_line))

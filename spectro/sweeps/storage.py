@@ -39,7 +39,7 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = absolute(storage)
     if storage == "sqlite://" or ":memory:" in storage:
-        raise ConfigError(f"storage: found {storage!r}; allowed: a database that outlives the process")
+        raise ConfigError(f"storage: got {storage!r}; allowed: a database that outlives the process")
     file = storage.removeprefix("sqlite:///").partition("?")[0] if storage.startswith("sqlite:///") else None
     try:
         if file is not None:
@@ -60,7 +60,7 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     except Exception as error:  # drivers and SQLAlchemy raise any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"storage: found {redact(storage)!r}, which cannot be used ({redact(reason)}); allowed: sqlite:///FILE, "
+            f"storage: got {redact(storage)!r}, which cannot be used ({redact(reason)}); allowed: sqlite:///FILE, "
             "postgresql+psycopg://USER@HOST/NAME (pip install 'spectro[postgres]')"
         ) from error
     raise AssertionError("unreachable")

@@ -54,14 +54,14 @@ def open_study(
     known = study.user_attrs.get(SETTINGS)
     if known is None:
         if study.get_trials(deepcopy=False):
-            raise ConfigError(f"study: found {name!r}, which another program made; allowed: another name")
+            raise ConfigError(f"study: got {name!r}, which another program made; allowed: another name")
         study.set_user_attr(ID, secrets.token_hex(8))
         study.set_user_attr(SETTINGS, dict(settings))
     elif known != dict(settings):
         changed = sorted(key for key in known.keys() | settings.keys() if known.get(key) != settings.get(key))
         told = ", ".join(f"{key} (was {known.get(key)!r}, is {settings.get(key)!r})" for key in changed[:3])
         raise ConfigError(
-            f"study: found {name!r}, whose trials had other settings: {told}{' ...' if len(changed) > 3 else ''}; "
+            f"study: got {name!r}, whose trials had other settings: {told}{' ...' if len(changed) > 3 else ''}; "
             "allowed: study=NAME with a new name"
         )
     return study

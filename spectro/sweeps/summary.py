@@ -1,4 +1,4 @@
-"""What is left of a search: its card, its tables, its figures."""
+"""What is left of a search: its info, its tables, its figures."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectro import experiment
-from spectro.config import Config
+from spectro.config.check import Config
 from spectro.data import Dataset
-from spectro.run_dir import Card, read_json, write_csv, write_json, write_text
+from spectro.runs import run as experiment
+from spectro.runs.runinfo import RunInfo, read_json, write_csv, write_json, write_text
 from spectro.sweeps.space import SWEEP_KEYS, nested
 from spectro.sweeps.study import ID, REASON, counting
 from spectro.sweeps.trial import seconds_of
@@ -30,7 +30,7 @@ def name_of(config: Config, settings: dict[str, Any]) -> str:
 
 def open_card(
     folder: Path, config: Config, study: "optuna.Study", space: "Space", sampler: dict[str, Any], dataset: Dataset
-) -> Card:
+) -> RunInfo:
     """``run.json`` of a sweep's folder, the one that is there if there is one: MLflow keeps one parent."""
     before = read_json(folder / "run.json")
     content = experiment.identity_of(config)
@@ -44,12 +44,12 @@ def open_card(
     }
     content |= {"run_name": f"sweep {study.study_name}", "study_id": study.user_attrs[ID]}
     content["data"] |= experiment.data_entry(dataset)
-    card = Card(folder, content, before)
-    if card.content["mlflow"]["tracking_uri"] != content["mlflow"]["tracking_uri"]:
+    info = RunInfo(folder, content, before)
+    if info.content["mlflow"]["tracking_uri"] != content["mlflow"]["tracking_uri"]:
         # Told to go to another store than before, where nothing is yet.
-        card.content["mlflow"] = content["mlflow"]
-    card.write()
-    return card
+        info.content["mlflow"] = content["mlflow"]
+    info.write()
+    return info
 
 
 def in_words(distribution: "optuna.distributions.BaseDistribution") -> str:
@@ -61,7 +61,7 @@ def in_words(distribution: "optuna.distributions.BaseDistribution") -> str:
     return f"{its.low:g} to {its.high:g}{', log' if its.log else ''}{step}"
 
 
-def end_card(folder: Path, card: Card, study: "optuna.Study", status: str, reason: str | None = None) -> None:
+def end_card(folder: Path, info: RunInfo, study: "optuna.Study", status: str, reason: str | None = None) -> None:
     """Closes a sweep's ``run.json``, writes its ``metrics.json`` and sends both."""
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state.name.lower() for trial in counting(trials))
@@ -71,9 +71,9 @@ def end_card(folder: Path, card: Card, study: "optuna.Study", status: str, reaso
         "trials": {**{state: states[state] for state in ("complete", "pruned", "fail")}, "all": sum(states.values())},
         "trial_seconds": sum(seconds_of(trial) for trial in trials),
     }
-    card.reload_mlflow()
+    info.reload_mlflow()
     write_json(folder / "metrics.json", metrics)
-    card.end(status, reason)
+    info.end(status, reason)
     send(folder)
 
 

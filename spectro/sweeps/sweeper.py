@@ -79,10 +79,10 @@ class StudySweeper(Sweeper):
         space = Space(self.hydra_context.config_loader, self.config, params, arguments)
         direction = str(getattr(self._direction, "name", self._direction))
         if direction != "maximize":
-            raise ConfigError(f"hydra.sweeper.direction: found {direction}; allowed: maximize (of every objective)")
+            raise ConfigError(f"hydra.sweeper.direction: got {direction}; allowed: maximize (of every objective)")
         for key, value in {"storage": self._storage, "n_trials": self._n_trials}.items():
             if value is None:
-                raise ConfigError(f"{key}: found null; it must be given")
+                raise ConfigError(f"{key}: got null; it must be given")
         sampler: Any = OmegaConf.to_container(self.config.hydra.sweeper.sampler, resolve=True)
         search = Search(
             space,
@@ -127,7 +127,7 @@ def _maker(sampler: dict[str, Any]) -> Callable[[int], Any]:
     target = str(sampler["_target_"]).rpartition(".")[2]
     if sampler.get("_partial_"):
         raise ConfigError(
-            f"hydra/sweeper/sampler: found {target}; allowed: tpe, random, cmaes, gp, nsgaii, nsgaiii, qmc "
+            f"hydra/sweeper/sampler: got {target}; allowed: tpe, random, cmaes, gp, nsgaii, nsgaiii, qmc "
             "(all combinations of some values: --multirun KEY=A,B KEY=C,D without sweeper=)"
         )
     seed = sampler.get("seed")

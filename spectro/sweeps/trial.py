@@ -1,4 +1,4 @@
-"""One trial, in whatever process: composed, fitted, judged on val or by cross-validation, and told to the study."""
+"""One trial, in whatever process: composed, fitted, evaluated on val or by cross-validation, and told to the study."""
 
 import contextlib
 import json
@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectro import experiment, interrupt, task
-from spectro.config import Config
+from spectro import interrupt
+from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
-from spectro.run_dir import Card
+from spectro.runs import run as experiment
+from spectro.runs import task
+from spectro.runs.runinfo import RunInfo
 from spectro.sweeps.pruning import PrunedError, Reporter
 from spectro.sweeps.storage import absolute, open_storage
 from spectro.sweeps.study import OWNER, REASON, SETTINGS, beating, end, give_up, is_own, owner
@@ -62,7 +64,7 @@ class Ticket:
         return cls(**json.loads(bytes.fromhex(text[1:])))
 
 
-def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
+def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> RunInfo | None:
     """Runs one trial and tells the study of it: complete, pruned, or failed with its reason.
 
     Args:
@@ -71,7 +73,7 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
         ticket: Which trial it is.
 
     Returns:
-        The trial's card; None where the study waits for the trial no more.
+        The trial's info; None where the study waits for the trial no more.
 
     Raises:
         KeyboardInterrupt: It was interrupted; the trial does not count.
@@ -98,7 +100,7 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
         warmup_epochs=sweep.warmup_epochs,
         startup_trials=sweep.startup_trials,
     )
-    card = experiment.new_trial_card(config, run_dir, ticket.number, ticket.study, ticket.shown)
+    info = experiment.new_trial_card(config, run_dir, ticket.number, ticket.study, ticket.shown)
     try:
         with (
             Threads(study, ticket.threads, ticket.jobs if ticket.host == socket.gethostname() else 1) as threads,
@@ -108,22 +110,22 @@ def run_trial(config: Config, run_dir: Path, ticket: Ticket) -> Card | None:
             threads.share(trials)
             dataset = dataset_of(config)
             _check_same_data(study, dataset)
-            value = experiment.attempt(config, dataset, run_dir, card, reporter, threads.share)
+            value = experiment.attempt(config, dataset, run_dir, info, reporter, threads.share)
         end(study, ticket.number, value, marks={})
     except PrunedError as pruned:
-        card.end("PRUNED", str(pruned))
+        info.end("PRUNED", str(pruned))
         end(study, ticket.number, None, pruned=True, marks={REASON: str(pruned)})
     except BaseException as error:
         if interrupt.caused(error):
-            card.end("KILLED", "interrupted")
+            info.end("KILLED", "interrupted")
             give_up(study, ticket.number, "interrupted", counts=False)
             raise
         if not isinstance(error, Exception):
             raise
         reason = str(error) if isinstance(error, SpectroError) else f"{type(error).__name__}: {error}"
-        card.end("FAILED", reason)
+        info.end("FAILED", reason)
         give_up(study, ticket.number, reason.strip().splitlines()[0] if reason.strip() else type(error).__name__)
-    return card
+    return info
 
 
 def _check_same_data(study: "optuna.Study", dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spectro.paths import redact
-from spectro.run_dir import write_json
+from spectro.runs.runinfo import write_json
 from spectro.tracking import _store
 from spectro.tracking._ending import ending, is_alive
 from spectro.tracking._pages import note_tags, view_address

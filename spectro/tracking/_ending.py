@@ -38,4 +38,4 @@ def is_alive(run: Mapping[str, Any]) -> bool | None:
     except ProcessLookupError:
         return False
     except (OSError, AttributeError, IndexError, ValueError):
-        return True  # it exists, and nothing more can be learnt here
+        return True  # it exists, and nothing more can be learned here

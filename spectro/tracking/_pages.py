@@ -31,7 +31,7 @@ _SPLITS = ("test", "cv", "val")
 # A description is one tag, and the table of a run with very many classes is in its figures and files as well.
 _MAX_TABLE = 5000
 # Those that are not: wide ones, such as the wrong records, push the page's other column off the screen.
-_PICTURES = ("confusion_test.png", "recall.png", "learning_curves.png", "optimization_history.png")
+_IMAGES = ("confusion_test.png", "recall.png", "learning_curves.png", "optimization_history.png")
 
 
 def experiment_tags(now_ms: int) -> dict[str, str]:
@@ -76,7 +76,7 @@ def note_tags(
     Args:
         run: Content of run.json.
         metrics: Content of metrics.json; empty where there are none.
-        figures: Paths of pictures among the run's artifacts.
+        figures: Paths of images among the run's artifacts.
         run_id: The run's id in MLflow.
         tags: The run's tags in MLflow so far.
 
@@ -91,9 +91,9 @@ def note_tags(
     if not parts:
         return {}
     there = set(figures)
-    pictures = [path for name in _PICTURES if (path := f"figures/{name}") in there]
+    images = [path for name in _IMAGES if (path := f"figures/{name}") in there]
     address = "get-artifact?path={}&run_uuid=" + run_id
-    parts += ["", *(f"![{_plain(path)}]({address.format(quote(path))})" for path in pictures)]
+    parts += ["", *(f"![{_plain(path)}]({address.format(quote(path))})" for path in images)]
     note = "\n".join(parts)[:MAX_TAG]
     return {NOTE: note, _DIGEST: _digest(note)}
 
@@ -120,12 +120,12 @@ def _views() -> dict[str, tuple[str, dict[str, Any]]]:
     by_name = {"orderByKey": "tags.`mlflow.runName`", "orderByAsc": True}
     ends = [f"trials/{state}" for state in ("complete", "pruned", "fail")]
     trials = [_column("metrics", name) for name in ("objective", "best", *ends)]
-    judged = "metrics.`test/n_records` > 0"
+    evaluated = "metrics.`test/n_records` > 0"
     return {
-        "results": ("Results", {**_state(scores, judged), **by_name}),
+        "results": ("Results", {**_state(scores, evaluated), **by_name}),
         "families": (
             "Families",
-            {**_state([*means, _column("metrics", "val/macro_f1")], judged), **by_name, "groupBy": by_model},
+            {**_state([*means, _column("metrics", "val/macro_f1")], evaluated), **by_name, "groupBy": by_model},
         ),
         "searches": ("Searches", _state(trials, "tags.study LIKE '%'")),
     }

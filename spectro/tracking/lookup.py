@@ -45,7 +45,7 @@ def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) 
             known = client.get_experiment_by_name(experiment)
             if known is None:
                 names = ", ".join(sorted(found.name for found in client.search_experiments()))
-                raise SpectroError(f"--experiment: found {experiment!r}; allowed in {redact(uri)}: {names}")
+                raise SpectroError(f"--experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
             found = _search(client, known.experiment_id, "")
         else:
             found = []
@@ -101,7 +101,7 @@ def _asking(uri: str) -> Any:
     """A client of a store that is there; what goes wrong inside is told in one line."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
     if match and not Path(match[1]).is_file():
-        raise SpectroError(f"MLflow: found no database {match[1]}; allowed: --tracking-uri with a store that is there")
+        raise SpectroError(f"MLflow: got no database {match[1]}; allowed: --tracking-uri with a store that is there")
     try:
         with _store.settings(_store.PATIENT):
             yield _store.connect(uri)

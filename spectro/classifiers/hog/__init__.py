@@ -1,0 +1,1 @@
+"""HOG descriptor and HOG-SVM."""

@@ -1,0 +1,278 @@
+"""HOG + scaler + PCA + support vector machine."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+from sklearn import config_context
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import SVC
+
+from spectro.classifiers import sklearn_file
+from spectro.classifiers.attribution import Effects
+from spectro.classifiers.blas import blas_threads
+from spectro.classifiers.hog.descriptor import Hog
+from spectro.classifiers.hog.fold_scores import fold_scores, kernel
+from spectro.classifiers.hog.pca import fit_pca, kept
+from spectro.classifiers.temperature import ScoringClassifier, columns, probabilities
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images
+from spectro.knobs import Section
+
+SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
+# Training rows up to which a whole kernel matrix is held: 128 MB.
+_ROWS_FOR_KERNEL = 4000
+# Records whose HOG vectors are held at once while predicting.
+_BATCH = 1024
+
+
+class DegenerateModelWarning(UserWarning):
+    """A fitted model that calls everything one class."""
+
+
+class HogSvmClassifier(ScoringClassifier):
+    """Support vector machine on principal components of standardised HOG vectors.
+
+    Args:
+        size_px: Height and width of the grey image.
+        orientations: HOG bins over 180 degrees.
+        cell_px: Height and width of a HOG cell.
+        block_cells: Height and width of a HOG block, in cells.
+        block_norm: ``L1``, ``L1-sqrt``, ``L2`` or ``L2-Hys``.
+        scaler: ``standard``, ``minmax`` or ``robust``.
+        pca_variance: Share of the variance that the kept components explain.
+        pca_components: A fixed number of components instead; at most what the training records allow.
+        kernel: ``rbf`` or ``linear``.
+        C: Inverse regularisation strength of the SVM.
+        gamma: Width of the RBF kernel: ``"2.5x"`` is 2.5 times scikit-learn's ``scale``, 1 / (n_features * variance);
+            a number is absolute.
+        class_weight: ``balanced`` or None.
+        tol: Tolerance of the SVM's stopping criterion.
+        max_iter: Limit of iterations, -1 for none.
+
+    Attributes:
+        pipeline_: The fitted scaler, PCA and SVM; the scores are its decision values.
+    """
+
+    family: ClassVar[str] = "hog_svm"
+
+    def __init__(
+        self,
+        *,
+        size_px: int = 128,
+        orientations: int = 9,
+        cell_px: int = 8,
+        block_cells: int = 2,
+        block_norm: str = "L2-Hys",
+        scaler: str = "standard",
+        pca_variance: float = 0.95,
+        pca_components: int | None = None,
+        kernel: str = "rbf",
+        C: float = 1.0,
+        gamma: float | str = "1.0x",
+        class_weight: str | None = "balanced",
+        tol: float = 1e-3,
+        max_iter: int = -1,
+    ):
+        self.size_px = size_px
+        self.orientations = orientations
+        self.cell_px = cell_px
+        self.block_cells = block_cells
+        self.block_norm = block_norm
+        self.scaler = scaler
+        self.pca_variance = pca_variance
+        self.pca_components = pca_components
+        self.kernel = kernel
+        self.C = C
+        self.gamma = gamma
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+
+    @property
+    def hog(self) -> Hog:
+        """The descriptor."""
+        return Hog(self.size_px, self.orientations, self.cell_px, self.block_cells, self.block_norm)
+
+    @property
+    def specs(self) -> list[ImageSpec]:
+        """Grey squares."""
+        return [self.hog.spec]
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        features = self.hog.features(X).astype(np.float64)
+        with blas_threads(len(features)):
+            self._fit_features(features, np.searchsorted(self.classes_, y))
+            scores = self._scores(X_val) if len(X_val) else None
+        self._fit_temperature(scores, y_val)
+
+    def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
+        scaler = SCALERS[self.scaler]()
+        scaled = scaler.fit_transform(features)
+        pca = fit_pca(scaled, self._components(min(features.shape)))
+        reduced = pca.transform(scaled)
+        svc = self._machine(len(self.classes_), self.kernel, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
+        self.pipeline_: Pipeline = make_pipeline(scaler, pca, svc)
+        predicted = set(svc.predict(reduced))
+        if len(predicted) == 1:
+            warnings.warn(
+                f"the fitted SVM calls all {len(labels)} training images {self.classes_[predicted.pop()]!r}: "
+                f"svm.gamma={self.gamma} with svm.C={self.C} does not suit these features",
+                DegenerateModelWarning,
+                stacklevel=2,
+            )
+
+    def out_of_fold(
+        self,
+        X: Images | np.ndarray,
+        y: np.ndarray,
+        X_val: Images | np.ndarray | None,
+        y_val: np.ndarray | None,
+        X_new: Images | np.ndarray,
+    ) -> np.ndarray:
+        """As the contract says, from the fold's components and a kernel matrix, which take a tenth of the time.
+
+        A machine that calls everything one class is not warned about here. With val records, which the temperature is
+        fitted to, with one class only and with very many rows it is the plain way.
+        """
+        y = np.asarray(y, dtype=object)
+        classes = np.array(sorted(set(y)), dtype=object)
+        has_val = y_val is not None and len(y_val) > 0
+        if has_val or len(classes) < 2 or len(X) != len(y) or len(X_new) == 0 or len(X) > _ROWS_FOR_KERNEL:
+            return super().out_of_fold(X, y, X_val, y_val, X_new)
+        with blas_threads(len(X)):
+            fold = fold_scores(self.hog, SCALERS[self.scaler](), X, X_new)
+            k = min(kept(fold["shares"], self._components(len(fold["shares"]))), len(fold["shares"]))
+            # Copied: a product of a slice of columns takes longer than the copy.
+            train, new = np.ascontiguousarray(fold["train"][:, :k]), np.ascontiguousarray(fold["new"][:, :k])
+            gamma = absolute_gamma(self.gamma, train) if self.kernel == "rbf" else None
+            svc = self._machine(len(classes), "precomputed", "scale")
+            # Checking what was made here takes as long as the machine itself.
+            with config_context(assume_finite=True, skip_parameter_validation=True):
+                svc.fit(kernel(train, train, gamma), np.searchsorted(classes, y))
+                return probabilities(columns(svc.decision_function(kernel(new, train, gamma))), 1.0)
+
+    def _components(self, most: int) -> float | int:
+        """A share of the variance below 1, or a number of components, at most ``most``."""
+        if self.pca_components is not None:
+            return min(self.pca_components, most)
+        return most if self.pca_variance == 1.0 else self.pca_variance
+
+    def _machine(self, n_classes: int, kernel: str, gamma: float | str) -> SVC:
+        return SVC(
+            kernel=kernel,
+            C=self.C,
+            gamma=gamma,
+            class_weight=self.class_weight,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            # One decision value a class, and their argmax is the machine's own prediction.
+            decision_function_shape="ovr",
+            break_ties=n_classes > 2,
+        )
+
+    def _scores(self, X: Images | np.ndarray) -> np.ndarray:
+        """Decision values ``(n, k)``."""
+        parts = [
+            self.pipeline_.decision_function(self.hog.features(X[i : i + _BATCH]).astype(np.float64))
+            for i in range(0, len(X), _BATCH)
+        ]
+        return columns(np.concatenate(parts))
+
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
+        from spectro.classifiers.hog.strokes import cell_effects, strokes
+
+        features = self.hog.features(X).astype(np.float64)
+        says = "HOG strokes; by how much the decision falls if a cell looks as it does on average"
+        return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), says
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
+        return self._temperature_state()
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+        self._load_temperature(fitted)
+
+
+def absolute_gamma(gamma: float | str, features: np.ndarray) -> float:
+    """The kernel width for these features ``(n, d)``.
+
+    ``"2.5x"`` is 2.5 times scikit-learn's ``scale``, 1 / (d * variance of all values).
+    """
+    if not isinstance(gamma, str):
+        return float(gamma)
+    variance = float(features.var())
+    return float(gamma.removesuffix("x")) / (features.shape[1] * variance) if variance > 0 else 1.0
+
+
+class HogKnobs(Section):
+    """The descriptor."""
+
+    size_px: Annotated[int, Field(ge=16, le=1024)]
+    orientations: Annotated[int, Field(ge=2, le=36)]
+    cell_px: Annotated[int, Field(ge=2, le=256)]
+    block_cells: Annotated[int, Field(ge=1, le=8)]
+    block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HogKnobs":
+        if self.cell_px * self.block_cells > self.size_px:
+            raise ValueError(f"cell_px * block_cells at most size_px={self.size_px}")
+        return self
+
+
+class PcaKnobs(Section):
+    """How many components are kept."""
+
+    variance: Annotated[float, Field(gt=0, le=1)]
+    components: Annotated[int, Field(ge=1)] | None
+
+
+class SvmKnobs(Section):
+    """The machine."""
+
+    kernel: Literal["rbf", "linear"]
+    C: Annotated[float, Field(gt=0)]
+    gamma: float | str
+    class_weight: Literal["balanced"] | None
+    tol: Annotated[float, Field(gt=0)]
+    max_iter: Annotated[int, Field(ge=-1)]
+
+    @field_validator("gamma")
+    @classmethod
+    def _positive(cls, gamma: float | str) -> float | str:
+        try:
+            positive = 0 < float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) < float("inf")
+        except ValueError:
+            positive = False
+        if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):
+            raise ValueError("a positive number, or a multiple of scikit-learn's 'scale' such as 1.0x")
+        return gamma
+
+
+class Knobs(Section):
+    """What a user can set under ``model=hog_svm``."""
+
+    hog: HogKnobs
+    scaler: Literal["standard", "minmax", "robust"]
+    pca: PcaKnobs
+    svm: SvmKnobs
+
+    def build(self, seed: int) -> HogSvmClassifier:
+        """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
+        del seed
+        return HogSvmClassifier(
+            **self.hog.model_dump(),
+            scaler=self.scaler,
+            pca_variance=self.pca.variance,
+            pca_components=self.pca.components,
+            **self.svm.model_dump(),
+        )
+
+
+CLASSIFIER = HogSvmClassifier

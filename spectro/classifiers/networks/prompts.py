@@ -1,0 +1,195 @@
+"""A frozen vision transformer with learnable prompt tokens."""
+
+import math
+from contextlib import nullcontext
+from typing import Any, Self
+
+import torch
+from timm.layers import Attention
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectro.classifiers.networks.device import Place
+from spectro.errors import ConfigError
+
+# Stay in fp32 beside frozen weights in bf16: they cost nothing and stand directly before the head.
+_ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
+
+
+class PromptedViT(nn.Module):
+    """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer.
+
+    P prompt tokens stand between the prefix tokens (class, distillation, registers) and the patches. ``shallow``: they
+    enter the first block and are then computed like any other token. ``deep``: every block gets its own prompts, in
+    place of what the block before has made of the last ones. The head is linear on the backbone's own pooling of its
+    normalised tokens, prompts left out.
+
+    Args:
+        vit: The backbone, without a head; it is frozen here.
+        num_classes: Outputs of the head.
+        deep: Prompts in every block.
+        length: P, 0 or more.
+        dropout: Of prompts, each value of each record.
+        projection: Width of the prompts, if they are to be projected to that of the tokens; None: they have it.
+        unfreeze_blocks: So many of the last blocks are trained as well.
+    """
+
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        num_classes: int,
+        *,
+        deep: bool,
+        length: int,
+        dropout: float = 0.0,
+        projection: int | None = None,
+        unfreeze_blocks: int = 0,
+    ):
+        super().__init__()
+        depth = len(vit.blocks)
+        if unfreeze_blocks > depth:
+            raise ConfigError(f"vpt.unfreeze_blocks: got {unfreeze_blocks}; allowed with this backbone: 0 to {depth}")
+        self.vit = vit.requires_grad_(False)
+        for block in vit.blocks[depth - unfreeze_blocks :]:
+            block.requires_grad_(True)
+        self.first_trained = depth - unfreeze_blocks
+        self.deep = deep
+        self.place = Place(torch.device("cpu"), "fp32")
+        width = projection or vit.embed_dim
+        self.prompts = nn.Parameter(torch.empty(depth if deep else 1, length, width))
+        # Glorot and Bengio (2010) for the patch embedding, whose outputs prompts stand beside.
+        ph, pw = vit.patch_embed.patch_size
+        bound = math.sqrt(6 / (3 * ph * pw + width))
+        nn.init.uniform_(self.prompts, -bound, bound)
+        self.projection: nn.Module = nn.Identity()
+        if projection:
+            self.projection = linear = nn.Linear(width, vit.embed_dim)
+            nn.init.kaiming_normal_(linear.weight, mode="fan_out")
+            nn.init.zeros_(linear.bias)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(vit.num_features, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained: dropout in a frozen backbone would be noise."""
+        super().train(mode)
+        self.vit.eval()
+        for block in self.vit.blocks[self.first_trained :]:
+            block.train(mode)
+        return self
+
+    def prepare(self, place: Place) -> None:
+        """Moves to a device, and stores what is frozen in its precision: nothing then needs to be cast in each step."""
+        self.place = place
+        self.to(place.device)
+        if place.precision == "bf16":
+            for name, parameter in self.vit.named_parameters():
+                if not parameter.requires_grad and not name.startswith(_ALWAYS_FP32):
+                    parameter.data = parameter.data.to(torch.bfloat16)
+        if place.precision == "bf16" and place.device.type == "cpu":
+            # torch's fused attention is the slowest part of a bf16 step on a processor.
+            for block in self.vit.blocks:
+                if hasattr(block.attn, "fused_attn"):
+                    block.attn.fused_attn = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
+        vit = self.vit
+        with torch.no_grad():
+            tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
+            tokens = vit.norm_pre(vit.patch_drop(tokens))  # (n, prefix + patches, d)
+        tokens = self._deep(tokens) if self.deep else self._shallow(tokens)
+        return self.head(vit.forward_head(vit.norm(tokens.float()), pre_logits=True))
+
+    def _deep(self, tokens: Tensor) -> Tensor:
+        """Through all blocks, each with prompts of its own: tokens never hold what became of prompts."""
+        for i, block in enumerate(self.vit.blocks):
+            prompts = self._prompts(i, tokens)
+            with self._precision(i):
+                if is_plain(block):
+                    tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
+                else:
+                    tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
+        return tokens
+
+    def _shallow(self, tokens: Tensor) -> Tensor:
+        """Through all blocks, the prompts being tokens like any other from the first one on."""
+        n_own = tokens.shape[1]
+        tokens = self._with_prompts(tokens, self._prompts(0, tokens))
+        for i, block in enumerate(self.vit.blocks):
+            with self._precision(i):
+                n_read = self._n_read(i, tokens)
+                tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
+        return self._without_prompts(tokens) if tokens.shape[1] > n_own else tokens
+
+    def _prompts(self, i: int, tokens: Tensor) -> Tensor:
+        """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""
+        prompts = self.projection(self.prompts[i])[None]
+        if self.dropout.p > 0 and self.dropout.training:
+            prompts = self.dropout(prompts.expand(len(tokens), -1, -1))
+        return prompts.to(tokens.dtype)
+
+    def _with_prompts(self, tokens: Tensor, prompts: Tensor) -> Tensor:
+        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
+        return torch.cat([prefix, prompts.expand(len(tokens), -1, -1), patches], dim=1)
+
+    def _without_prompts(self, tokens: Tensor) -> Tensor:
+        n_prefix = self.vit.num_prefix_tokens
+        return torch.cat([tokens[:, :n_prefix], tokens[:, n_prefix + self.prompts.shape[1] :]], dim=1)
+
+    def _precision(self, i: int) -> Any:
+        """Trained weights are kept in fp32, where small steps are not rounded away."""
+        return self.place.autocast() if i >= self.first_trained else nullcontext()
+
+    def _n_read(self, i: int, tokens: Tensor) -> int:
+        """How many of the first tokens that a block gives are read afterwards."""
+        vit = self.vit
+        is_last, reads_prefix = i == len(vit.blocks) - 1, vit.global_pool == "token" and vit.attn_pool is None
+        return vit.num_prefix_tokens if is_last and reads_prefix and is_plain(vit.blocks[i]) else tokens.shape[1]
+
+
+def is_plain(block: Any) -> bool:
+    """Whether `outputs_of` knows this kind of block as it is now."""
+    chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in block.modules())
+    return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None and not chance
+
+
+def outputs_of(block: Any, tokens: Tensor, n: int, prompts: Tensor | None = None) -> Tensor:
+    """The first n output tokens of a block ``(b, n, d)``; those of the others and of the prompts are not computed.
+
+    All tokens and prompts are attended to, but only n tokens attend, and only they go through the rest of the block.
+    Nobody reads what a block makes of deep prompts, nor, where the head reads the class token, what the last block
+    makes of the patches.
+
+    Args:
+        block: A plain pre-norm block without dropout.
+        tokens: Its input without prompts ``(b, t, d)``.
+        n: How many tokens are wanted.
+        prompts: ``(b, p, d)`` or ``(1, p, d)``.
+    """
+    attention, normalised = block.attn, block.norm1(tokens)
+    (b, t, _), heads, width = tokens.shape, attention.num_heads, attention.attn_dim
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    of_q, of_kv = (None, None) if bias is None else (bias[:width], bias[width:])
+    if n == t:
+        q, k, v = attention.qkv(normalised).view(b, t, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
+        kv = functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, t, d / heads) each
+    if prompts is not None and prompts.shape[1]:
+        kv = functional.linear(block.norm1(prompts), weight[width:], of_kv)
+        kv = kv.view(len(prompts), prompts.shape[1], 2, heads, -1).permute(2, 0, 3, 1, 4)
+        k, v = (torch.cat([own, more.expand(b, -1, -1, -1)], dim=2) for own, more in zip((k, v), kv, strict=True))
+    q, k = attention.q_norm(q), attention.k_norm(k)
+    if attention.fused_attn:
+        read = functional.scaled_dot_product_attention(q, k, v)
+    else:
+        weights = (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1)
+        # It drops nothing here; whoever wants to see the attention looks there, as in timm's own blocks.
+        read = attention.attn_drop(weights) @ v  # (b, heads, n, d / heads)
+    read = attention.norm(read.transpose(1, 2).reshape(b, n, width))
+    out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(read)))
+    return out + block.drop_path2(block.ls2(block.mlp(block.norm2(out))))

@@ -1,0 +1,265 @@
+"""The one training loop."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spectro.classifiers import fit_context as work
+from spectro.classifiers.networks.batches import Batches
+from spectro.classifiers.networks.checkpoint import Checkpoints
+from spectro.classifiers.networks.device import Place, seeded
+from spectro.classifiers.networks.graphs import CapturedStep, Step
+from spectro.classifiers.networks.losses import LossFunction, class_weights, make_loss
+from spectro.classifiers.networks.optimizers import make_optimizer, restore_state, set_lr, state_of
+from spectro.classifiers.networks.schedule import batches_of, epoch_rows, lr_at
+from spectro.classifiers.networks.settings import Loss, Training
+from spectro.errors import SpectroError
+from spectro.progress import progress
+
+# Records that are predicted together.
+PREDICT_BATCH = 64
+# With fewer steps than this torch.compile takes longer than it saves (an H100, batches of 16).
+_COMPILE_PAYS = 40_000
+
+
+class TrainingError(SpectroError):
+    """Training came to numbers that are none."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Records and their labels.
+
+    Attributes:
+        images: ``n`` records.
+        labels: Their column numbers, ``(n,)``.
+    """
+
+    images: Batches
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: what, on which records, how and where.
+
+    Attributes:
+        network: Images ``(n, 3, height, width)`` -> logits ``(n, k)``; it is changed.
+        classes: The labels, k of them.
+        train: Records that are learned from.
+        val: Records that the best epoch is chosen on; none: the last epoch is taken.
+        settings: How it is trained.
+        loss: What is made small.
+        place: Where it is computed.
+        seed: Of the order of the records, their variants, and dropout.
+        params: What else makes this training another one than others, JSON values.
+    """
+
+    network: nn.Module
+    classes: list[str]
+    train: Split
+    val: Split
+    settings: Training
+    loss: Loss
+    place: Place
+    seed: int
+    params: Mapping[str, Any]
+
+
+def train(job: Job) -> list[dict[str, Any]]:
+    """Trains the network, and leaves it with the weights of the best epoch.
+
+    The best epoch is the one of the largest val macro-F1; of several, the one of the smallest val loss. Chance depends
+    on the seed and the number of the epoch alone, so that a training that goes on from a checkpoint ends with the same
+    numbers as one that was never stopped.
+
+    Args:
+        job: The training.
+
+    Returns:
+        A row for each epoch: ``epoch, train_loss, val_loss, val_macro_f1, lr, seconds, best``.
+
+    Raises:
+        TrainingError: A loss became infinite or no number.
+        ConfigError: Class weights are given and one is missing.
+    """
+    settings, device, here = job.settings, job.place.device, work.current()
+    rng = np.random.default_rng([job.seed, 0])
+    rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
+    weights = class_weights(job.loss.class_weights, job.train.labels[rows], job.classes)
+    loss = make_loss(job.loss, torch.tensor(weights, dtype=torch.float32, device=device))
+    optimizer = make_optimizer(job.network, settings, device)
+    step = _make_step(job, loss, optimizer)
+    labels = torch.from_numpy(job.train.labels).to(device)
+    steps = len(batches_of(rows, settings.batch_size))
+    total, warmup = steps * settings.epochs, min(round(settings.warmup_epochs * steps), steps * settings.epochs)
+
+    checkpoints = Checkpoints(here.folder, _identity(job))
+    history, best = _resume(checkpoints, job.network, optimizer)
+    here.on_epoch(here.stage, history)
+    with progress(f"training {here.stage}".strip(), total) as advance:
+        advance(steps * len(history), _headline(here.stage, history, settings))
+        for epoch in range(len(history) + 1, settings.epochs + 1):
+            if _is_over(history, settings.patience):
+                break
+            start, summed = time.perf_counter(), torch.zeros((), device=device)
+            rng = np.random.default_rng([job.seed, epoch])
+            rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
+            sizes = [len(batch) for batch in batches_of(rows, settings.batch_size)]
+            index = torch.from_numpy(rows).to(device)
+            given = (index, job.train.images.codes(rng).to(device)[index], labels[index])
+            with seeded(int(rng.integers(2**63)), device):
+                job.network.train()
+                for number, batch in enumerate(zip(*(t.split(sizes) for t in given), strict=True)):
+                    lr = lr_at(steps * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
+                    set_lr(optimizer, lr)
+                    summed += step(*batch).detach() * sizes[number]
+                    advance(1)
+            row = {"epoch": epoch, "train_loss": summed.item() / len(rows), **_evaluate(job, loss), "lr": lr}
+            _check_finite(row, history)
+            history.append({**row, "seconds": round(time.perf_counter() - start, 3), "best": False})
+            chosen = _best(history)
+            for past in history:
+                past["best"] = past is chosen
+            if history[-1]["best"]:
+                best = _snapshot(job.network)
+            checkpoints.write(epoch, _pack(job.network, optimizer, best), {"history": history})
+            here.on_epoch(here.stage, history)
+            advance(0, _headline(here.stage, history, settings))
+        advance(total, None)
+    _restore(job.network, best)
+    return history
+
+
+def logits_of(network: nn.Module, images: Batches, device: torch.device) -> Tensor:
+    """Logits ``(n, k)`` of all records, fp32, on the device."""
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), PREDICT_BATCH):
+            rows = torch.arange(start, min(start + PREDICT_BATCH, len(images)))
+            codes = images.codes(np.random.default_rng(0))[rows]
+            parts.append(network(images(rows.to(device), codes.to(device))).float())
+    return torch.cat(parts)
+
+
+def macro_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean F1 of the classes that have records, as the evaluation takes it."""
+    present = np.unique(labels)
+    scores = []
+    for label in present:
+        hits = np.sum((labels == label) & (predicted == label))
+        scores.append(2 * hits / (np.sum(labels == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))
+
+
+def _make_step(job: Job, loss: LossFunction, optimizer: torch.optim.Optimizer) -> Step:
+    """One step, captured where the device is fast enough to wait for Python."""
+    network: Callable[[Tensor], Tensor] = job.network
+    steps = job.settings.epochs * math.ceil(len(job.train.labels) / job.settings.batch_size)
+    pays = job.place.device.type == "cuda" and steps >= _COMPILE_PAYS
+    if job.settings.compile == "always" or (job.settings.compile == "auto" and pays):
+        network = torch.compile(job.network)
+
+    def step(rows: Tensor, codes: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(network(job.train.images(rows, codes)), labels)
+        value.backward()
+        optimizer.step()
+        return value
+
+    if job.place.device.type == "cuda" and job.train.images.is_resident:
+        return CapturedStep(step, job.network, optimizer, job.place.device)
+    return step
+
+
+def _evaluate(job: Job, loss: LossFunction) -> dict[str, float | None]:
+    if len(job.val.labels) == 0:
+        return {"val_loss": None, "val_macro_f1": None}
+    logits = logits_of(job.network, job.val.images, job.place.device)
+    labels = torch.from_numpy(job.val.labels).to(logits.device)
+    predicted = logits.argmax(dim=1).cpu().numpy()
+    return {"val_loss": loss(logits, labels).item(), "val_macro_f1": macro_f1(job.val.labels, predicted)}
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best epoch so far, the earliest of equal ones; without val records the last one."""
+    if history[-1]["val_macro_f1"] is None:
+        return history[-1]
+    return max(history, key=lambda row: (row["val_macro_f1"], -row["val_loss"]))
+
+
+def _is_over(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether so many epochs have gone by without a better one."""
+    return bool(history) and patience is not None and history[-1]["epoch"] - _best(history)["epoch"] >= patience
+
+
+def _check_finite(row: Mapping[str, Any], history: list[dict[str, Any]]) -> None:
+    wrong = [f"{k} {row[k]}" for k in ("train_loss", "val_loss") if row[k] is not None and not math.isfinite(row[k])]
+    if wrong:
+        last = {k: v for k, v in history[-1].items() if k not in ("seconds", "best")} if history else {}
+        told = ", ".join(f"{key} {value}" for key, value in last.items()) or "none, it was the first epoch"
+        raise TrainingError(
+            f"training came to {' and '.join(wrong)} in epoch {row['epoch']}; the last finite numbers: {told}. "
+            "A smaller train.lr, or train.precision=fp32, may help"
+        )
+
+
+def _headline(stage: str, history: list[dict[str, Any]], settings: Training) -> str | None:
+    if not history:
+        return None
+    last = history[-1]
+    val = "" if last["val_macro_f1"] is None else f" val {last['val_loss']:.3f} F1 {last['val_macro_f1']:.3f}"
+    return f"{stage} epoch {last['epoch']}/{settings.epochs} loss {last['train_loss']:.3f}{val}".strip()
+
+
+def _identity(job: Job) -> str:
+    """Names a training; what only decides how fast it goes is left out."""
+    facts = [asdict(job.settings), asdict(job.loss), job.place.precision, job.seed, job.params, job.classes]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    digest.update(job.train.labels.tobytes() + b"|" + job.val.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _snapshot(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of everything that training changes."""
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    return {name: t.detach().clone() for name, t in network.state_dict().items() if name not in frozen}
+
+
+def _restore(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    own = network.state_dict()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def _pack(network: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a checkpoint holds."""
+    parts = {"now": _snapshot(network), "best": best, "optimizer": state_of(optimizer)}
+    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def _resume(
+    checkpoints: Checkpoints, network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """History and best weights so far; network and optimizer as they were after the last epoch."""
+    found = checkpoints.latest()
+    if found is None:
+        return [], _snapshot(network)
+    tensors, facts = found
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    _restore(network, parts["now"])
+    restore_state(optimizer, parts["optimizer"])
+    return facts["history"], parts["best"]

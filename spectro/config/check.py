@@ -1,0 +1,264 @@
+"""What a valid configuration is: each key by its schema, and the keys together, checked before any work starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from spectro import data
+from spectro.classifiers import family
+from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, SweepKnobs
+from spectro.data.mapping import hard_stage_names
+from spectro.errors import ConfigError, ModelError
+from spectro.knobs import validate
+from spectro.paths import CONF
+
+STAGES = ("easy", "hard")
+_OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
+_HARD_PAIR = "hard_pair_f1"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that was found valid.
+
+    Attributes:
+        common: Every key that does not belong to a model family.
+        knobs: The family's own keys for each stage that is fitted: ``easy``, ``hard``, ``flat``.
+        raw: The whole configuration as plain values, as it is written to files and MLflow.
+    """
+
+    common: Common
+    knobs: dict[str, Any]
+    raw: dict[str, Any]
+
+    @property
+    def stage(self) -> str:
+        """``full``, ``easy``, ``hard`` or ``flat``."""
+        return self.common.cascade_stage.name
+
+    @property
+    def group(self) -> str:
+        """The look-alike group of ``cascade_stage=hard``."""
+        return self.common.cascade.group or next(iter(self.common.mapping.look_alikes or {}))
+
+    @property
+    def look_alikes(self) -> list[str]:
+        """The look-alike classes of all groups where the task tells them and others apart, else none.
+
+        The easy stage sees them as one, and what the hard stage tells apart is nothing else.
+        """
+        return list(self.common.mapping.mapping.group_of) if self.stage in ("full", "flat") else []
+
+    @property
+    def eval_variants(self) -> tuple[str, ...]:
+        """The variants whose mean is what a record is evaluated by."""
+        return data.VARIANTS[self.common.augmentation.name if self.common.evaluation.tta else "none"]
+
+    @property
+    def sweep(self) -> SweepKnobs:
+        """How a search goes on.
+
+        Raises:
+            ConfigError: The configuration is not one of a search.
+        """
+        if self.common.sweep is None:
+            raise ConfigError("sweep: got nothing; it comes with sweeper=NAME")
+        return self.common.sweep
+
+    def estimator(self) -> Any:
+        """The unfitted classifier of the configured stage."""
+        built = {stage: knobs.build(self.common.seed) for stage, knobs in self.knobs.items()}
+        if self.stage != "full":
+            return built[self.stage]
+        from spectro.classifiers import CascadeClassifier
+
+        look_alikes = self.common.mapping.mapping.look_alikes
+        return CascadeClassifier(built["easy"], built["hard"], look_alikes, self.common.cascade.gate or "soft")
+
+
+def check(cfg: DictConfig) -> Config:
+    """Checks a composed configuration.
+
+    Args:
+        cfg: What Hydra composed.
+
+    Returns:
+        The valid configuration.
+
+    Raises:
+        ConfigError: Names each dotted key that is wrong, the value found and what is allowed.
+    """
+    try:
+        raw = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = str(error.full_key or error).rsplit(" ", 1)[-1]
+        raise ConfigError(f"{key}: got nothing; it must be given, e.g. {key}=VALUE") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(raw, dict)
+    own = {key: value for key, value in raw.items() if key in Common.model_fields}
+    common = validate(Common, own, "")
+    rest = {str(key): value for key, value in raw.items() if key not in own}
+    stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
+    knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
+    wrong = _contradictions(common, stages)
+    if common.augmentation.mode == "sample":
+        # A family that sees every record once would see one variant of it, for good.
+        once = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
+        if once:
+            wrong.append(
+                f"augmentation.mode: got 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no "
+                "epochs in which to draw)"
+            )
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Config(common, knobs, {str(key): value for key, value in raw.items()})
+
+
+def saved(run_dir: Path) -> Config:
+    """The configuration of a run, as Hydra wrote it into the run's directory.
+
+    Raises:
+        ConfigError: It is not there, or not valid.
+    """
+    path = run_dir / ".hydra" / "config.yaml"
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
+    assert isinstance(loaded, DictConfig)
+    return check(loaded)
+
+
+def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
+    """The same data, mapping, augmentation and stage under another model with its defaults.
+
+    Args:
+        raw: The configuration of a run, as its ``run.json`` has it, also an older one's.
+        model: An option of ``model``.
+        root: Where the run's images lie; demo data are read like any folder and not made anew.
+        cache_dir: Where decoded images are kept.
+
+    Raises:
+        ConfigError: The configuration lacks a key, or is not valid.
+    """
+    kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs")
+    # What else a configuration must have keeps the run's value; all other keys get their defaults.
+    must = [name for name, field in Common.model_fields.items() if field.is_required()]
+    data_knobs = {key: value for key, value in raw["data"].items() if key not in ("label_set", "seed", "scale")}
+    split = {"val": 0.2, "test": 0.2, "seed": 0}
+    augmentation = {key: value for key, value in raw["augmentation"].items() if key != "mode"}
+    own = {name: raw[name] for name in (*must, *kept) if name in raw} | {
+        "data": {"split": split, **data_knobs, "kind": "folder", "root": root, "cache_dir": cache_dir},
+        "augmentation": augmentation,
+        "stages": {},
+        "objective": None,
+        "validation": {"name": "holdout", "objective": None},
+        "tracking": {"uri": None},
+    }
+    return check(OmegaConf.create({**own, **_model_defaults(model, "model")}))
+
+
+def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
+    """The family's settings for one stage: the shared ones, or another model's defaults, with the stage's on top."""
+    override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
+    name, family_name = common.model.name, common.model.family
+    model = override.pop("model", name)
+    if model != name:
+        other = _model_defaults(model, f"stages.{stage}.model")
+        name, family_name = model, other.pop("model")["family"]
+        shared = other
+    elif name not in model_names():
+        raise ConfigError(f"model.name: got {name!r}; allowed: {', '.join(model_names())}")
+    try:
+        schema = family(family_name).Knobs
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    except AttributeError as error:
+        raise ConfigError(f"model.family: got {family_name!r}; allowed: a family with knobs of its own") from error
+    validate(schema, shared, "", f" under model={name}")
+    if not override:
+        return validate(schema, shared, "")
+    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(shared), OmegaConf.create(override)))
+    return validate(schema, merged, f"stages.{stage}.", f" under model={name}")
+
+
+def model_names() -> list[str]:
+    """The options of ``model``."""
+    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+
+
+def _model_defaults(name: str, key: str) -> dict[str, Any]:
+    if name not in model_names():
+        raise ConfigError(f"{key}: got {name!r}; allowed: {', '.join(model_names())}")
+    loaded = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
+    return {str(k): v for k, v in loaded.items()}  # type: ignore[union-attr]
+
+
+def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
+    """What is wrong between keys that are each right."""
+    stage = common.cascade_stage.name
+    wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.mapping.contradictions()]
+    groups = list(common.mapping.look_alikes or {})
+    if stage != "flat" and not groups:
+        wrong.append(
+            f"mapping.look_alikes: got none; allowed with cascade_stage={stage}: one group or more, e.g. "
+            "'mapping.look_alikes={merged: [a, b]}' (cascade_stage=flat needs none)"
+        )
+    if common.cascade.gate is not None and stage != "full":
+        wrong.append(f"cascade.gate: got {common.cascade.gate!r}; allowed with cascade_stage={stage}: null")
+    if common.cascade.group is not None and stage != "hard":
+        wrong.append(f"cascade.group: got {common.cascade.group!r}; allowed with cascade_stage={stage}: null")
+    elif common.cascade.group is not None and common.cascade.group not in groups:
+        wrong.append(f"cascade.group: got {common.cascade.group!r}; allowed: {', '.join(groups) or 'none'}")
+    if stage == "hard" and len(groups) > 1 and common.cascade.group is None:
+        wrong.append(f"cascade.group: got null; allowed with cascade_stage=hard: {', '.join(groups)}")
+    for name, override in common.stages.items():
+        if override and name not in stages:
+            fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
+            wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
+    wrong += _wrong_evaluation(common)
+    scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
+    splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
+    allowed = [f"{prefix}{split}/{metric}" for split in splits for prefix in scored for metric in _OBJECTIVES]
+    if groups and stage in ("full", "flat"):
+        allowed += [f"{split}/{_HARD_PAIR}" for split in splits]
+    if common.objective is not None and common.objective not in allowed:
+        hint = (
+            " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""
+        )
+        wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(allowed)}, null{hint}")
+    variants = data.VARIANTS[common.augmentation.name]
+    for source, excluded in (common.augmentation.exclude or {}).items():
+        for variant in sorted(set(excluded) - set(variants)):
+            wrong.append(f"augmentation.exclude.{source}: got {variant!r}; allowed: {', '.join(variants)}")
+    if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
+        split = common.data.split
+        wrong.append(f"data.split: got val {split.val} and test {split.test}; allowed: a sum below 1")
+    return wrong
+
+
+def _wrong_evaluation(common: Common) -> list[str]:
+    """What ``decision`` and ``evaluation`` ask for and the rest does not have."""
+    wrong, stage = [], common.cascade_stage.name
+    if common.decision == "threshold":
+        look_alikes = common.mapping.look_alikes or {}
+        asked = [common.cascade.group] if stage == "hard" and common.cascade.group in look_alikes else list(look_alikes)
+        if stage == "easy":
+            wrong.append("decision: got 'threshold'; allowed with cascade_stage=easy: argmax (it merges look-alikes)")
+        elif not any(len(set(look_alikes[group])) == 2 for group in asked):
+            wrong.append(
+                "decision: got 'threshold'; allowed: argmax (a threshold divides two look-alike classes, and "
+                f"{'mapping.look_alikes has no group of two' if look_alikes else 'mapping.look_alikes is empty'})"
+            )
+    if common.evaluation.tta and len(data.VARIANTS[common.augmentation.name]) == 1:
+        others = " or ".join(name for name, variants in data.VARIANTS.items() if len(variants) > 1)
+        wrong.append(
+            f"evaluation.tta: got true; allowed with augmentation={common.augmentation.name}: false (there are no "
+            f"variants to average over; augmentation={others} has some)"
+        )
+    return wrong

@@ -1,0 +1,164 @@
+"""Every key that does not belong to a model family: its type and its range."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from spectro import data
+from spectro.knobs import Section
+
+Pixels = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Variant = Literal["original", "mirrored", "double_l", "double_r"]
+
+
+class CropKnobs(Section):
+    """Plot margins, in pixels."""
+
+    left: Pixels
+    top: Pixels
+    right: Pixels
+    bottom: Pixels
+
+
+class SplitKnobs(Section):
+    """How a data set without splits is split."""
+
+    val: Share
+    test: Share
+    seed: Annotated[int, Field(ge=0)]
+
+
+class _Data(Section):
+    crop: CropKnobs
+    on_bad_file: Literal["error", "skip"]
+    source_key: Literal["name", "class_name", "path"]
+    max_megapixels: Annotated[float, Field(gt=0)]
+    cache_dir: str | None
+    cache_limit_gb: Annotated[float, Field(gt=0)]
+
+
+class DemoKnobs(_Data):
+    """The demo data."""
+
+    kind: Literal["demo"]
+    root: Annotated[str, Field(min_length=1)] | None
+    label_set: Literal["field", "lake"]
+    seed: Annotated[int, Field(ge=0)]
+    # More records than there are file names for otherwise.
+    scale: Annotated[float, Field(gt=0, le=1000)]
+
+
+class FolderKnobs(_Data):
+    """A user's own images."""
+
+    kind: Literal["folder"]
+    root: Annotated[str, Field(min_length=1)]
+    split: SplitKnobs
+
+
+class MappingKnobs(Section):
+    """Folders -> classes."""
+
+    name: Annotated[str, Field(min_length=1)]
+    classes: dict[str, list[str]] | None
+    left_out: list[str] | None
+    look_alikes: dict[str, list[str]] | None
+
+    @property
+    def mapping(self) -> data.Mapping:
+        """As the data layer takes it."""
+        return data.Mapping(self.classes or {}, self.left_out or (), self.look_alikes or {})
+
+
+class AugmentationKnobs(Section):
+    """Variants of training records."""
+
+    name: Literal["none", "mirror", "mirror_halves"]
+    mode: Literal["expand", "sample"] = "expand"
+    exclude: dict[str, list[Variant]] | None = None
+
+
+class ModelKnobs(Section):
+    """The model family."""
+
+    name: str
+    family: str
+
+
+class StageKnobs(Section):
+    """What is fitted."""
+
+    name: Literal["full", "easy", "hard", "flat"]
+
+
+class CascadeKnobs(Section):
+    """How the stages are put together."""
+
+    gate: Literal["soft", "hard"] | None = None
+    group: str | None = None
+
+
+class HoldoutKnobs(Section):
+    """Evaluated on val and test."""
+
+    name: Literal["holdout"]
+    objective: str | None
+
+
+class KFoldKnobs(Section):
+    """Cross-validated over train and val as well."""
+
+    name: Literal["kfold"]
+    k: Annotated[int, Field(ge=2)]
+    repeats: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    objective: str | None
+
+
+class EvaluationKnobs(Section):
+    """How records are evaluated."""
+
+    tta: bool = False
+
+
+class TrackingKnobs(Section):
+    """MLflow."""
+
+    uri: str | None
+
+
+class SweepKnobs(Section):
+    """How a search goes on, besides what is searched."""
+
+    prune: bool
+    warmup_epochs: Annotated[int, Field(ge=1)]
+    startup_trials: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)] | None
+    final_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    suffix: dict[str, str]
+
+
+class Common(Section):
+    """Every key that does not belong to a model family."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    outputs: Annotated[str, Field(min_length=1)]
+    objective: str | None
+    # Both have a default, as configurations that were saved before they were there are still read.
+    decision: Literal["argmax", "threshold"] = "argmax"
+    evaluation: EvaluationKnobs = EvaluationKnobs()
+    tracking: TrackingKnobs
+    data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
+    mapping: MappingKnobs
+    augmentation: AugmentationKnobs
+    model: ModelKnobs
+    cascade_stage: StageKnobs
+    validation: Annotated[HoldoutKnobs | KFoldKnobs, Field(discriminator="name")]
+    cascade: CascadeKnobs = CascadeKnobs()
+    stages: dict[Literal["easy", "hard"], dict[str, Any]]
+    n_trials: Annotated[int, Field(ge=1)] | None = None
+    study: Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")] | None = None
+    storage: Annotated[str, Field(min_length=1)] | None = None
+    n_jobs: Annotated[int, Field(ge=1)] | None = None
+    sweep: SweepKnobs | None = None

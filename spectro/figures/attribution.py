@@ -1,0 +1,115 @@
+"""A gallery of the wrong records with what spoke for the label that they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectro.figures.gallery import BAD, GOOD, Caption, Cell, gallery
+from spectro.figures.run import INK, MUTED, plain_text, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PAIRS = 12
+_COLUMNS, _PAIR_IN, _PANEL_PX, _GAP_PX = 3, 3.6, 210, 8
+# The strongest place still lets the image through.
+_OPACITY = 0.7
+
+
+def attribution_figure(
+    images: Sequence[NDArray[np.uint8]],
+    seen: Sequence[NDArray[np.uint8]],
+    maps: Sequence[NDArray[np.floating]],
+    captions: Sequence[Caption],
+    path: str | Path,
+    title: str,
+    said: str,
+) -> Path:
+    """Draw wrong records, each beside what the model sees of it under a map of what spoke for the predicted label.
+
+    Args:
+        images: Images, each (H, W, 3) uint8. The first 12 are shown.
+        seen: What the model sees of each, (h, w) or (h, w, 3) uint8.
+        maps: What spoke for the predicted label, each 0 to 1 and of any size; it covers the whole of ``seen``.
+        captions: For each the true label, the predicted label, the probability of the predicted label and the name of
+            the record, as in `spectro.evaluation.wrong_figure`.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+        said: What the maps are; it stands below the heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is nothing to draw, or lengths differ.
+    """
+    if not len(images) or len({len(images), len(seen), len(maps), len(captions)}) > 1:
+        raise ValueError(
+            "expected as many images, maps and captions, one at least; "
+            f"got {len(images)} images, {len(seen)} seen, {len(maps)} maps, {len(captions)} captions"
+        )
+    cells: list[Cell] = []
+    for image, own, weights, (true, predicted, probability, name) in list(
+        zip(images, seen, maps, captions, strict=True)
+    )[:MAX_PAIRS]:
+        lines = ((f"true  {true}", GOOD), (f"pred  {predicted}", BAD), (f"p = {probability:.2f}  {name}", MUTED))
+        cells.append((_pair(image, overlay(own, weights)), lines))
+    fig = gallery(cells, min(len(cells), _COLUMNS), wide_in=_PAIR_IN)
+    _colour_bar(fig)
+    return save(fig, path, title, said)
+
+
+def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """An image in light grey under a map in colour, the more of it the larger the weight.
+
+    Args:
+        seen: (h, w) or (h, w, 3).
+        weights: 0 to 1, of any size; drawn out smoothly over the image.
+
+    Returns:
+        (side, side, 3) uint8, a square, as every model sees one.
+    """
+    from PIL import Image
+
+    panel = (_PANEL_PX, _PANEL_PX)
+    grey = np.asarray(Image.fromarray(seen).convert("L").resize(panel, Image.Resampling.BILINEAR), dtype=np.float64)
+    drawn = Image.fromarray(np.asarray(weights, dtype=np.float32)).resize(panel, Image.Resampling.BILINEAR)
+    return _tint(grey[..., None].repeat(3, axis=2), np.asarray(drawn, dtype=np.float64))
+
+
+def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Grey values (h, w, 3) with the colour of their weights (h, w) laid over them."""
+    from matplotlib import colormaps
+
+    colour = 255 * colormaps["YlOrRd"](0.25 + 0.75 * weights)[..., :3]
+    share = _OPACITY * np.sqrt(weights)[..., None]
+    return np.rint((1 - share) * (95 + grey * (160 / 255)) + share * colour).astype(np.uint8)
+
+
+def _pair(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two images side by side on white paper."""
+    from PIL import Image
+
+    shown = np.asarray(Image.fromarray(left).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.BILINEAR))
+    return np.concatenate([shown, np.full((_PANEL_PX, _GAP_PX, 3), 255, np.uint8), right], axis=1)
+
+
+def _colour_bar(fig: Figure) -> None:
+    """What the colours mean, right of everything, over paper of a middle grey."""
+    wide, high = fig.get_figwidth(), fig.get_figheight()
+    tall_in = min(high, 2.0)
+    ax = fig.add_axes(((wide + 0.25) / wide, (high - tall_in) / high, 0.14 / wide, tall_in / high))
+    weights = np.linspace(1, 0, 128)[:, None]
+    ax.imshow(_tint(np.full((128, 1, 3), 160.0), weights), extent=(0, 1, 0, 1), aspect="auto")
+    ax.set_xticks([])
+    ax.yaxis.tick_right()
+    ticks = {0: "none or against", 0.5: "half as much", 1: "speaks most for\nthe predicted label"}
+    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=8, color=MUTED, **plain_text())
+    ax.tick_params(length=2, color=MUTED)
+    ax.spines[:].set_color(INK)
+    ax.spines[:].set_linewidth(0.4)

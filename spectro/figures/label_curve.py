@@ -1,0 +1,75 @@
+"""The figure of a score against the number of training records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spectro.figures.run import INK, MUTED, SPLIT_COLOURS, fit_text, page, plain_text, save
+
+# Training records, the score, the ends of its interval (None: unknown) and the score of each seed.
+Measured = tuple[float, float, float | None, float | None, Sequence[float]]
+_WIDE_IN, _HIGH_IN = 5.6, 3.6
+
+
+def label_curve_figure(
+    curves: Mapping[str, Sequence[Measured]],
+    sizes: Sequence[tuple[float, float, float]],
+    path: str | Path,
+    title: str,
+    said: str,
+) -> Path:
+    """Draw macro-F1 against training records, a colour for each model: mean, 95 % interval, a small dot for each seed.
+
+    The axis is logarithmic: as far to the right again means twice as many labels.
+
+    Args:
+        curves: Model -> what was measured, the smallest number of records first.
+        sizes: For each tick the training records in all, of the smallest class, and of the median class.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+        said: What stands below it.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
+    if not curves or not sizes:
+        raise ValueError(f"expected curves and sizes; got {len(curves)} and {len(sizes)}")
+    fig, ax = page(_WIDE_IN, _HIGH_IN)
+    ax.set_xscale("log", base=2)
+    top = 0.0
+    for number, (model, measured) in enumerate(curves.items()):
+        colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
+        # Side by side: intervals of several models at one number of records would lie over one another.
+        aside = 2 ** (0.07 * (number - (len(curves) - 1) / 2))
+        x, y = np.array([m[0] for m in measured]) * aside, np.array([m[1] for m in measured])
+        ax.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=5, label=fit_text(fig, model, 1.6, 9))
+        for place, (_, value, low, high, seeds) in zip(x, measured, strict=True):
+            if low is not None and high is not None:
+                ax.errorbar(place, value, yerr=[[value - low], [high - value]], color=colour, capsize=3, linewidth=1)
+            beside = [place * 2**0.025] * len(seeds)
+            ax.plot(beside, seeds, ".", color=colour, markersize=5, alpha=0.5, markeredgewidth=0)
+            top = max(top, value, high or 0.0, *seeds)
+    ax.set_ylim(0, min(1.02, 1.1 * top + 0.02))
+    ticks = sorted(sizes)
+    told = ["\n".join(f"{n:.1f}".removesuffix(".0") if n < 10 else f"{n:.0f}" for n in size) for size in ticks]
+    ax.set_xticks([size[0] for size in ticks], told, fontsize=8, color=INK, **plain_text())
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(0.85 * ticks[0][0], ticks[-1][0] / 0.85)
+    for line, below in (("in all", -0.042), ("smallest class", -0.085), ("median class", -0.128)):
+        ax.text(
+            -0.02, below, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED, **plain_text()
+        )
+    ax.set_xlabel("training records, mean over the folds", fontsize=9, color=MUTED, **plain_text())
+    ax.set_ylabel("macro-F1, 95 % interval, dots: seeds", fontsize=9, color=MUTED, **plain_text())
+    ax.tick_params(labelsize=8, length=2, color=MUTED)
+    ax.grid(color="#e4e7eb", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=9, frameon=False, loc="lower right")
+    return save(fig, path, title, said)

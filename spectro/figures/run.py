@@ -1,0 +1,229 @@
+"""Figures of a run, drawn without pyplot: no global state, and the same input gives the same bytes.
+
+Axes fill the figure and labels stand outside it; saving cuts the page around everything that was drawn, so a long
+label makes the page larger but is never cut off.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Report = Mapping[str, Any]
+
+DPI = 120
+LABEL_IN = 2.4
+INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
+SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
+_AVERAGES = (
+    ("macro_f1", "macro-F1"),
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("hard_pair_f1", "hard pair F1"),
+)
+_FIXED_SPACE = "\u00a0"
+# Used where installed, for scripts that matplotlib's own font lacks.
+OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
+
+
+def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
+    """Draw a confusion matrix: count and share of the true class in each cell.
+
+    Args:
+        report: What `spectro.evaluation.score` returns; rows of its confusion matrix are the truth.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.asarray(report["confusion_matrix"])
+    k = len(counts)
+    support = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(support, 1)
+    side_in = k * (1.0 if k <= 4 else 0.72 if k <= 20 else 0.5)
+    fig, ax = page(side_in, side_in)
+    # The scale ends at a middle blue on which dark text still has contrast.
+    blues = LinearSegmentedColormap.from_list("light_blues", ["#ffffff", "#d6e6f4", "#7fb2dc"])
+    ax.imshow(share, cmap=blues, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+    for row, column in np.ndindex(k, k):
+        at = {"x": column, "ha": "center", "in_layout": False, **plain_text()}
+        if not support[row, 0]:
+            ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
+            ax.text(y=row, s="–", va="center", color=MUTED, fontsize=10, **at)
+            continue
+        colour = INK if counts[row, column] else FAINT
+        weight = "bold" if row == column else "normal"
+        ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", color=colour, fontsize=10, weight=weight, **at)
+        ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", color=colour, fontsize=7, **at)
+    labels = [fit_text(fig, name, LABEL_IN, 9) for name in report["classes"]]
+    rows = [f"{label}  (n={n})" for label, n in zip(labels, support[:, 0], strict=True)]
+    ax.set_yticks(range(k), rows, fontsize=9, color=INK, **plain_text())
+    ax.set_xticks(
+        range(k), labels, fontsize=9, color=INK, rotation=40, ha="right", rotation_mode="anchor", **plain_text()
+    )
+    ax.set_xlabel("predicted", fontsize=10, color=MUTED, **plain_text())
+    ax.set_ylabel("true", fontsize=10, color=MUTED, **plain_text())
+    ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="#e4e7eb", linewidth=0.8)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_color(FAINT)
+    return save(fig, path, title, _summary(report))
+
+
+def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
+    """Draw the recall of each class with its 95 % Wilson interval and support, the splits below one another.
+
+    Args:
+        reports: For each split what `spectro.evaluation.score` returns. Classes stand in the order of their first
+            appearance; a class without records in a split is marked so.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is no report.
+    """
+    if not reports:
+        raise ValueError("expected the report of at least one split; got none")
+    classes = list(dict.fromkeys(name for report in reports.values() for name in report["classes"]))
+    step = 1 / (len(reports) + 0.7)
+    fig, ax = page(4.6, 0.24 / step * len(classes))
+    beside = ax.get_yaxis_transform()
+    for i, (split, report) in enumerate(reports.items()):
+        colour = SPLIT_COLOURS[i % len(SPLIT_COLOURS)]
+        for j, name in enumerate(classes):
+            y = j + (i - (len(reports) - 1) / 2) * step
+            found = report["per_class"].get(name, {"support": 0})
+            said = "–"
+            if found["support"]:
+                recall, low, high = found["recall"], found["recall_ci_low"], found["recall_ci_high"]
+                ax.barh(y, recall, height=0.8 * step, color=colour, alpha=0.3, linewidth=0)
+                ax.errorbar(
+                    recall, y, xerr=[[recall - low], [high - recall]], fmt="o", color=colour, markersize=4, capsize=2.5
+                )
+                said = f"{recall:.2f} [{low:.2f}, {high:.2f}]"
+            for x, text in ((1.03, fit_text(fig, split, 0.6, 8)), (1.18, f"n={found['support']}"), (1.29, said)):
+                ax.text(x, y, text, transform=beside, va="center", size=8, color=colour, **plain_text())
+    for edge in np.arange(1, len(classes)) - 0.5:
+        ax.axhline(edge, color="#e4e7eb", linewidth=0.8)
+    labels = [fit_text(fig, name, LABEL_IN, 9) for name in classes]
+    ax.set_yticks(range(len(classes)), labels, fontsize=9, color=INK, **plain_text())
+    ax.set_xticks(
+        np.linspace(0, 1, 6), [f"{x:.1f}" for x in np.linspace(0, 1, 6)], fontsize=8, color=MUTED, **plain_text()
+    )
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5))
+    ax.set_xlabel("recall, with 95 % Wilson interval", fontsize=9, color=MUTED, **plain_text())
+    ax.tick_params(length=0)
+    ax.grid(axis="x", color="#e4e7eb", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[:].set_visible(False)
+    return save(fig, path, title)
+
+
+def page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
+    """A figure that its one axes fill."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(wide_in, high_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(fig)
+    return fig, fig.add_axes((0, 0, 1, 1))
+
+
+@cache
+def plain_text() -> dict[str, Any]:
+    """Text properties under which "$" starts no formula, whatever matplotlib is configured to do."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    family = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
+    return {"parse_math": False, "usetex": False, "family": family}
+
+
+def _printable(text: str) -> str:
+    """The text on one line; what cannot be drawn, such as undecodable bytes of a file name, becomes U+FFFD."""
+    return "".join(c if c.isprintable() or c == _FIXED_SPACE else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def fit_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
+    """The text with its middle left out if it is too wide, as names often differ at their ends."""
+    from matplotlib.font_manager import FontProperties
+
+    font = FontProperties(family=plain_text()["family"], size=size_pt)
+    renderer: Any = fig.canvas.get_renderer()  # type: ignore[attr-defined]
+
+    def fits(candidate: str) -> bool:
+        width_px, _, _ = renderer.get_text_width_height_descent(candidate, font, ismath=False)
+        return bool(width_px <= wide_in * DPI)
+
+    text = _printable(text)
+    if fits(text):
+        return text
+    kept, too_many = 0, len(text)
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        kept, too_many = (middle, too_many) if fits(_without_middle(text, middle)) else (kept, middle)
+    return _without_middle(text, kept)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    """The text cut to its first and last letters, ``kept`` of them in all."""
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def _summary(report: Report) -> str:
+    """The averages of a report, with interval and support."""
+    if not report["n_records"]:
+        return "no records"
+    parts = []
+    for key, name in _AVERAGES:
+        if report.get(key) is not None:
+            low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
+            parts.append(f"{name} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
+    have, of = len(report["macro_f1_classes"]), len(report["classes"])
+    parts[0] += f" over {have} of {of} classes" if have < of else ""
+    # A line ends between two of them, not within one.
+    return "   ".join(part.replace(" ", _FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])
+
+
+def save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
+    """Put title and a smaller second text above all that is drawn, and write a PNG cut to what is drawn.
+
+    It holds neither date nor version, so equal figures are equal files.
+    """
+    from matplotlib.transforms import Bbox
+
+    box = fig.get_tightbbox()
+    boxes = [box]
+    wide_in, y_in = max(box.width, 5.0), box.y1 + 0.15
+    for text, size, weight, colour in ((below, 9, "normal", MUTED), (title, 12, "bold", INK)):
+        # A letter is about 0.6 of the font size wide, 0.7 if bold.
+        lines = textwrap.wrap(_printable(text), int(wide_in * 72 / size / (0.7 if weight == "bold" else 0.6)))
+        if not lines:
+            continue
+        at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
+        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour, **plain_text())
+        boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
+        y_in = boxes[-1].y1 + 0.06
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page = Bbox.union(boxes).padded(0.15)
+    # Packing harder than 3 makes a gallery a few per cent smaller and takes most of the time.
+    compress = {"compress_level": 3}
+    fig.savefig(path, format="png", dpi=DPI, bbox_inches=page, metadata={"Software": None}, pil_kwargs=compress)
+    return path

@@ -1,0 +1,275 @@
+"""What a configuration asks of a data set: which records, under which labels, fitted and evaluated how."""
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro import data
+from spectro.classifiers import CascadeClassifier, ImageClassifier
+from spectro.classifiers.cascade import merge
+from spectro.classifiers.decision import Threshold, decide
+from spectro.classifiers.temperature import MIN_RECORDS
+from spectro.config.check import Config
+from spectro.config.schema import DemoKnobs
+from spectro.data import Dataset, Images, ImageSpec, Record
+from spectro.data.mapping import hard_stage_names
+from spectro.errors import ConfigError, DataError
+from spectro.evaluation import calibration, score
+from spectro.progress import progress
+
+# Val is for choosing, test is for the last word; train is never scored.
+EVAL_SPLITS = ("val", "test")
+# How images are shown to a person.
+SHOW = ImageSpec(224, "RGB")
+# So many records are timed; their images are decoded for it once more.
+_TIMED = 32
+# Training records, and for each row of the augmented set its record and its variant.
+TrainingRows = tuple[list[Record], np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a fitted task says of the records of one split.
+
+    Attributes:
+        records: The records, ``n``.
+        truth: Their labels in this task, ``(n,)``.
+        classes: The task's classes, ``k``.
+        probabilities: ``(n, k)``.
+        look_alikes: The classes whose mean F1 is told besides, if any.
+        thresholds: How pairs of look-alikes are divided.
+    """
+
+    records: Sequence[Record]
+    truth: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray
+    look_alikes: Sequence[str] = ()
+    thresholds: Sequence[Threshold] = ()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Labels ``(n,)``: of the largest probabilities, or on the side of a threshold."""
+        return decide(self.classes, self.probabilities, self.thresholds)
+
+    def report(self, seed: int) -> dict[str, Any]:
+        """Every metric with its interval, and how well the probabilities are calibrated."""
+        sources = [record.source for record in self.records]
+        classes, look_alikes = list(self.classes), self.look_alikes
+        return {
+            **score(self.truth, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes),
+            **calibration(self.truth, self.probabilities, self.classes, seed=seed),
+        }
+
+
+def load_data(config: Config) -> Dataset:
+    """Makes the demo data if they are asked for, and reads and checks the data set."""
+    knobs = config.common.data
+    if isinstance(knobs, DemoKnobs):
+        root = make_demo_data(knobs, Path(config.common.outputs))
+    else:
+        root = Path(knobs.root).expanduser().absolute()
+    cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
+    store = data.ImageStore(
+        data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9),
+        data.Crop(**knobs.crop.model_dump()),
+        knobs.max_megapixels,
+    )
+    return data.load_folder(
+        root,
+        config.common.mapping.mapping,
+        store=store,
+        specs=config.estimator().specs,
+        show=SHOW,
+        split=None if isinstance(knobs, DemoKnobs) else data.Split(**knobs.split.model_dump()),
+        source_key=knobs.source_key,
+        skip_bad_files=knobs.on_bad_file == "skip",
+    )
+
+
+def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
+    """Makes the demo data, with a progress bar, unless they are there; returns their folder."""
+    from spectro.demo.generate import VERSION, make_demo
+
+    # The version of the generator is in the name, so that an older one's images are not taken for its own.
+    name = f"{knobs.label_set}_seed{knobs.seed}_scale{knobs.scale:g}_v{VERSION}"
+    root = Path(knobs.root).expanduser() if knobs.root is not None else outputs / "demo" / name
+    with ExitStack() as stack:
+        bar: list[Any] = []
+
+        def on_progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress("making demo data", total)))
+            bar[0](1)
+
+        try:
+            return make_demo(
+                root.absolute(), knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(f"data.root: {error}") from error
+
+
+def in_task(config: Config, records: Sequence[Record]) -> list[Record]:
+    """The records that the configured stage is about: all, or the look-alikes of one group."""
+    if config.stage != "hard":
+        return list(records)
+    members = config.common.mapping.mapping.look_alikes[config.group]
+    return [record for record in records if record.label in members]
+
+
+def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
+    """Their labels as the configured stage sees them."""
+    labels = data.labels_of(records)
+    return merge(labels, config.common.mapping.mapping.look_alikes) if config.stage == "easy" else labels
+
+
+def training_rows(config: Config, dataset: Dataset) -> TrainingRows:
+    """Training records, and for each row of the augmented training set its record and its variant."""
+    train = in_task(config, dataset.of("train"))
+    rows, variants = _expand(config, train)
+    if len(set(task_labels(config, train)[rows])) < len(set(task_labels(config, train))):
+        raise ConfigError("augmentation.exclude: leaves a class without any training row; allowed: one or more a class")
+    return train, rows, variants
+
+
+def _expand(config: Config, train: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    knobs = config.common.augmentation
+    return data.expand([r.source for r in train], data.VARIANTS[knobs.name], knobs.exclude)
+
+
+def training_set(
+    config: Config,
+    dataset: Dataset,
+    train: Sequence[Record],
+    rows: np.ndarray | None = None,
+    variants: np.ndarray | None = None,
+) -> tuple[Images, np.ndarray]:
+    """What is fitted to: images of the augmented training records and their labels, ``X`` and ``y``.
+
+    With ``augmentation.mode=sample`` each record is there once, and its rows are what is drawn from.
+
+    Args:
+        config: The configuration.
+        dataset: Its data.
+        train: The training records.
+        rows: For each row of the augmented set its record, as `training_rows` gives it.
+        variants: And its variant.
+    """
+    if rows is None or variants is None:
+        rows, variants = _expand(config, train)
+    if config.common.augmentation.mode == "sample":
+        of_record: dict[int, list[str]] = {}
+        for row, variant in zip(rows, variants, strict=True):
+            of_record.setdefault(int(row), []).append(variant)
+        rows = np.array(list(of_record), dtype=int)
+        X = dataset.images([train[i] for i in rows], choices=list(of_record.values()))
+    else:
+        X = dataset.images([train[i] for i in rows], list(variants))
+    return X, task_labels(config, train)[rows]
+
+
+def fit(
+    config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
+) -> ImageClassifier:
+    """The configured classifier, fitted to the augmented training records; val as it is."""
+    val = in_task(config, dataset.of("val"))
+    X, y = training_set(config, dataset, train, rows, variants)
+    X_val, y_val = dataset.images(val), task_labels(config, val)
+    classifier: ImageClassifier = config.estimator().fit(X, y, X_val, y_val).average_over(config.eval_variants)
+    if config.common.decision == "threshold":
+        for line in classifier.choose_thresholds(X_val, y_val, pairs(config)):
+            warnings.warn(line, stacklevel=2)
+    return classifier
+
+
+def pairs(config: Config) -> dict[str, Sequence[str]]:
+    """The look-alike groups that the configured stage tells apart: what ``decision=threshold`` is about."""
+    look_alikes = config.common.mapping.mapping.look_alikes
+    return {group: labels for group, labels in look_alikes.items() if config.stage != "hard" or group == config.group}
+
+
+def evaluating(
+    config: Config, classifier: ImageClassifier, tasks: Mapping[str, Mapping[str, Evaluated]]
+) -> tuple[dict[str, Any], list[str]]:
+    """What val gave besides the fit, for ``run.json``: temperature by stage, thresholds, variants.
+
+    Returns:
+        The facts, and a line for each stage whose val had too few records for a temperature.
+    """
+    stages = {k: own for k, own in stages_of(config, classifier).items() if hasattr(own, "temperature_")}
+    lines = []
+    for stage, own in stages.items():
+        if not own.temperature_fitted_:
+            n = len(tasks[stage if stage in tasks else ""]["val"].records)
+            told = f"{n} val record{' is' if n == 1 else 's are'} too few to fit one ({MIN_RECORDS})"
+            lines.append(f"temperature of stage {stage}: {told}, left at 1")
+    facts = {
+        "temperature": {stage: own.temperature_ for stage, own in stages.items()},
+        "thresholds": [asdict(threshold) for threshold in classifier.thresholds_],
+        "variants": list(classifier.variants_),
+    }
+    return facts, lines
+
+
+def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
+    """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
+    if not isinstance(classifier, CascadeClassifier):
+        return {config.stage: classifier}
+    names = hard_stage_names(list(classifier.hard_))
+    return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
+
+
+def evaluate(
+    config: Config, dataset: Dataset, classifier: ImageClassifier, splits: Sequence[str] = EVAL_SPLITS
+) -> dict[str, dict[str, Evaluated]]:
+    """What the classifier says of some splits: task -> split -> evaluation; the whole task's name is empty.
+
+    Each stage is asked once; the whole cascade is composed from what the stages said, of each variant by itself.
+    """
+    variants, thresholds = classifier.variants_, classifier.thresholds_
+    tasks: dict[str, dict[str, Evaluated]] = {"": {}}
+    for split in splits:
+        records = in_task(config, dataset.of(split))
+        truth = task_labels(config, records)
+        X = dataset.images(records)
+        if not isinstance(classifier, CascadeClassifier):
+            p = classifier.predict_proba(X)
+            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes, thresholds)
+            continue
+        easy, hard = classifier.stage_probabilities(data.in_variants(X, variants))
+        whole = data.mean_of_variants(classifier.compose(easy, hard), variants)
+        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes, thresholds)
+        easy = data.mean_of_variants(easy, variants)
+        easy_truth = classifier.merged(truth)
+        tasks.setdefault("easy", {})[split] = Evaluated(records, easy_truth, classifier.easy_.classes_, easy)
+        names = hard_stage_names(list(classifier.hard_))
+        for group, model in classifier.hard_.items():
+            own = np.isin(truth, list(classifier.look_alikes[group]))
+            kept = [record for record, is_own in zip(records, own, strict=True) if is_own]
+            p = data.mean_of_variants(hard[group], variants)[own]
+            tasks.setdefault(names[group], {})[split] = Evaluated(kept, truth[own], model.classes_, p, (), thresholds)
+    return tasks
+
+
+def predict_speed(config: Config, dataset: Dataset, classifier: ImageClassifier) -> float | None:
+    """Records per second from file to probability, as for new images: nothing comes from the cache.
+
+    Measured on the first val records, at most 32; None where val has none.
+    """
+    records = in_task(config, dataset.of("val"))[:_TIMED]
+    if not records:
+        return None
+    knobs = config.common.data
+    store = data.ImageStore(crop=data.Crop(**knobs.crop.model_dump()), max_megapixels=knobs.max_megapixels)
+    digests = [record.digest for record in records]
+    start = time.perf_counter()
+    store.add([record.path for record in records], digests, config.estimator().specs)
+    classifier.predict_proba(Images(store, digests))
+    return float(f"{len(records) / (time.perf_counter() - start):.4g}")

@@ -1,0 +1,189 @@
+"""What a person sees on the terminal at the end of a run."""
+
+import io
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from spectro.paths import short
+from spectro.progress import say
+from spectro.tracking import page_of, redact
+
+
+def set_up() -> None:
+    """Progress bars and warnings of the package go to stderr from now on."""
+    from spectro import progress
+
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a label's alphabet must not end a run whose results are written.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    console = Console(stderr=True)
+    progress.enable(console)
+    log = logging.getLogger("spectro")
+    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
+        log.addHandler(_ConsoleHandler(console))
+
+
+EVAL_SPLITS = ("val", "test")
+# What the whole task is told in; of a stage the first one.
+AVERAGES = {
+    "macro_f1": "macro-F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "hard_pair_f1": "hard pair F1",
+}
+# Classes with fewer records are named: they are what makes the intervals of the averages wide.
+_FEW = 5
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console):
+        super().__init__(logging.WARNING)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}", highlight=False, soft_wrap=True)
+
+
+def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """One table of val and test, where the run is, and how to open MLflow.
+
+    Args:
+        run_dir: The run directory.
+        info: The content of ``run.json``.
+        metrics: The content of ``metrics.json``.
+    """
+    console = Console(highlight=False)
+    title = f"{info['run_name']}, mapping {info['experiment']}"
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for one, first, names in (
+        (table, ("class",), ("recall", "95 %", "F1", "n")),
+        (averages, ("", ""), ("mean", "95 %", "n")),
+    ):
+        for name in first:
+            one.add_column(name, overflow="fold", min_width=10)
+        for split in EVAL_SPLITS:
+            for number, name in enumerate(names):
+                above = split if number == 0 else ""
+                one.add_column(f"{above}\n{name}", justify="center" if name == "95 %" else "right", no_wrap=True)
+    for label in metrics["test"]["classes"]:
+        scores = [metrics[split]["per_class"][label] for split in EVAL_SPLITS]
+        cells = [(_number(s["recall"]), _interval(s, "recall"), _number(s["f1"]), str(s["support"])) for s in scores]
+        table.add_row(escape(label), *cells[0], *cells[1])
+    for stage, key, reports in _averages(metrics, "test"):
+        scores = [reports[split] for split in EVAL_SPLITS]
+        means = [(_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
+        averages.add_row(escape(stage), AVERAGES[key], *means[0], *means[1])
+    console.print(table)
+    console.print(averages)
+    if "cv" in metrics:
+        _show_cv(console, metrics)
+    for split in EVAL_SPLITS:
+        absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
+        if absent:
+            console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
+    console.print("[dim]95 %: intervals, of recall by Wilson, of means by bootstrap over sources[/dim]")
+    few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
+    if few:
+        told = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
+        console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+    if metrics["test"].get("ece") is not None:
+        console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
+    for threshold in info.get("evaluating", {}).get("thresholds", ()):
+        told = "{first} | {second}: the latter where its share of the two is above {value:.2f}, chosen on val"
+        console.print(escape(told.format(**threshold)), soft_wrap=True)
+    for stage, network in (info.get("networks") or {}).items():
+        console.print(escape(_about(stage, network)), soft_wrap=True)
+    for warning in info["warnings"]:
+        console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
+    console.print(f"run:    {escape(shlex.quote(short(run_dir)))}", soft_wrap=True)
+    uri = info["mlflow"]["tracking_uri"]
+    if uri is None:
+        return
+    if info["mlflow"]["sent"]:
+        # A relative address of a local file is what one can type.
+        local = uri.removeprefix("sqlite:///")
+        shown = f"sqlite:///{short(Path(local))}" if local != uri else uri
+        # A password in a server's address is not for the screen.
+        command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
+        console.print(f"mlflow: {escape(command)}", soft_wrap=True)
+        if page := page_of(info["mlflow"]):
+            console.print(f"        {escape(page)}", soft_wrap=True)
+
+
+def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
+    """The whole task and each stage: out-of-fold averages, and how much macro-F1 varies."""
+    cv = metrics["cv"]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (f"{cv['k']} folds", ""):
+        table.add_column(name, overflow="fold", min_width=10)
+    for name in ("cv", "95 %", "± folds", "± repeats", "n"):
+        table.add_column(name, justify="center" if name == "95 %" else "right", no_wrap=True)
+    for stage, key, reports in _averages(metrics, "cv"):
+        own = reports["cv"]
+        spread = [_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
+        table.add_row(
+            escape(stage), AVERAGES[key], _number(own[key]), _interval(own, key), *spread, str(_support(own, key))
+        )
+    console.print(table)
+    told = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
+    console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+
+
+def show_network(stage: str, facts: Mapping[str, Any]) -> None:
+    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
+    counts = facts["parameters"]
+    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
+
+
+def _about(stage: str, network: Mapping[str, Any]) -> str:
+    weights = network["weights"]
+    came_from = weights["source"] if weights["sha256"] is None else f"{weights['source']} ({weights['sha256'][:12]})"
+    return (
+        f"{stage}: epoch {network['best_epoch']} of {network['epochs']} is the best; "
+        f"{network['precision']} on {network['device']}, weights {came_from}"
+    )
+
+
+def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The rows of a table of averages: what stands in front, the metric's key, and the reports of its stage."""
+    for number, key in enumerate(key for key in AVERAGES if key in metrics[split]):
+        yield "" if number else "whole task", key, metrics
+    for stage, reports in metrics["stages"].items():
+        yield f"stage {stage}", "macro_f1", reports
+
+
+def _support(scores: Mapping[str, Any], key: str) -> int:
+    """How many records a metric is taken over."""
+    if key != "hard_pair_f1":
+        return int(scores["n_records"])
+    return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
+
+
+def _calibrated(test: Mapping[str, Any]) -> str:
+    """Whether the probabilities mean what they say, as far as so few records can tell."""
+    by_chance = test["ece_by_chance_high"]
+    verdict = "more than" if test["ece"] > by_chance else "within"
+    return (
+        f"calibration on test: error {test['ece']:.2f}, {verdict} what {test['n_records']} records show by chance "
+        f"(up to {by_chance:.2f}); NLL {test['nll']:.2f}"
+    )
+
+
+def _interval(scores: Mapping[str, Any], name: str) -> str:
+    low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
+    return "–" if low is None else f"{low:.2f}–{high:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
