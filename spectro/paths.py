@@ -1,14 +1,17 @@
-"""Where things lie, and how a place is shown."""
+"""File locations, addresses, and how both are written for people."""
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 CONF = Path(__file__).parent.parent / "conf"
 
 
 def short(path: Path) -> str:
-    """A path relative to where one stands, if it lies below."""
+    """A path relative to the current folder, if it lies below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
@@ -22,3 +25,27 @@ def redact(text: str) -> str:
     """Text without the users and passwords of the addresses in it."""
     text = re.sub(r"://[^\s'\"]*@", "://***@", text)
     return re.sub(r"([?&](?:user|password)=)[^&\s'\"]+", r"\1***", text)
+
+
+def sqlite_path(uri: str | None) -> Path | None:
+    """The absolute file of a ``sqlite:///FILE`` address; None for any other address and for one in memory.
+
+    A driver (``sqlite+pysqlite:``) and a query (``?timeout=9``) may stand in the address; ``~`` is the home folder.
+    """
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri or "")
+    return None if match is None or ":memory:" in match[1] else Path(match[1]).expanduser().absolute()
+
+
+def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections as dotted keys: ``{"svm": {"C": 1}}`` gives ``{"svm.C": 1}``.
+
+    An empty section below the top is a value. A key that holds a dot is quoted: ``{"a.b": 1}`` gives ``{'"a.b"': 1}``.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = json.dumps(key, ensure_ascii=False) if not key or re.search(r'[."]', key) else key
+        if isinstance(value, Mapping) and value:
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat

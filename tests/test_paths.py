@@ -1,0 +1,30 @@
+"""Dotted keys and database addresses."""
+
+from pathlib import Path
+
+import pytest
+
+from spectro.paths import flatten, sqlite_path
+
+
+def test_sections_become_dotted_keys_that_do_not_meet():
+    """Two settings of one name would hide each other in a comparison, in MLflow and in a study."""
+    nested = {"svm": {"C": 1, "grid": {}}, "a.b": 2, "a": {"b": 3}}
+    assert flatten(nested) == {"svm.C": 1, "svm.grid": {}, '"a.b"': 2, "a.b": 3}
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("sqlite:///a/b.db", Path("a/b.db").absolute()),
+        ("sqlite:////tmp/b.db?timeout=9", Path("/tmp/b.db")),
+        ("sqlite+pysqlite:///~/b.db", Path.home() / "b.db"),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("http://127.0.0.1:5000", None),
+        (None, None),
+    ],
+)
+def test_only_a_sqlite_address_is_a_file(uri, path):
+    """A file that is looked for in the wrong place is a second, empty database."""
+    assert sqlite_path(uri) == path
