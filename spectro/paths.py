@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CONF = Path(__file__).parent.parent / "conf"
+
+def _conf() -> Path:
+    """The folder of the configuration groups: ``spectro/conf`` in an installed package, beside ``spectro/`` in a checkout."""
+    package = Path(__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+CONF = _conf()
 
 
 def short(path: Path) -> str:

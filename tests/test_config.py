@@ -139,6 +139,18 @@ def test_a_group_of_a_mapping_can_be_replaced() -> None:
     assert cli.composed([take, add]).common.mapping.look_alikes == {"m": ["noise_DNS", "brak_Station"]}
 
 
+def test_plugins_of_the_current_folder_are_imported_before_anything_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user's module registers must be there when the other keys are checked."""
+    (tmp_path / "users_plugin.py").write_text("import sys\nsys.plugin_was_imported = True\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "plugin_was_imported", False, raising=False)
+    assert cli.composed(["plugins=[users_plugin]"]).common.plugins == ["users_plugin"]
+    assert sys.plugin_was_imported
+
+
 WRONG: list[tuple[list[str], list[str]]] = [
     # Keys that are not there.
     (["svm.c=1"], ["svm.c: unknown key", "model=hog_svm", "got 1", "gamma", "did you mean svm.C?"]),
@@ -148,7 +160,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["sed=1"], ["sed: unknown key", "did you mean seed?"]),
     (["+foo=1"], ["foo: unknown key", "got 1", "svm"]),
     (["modell=hog_svm"], ["modell: unknown key", "did you mean model?"]),
-    (["vpt.variant=deep"], ["vpt.variant: unknown key under model=hog_svm", "found deep", "svm"]),
+    (["vpt.variant=deep"], ["vpt.variant: unknown key under model=hog_svm", "got deep", "svm"]),
     (["data.split.val=0.3"], ["data.split.val: unknown key under data=demo", "got 0.3"]),
     (["cascade.gate=hard", "cascade_stage=flat"], ["cascade.gate", "cascade belongs to cascade_stage=full"]),
     (["cascade.gate=hard", "cascade_stage=hard"], ["cascade.gate: unknown key under cascade_stage=hard", "group"]),
@@ -176,6 +188,11 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["model.family=nope"], ["model.family: got 'nope'", "hog_svm"]),
     (["model.family=cascade"], ["model.family: got 'cascade'"]),
     (["stages.hard.model=nope"], ["stages.hard.model: got 'nope'", "hog_svm"]),
+    (
+        ["plugins=[no_such.module]"],
+        ["plugins: got 'no_such.module'", "cannot be imported", "No module named 'no_such'"],
+    ),
+    (["plugins=5"], ["plugins: got 5; allowed: list"]),
     # Wrong types.
     (["svm.C=abc"], ["svm.C: got 'abc'; allowed: number"]),
     (["svm.C=true"], ["svm.C: got true; allowed: number"]),

@@ -55,7 +55,10 @@ def test_only_tracking_imports_mlflow(path: Path) -> None:
 
 KNOW_HYDRA = [
     "train",
-    *(f"spectro.{n}" for n in ("cli.main", "cli.explain", "config.check", "runs.run", "sweeps.space", "sweeps.sweeper")),
+    *(
+        f"spectro.{n}"
+        for n in ("cli.main", "cli.explain", "config.check", "runs.run", "sweeps.space", "sweeps.sweeper")
+    ),
 ]
 
 
@@ -68,7 +71,7 @@ def test_only_the_entry_imports_hydra(path: Path) -> None:
 
 # The floors of the house, from the ground up: a package imports from the floors below it only.
 FLOORS = [
-    ["errors", "paths", "progress", "interrupt", "knobs"],
+    ["errors", "paths", "progress", "interrupt", "knobs", "plugins"],
     ["data", "demo"],
     ["evaluation"],
     ["classifiers", "figures"],

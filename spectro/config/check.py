@@ -10,11 +10,12 @@ from yaml import YAMLError
 
 from spectro import data
 from spectro.classifiers import family
-from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, SweepKnobs
+from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
 from spectro.knobs import validate
 from spectro.paths import CONF
+from spectro.plugins import load_plugins
 
 STAGES = ("easy", "hard")
 _OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
@@ -100,6 +101,7 @@ def check(cfg: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(raw, dict)
+    load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}, "").plugins)
     own = {key: value for key, value in raw.items() if key in Common.model_fields}
     common = validate(Common, own, "")
     rest = {str(key): value for key, value in raw.items() if key not in own}

@@ -139,7 +139,13 @@ class SweepKnobs(Section):
     suffix: dict[str, str]
 
 
-class Common(Section):
+class Plugins(Section):
+    """Modules that are imported before anything else is checked, since they may add what the other keys name."""
+
+    plugins: list[str] = []
+
+
+class Common(Plugins):
     """Every key that does not belong to a model family."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
