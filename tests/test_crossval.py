@@ -22,7 +22,6 @@ from spectro.errors import ConfigError, DataError
 from spectro.runs import crossval, task
 from spectro.runs import run as experiment
 from spectro.runs.crossval import OutOfFold, cross_validate
-from spectro.runs.fold_memory import Fold
 from spectro.runs.fold_plan import plan
 
 SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
@@ -393,7 +392,7 @@ def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path
         asked.append(number)
         work.current().on_epoch("flat", [{"epoch": 1}])
         n = int((planned.folds[repeat] == number).sum())
-        return Fold({"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))})
+        return {"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
 
     monkeypatch.setattr(crossval, "_evaluated", evaluated)
     for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):

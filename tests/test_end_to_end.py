@@ -346,6 +346,30 @@ def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunH
     assert (metrics["objective"], metrics["val"]["macro_f1"]) == (None, None)
 
 
+def test_test_labels_choose_nothing(tree: Tree, run_here: RunHere) -> None:
+    """The same run with the test folders' labels exchanged must be the same model."""
+    counts = {"train": 8, "val": 5, "test": 4}
+    records = tree({split: dict.fromkeys(("a", "p", "s"), n) for split, n in counts.items()})
+    overrides = ["data=folder", f"data.root={records}", "mapping=identity", "mapping.look_alikes={m: [p, s]}", *SMALL]
+    before = run_here(*overrides, name="before")
+    (records / "test" / "p").rename(records / "test" / "x")
+    (records / "test" / "s").rename(records / "test" / "p")
+    (records / "test" / "x").rename(records / "test" / "s")
+    after = run_here(*overrides, name="after")
+    for path in (before / "model").rglob("model.json"):
+        assert path.read_bytes() == (after / path.relative_to(before)).read_bytes()
+
+
+def test_a_temperature_needs_val_records(tree: Tree, run_here: RunHere) -> None:
+    """A stage with fewer than 8 val records keeps temperature 1; a warning names the stage."""
+    root = tree({"train/a": 4, "train/p": 4, "train/s": 4, "val/a": 4, "val/p": 4, "val/s": 3, "test/a": 1})
+    stages = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", "augmentation=none"]
+    info = read_json(run_here("data=folder", f"data.root={root}", *stages, *SMALL) / "run.json")
+    assert info["temperature"]["hard"] == 1
+    assert info["temperature"]["easy"] != 1
+    assert [line.split(":")[0] for line in info["warnings"] if "temperature" in line] == ["temperature of stage hard"]
+
+
 def test_bad_files_that_are_left_out_are_listed(tree: Tree, run_here: RunHere) -> None:
     """A record that silently went missing would make two results incomparable."""
     root = tree({"a": 6, "b": 6})
@@ -421,7 +445,7 @@ def spoil_crop(root: Path) -> list[str]:
         (spoil_leak, ["in two splits"]),
         (spoil_class, ["class 'b' has no training images"]),
         (spoil_all, ["no images found", "DIR/{train,val,test}/<class>/*"]),
-        (spoil_root, ["data.root: found", "allowed: a folder that exists"]),
+        (spoil_root, ["data.root: got", "allowed: a folder that exists"]),
         (spoil_crop, ["bad file: ", "data.crop (left 48"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -455,7 +479,7 @@ def test_an_exclusion_that_empties_a_class_is_refused(tree: Tree, run_here: RunH
     ("arguments", "told"),
     [
         (["svm.C=abc"], "error: svm.C: got 'abc'; allowed: number\n"),
-        (["data=folder", "data.root=~/no such folder", "mapping=identity", "cascade_stage=flat"], "data.root: found"),
+        (["data=folder", "data.root=~/no such folder", "mapping=identity", "cascade_stage=flat"], "data.root: got"),
     ],
     ids=["config", "data"],
 )
@@ -515,7 +539,7 @@ def test_ctrl_c_marks_the_run_killed(demo_root: Path, tmp_path: Path) -> None:
     """Exit code 130, no traceback, and a info that says what happened."""
     # A fit that only waits: where else an interrupt lands is chance, and libraries may turn it into errors of theirs.
     code = (
-        "import runpy, sys, time\nfrom spectro import task\ntask.fit = lambda *_: time.sleep(60)\n"
+        "import runpy, sys, time\nfrom spectro.runs import task\ntask.fit = lambda *_: time.sleep(60)\n"
         "sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     arguments = [

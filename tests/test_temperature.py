@@ -1,10 +1,13 @@
 """Temperature: probabilities that say how sure one can be, in the order of the scores."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from test_classifiers import cnn, svm, toy
 
+from spectro.classifiers import PixelsClassifier
 from spectro.classifiers.temperature import MIN_RECORDS, fit_temperature, probabilities
 
 
@@ -42,3 +45,16 @@ def test_a_perfect_val_set_does_not_make_certainty():
 def test_too_few_records_fit_nothing():
     scores, labels = simulated(1.0, n=MIN_RECORDS - 1)
     assert fit_temperature(scores, labels) is None
+
+
+@pytest.mark.parametrize("make", [svm, PixelsClassifier, lambda: cnn(epochs=3)], ids=["hog_svm", "pixels", "cnn"])
+def test_a_temperature_changes_no_prediction(make):
+    """It is fitted with 8 val records and more, and changes how sure the model is, never of what."""
+    few, enough = (make().fit(*toy((8, 6, 4)), *toy(n, seed=1)) for n in ((3, 3, 1), (3, 3, 2)))
+    assert (few.temperature_, few.temperature_fitted_) == (1.0, False)
+    assert enough.temperature_fitted_
+    assert enough.temperature_ != 1.0
+    X, _ = toy((6, 6, 6), seed=2)
+    before = enough.predict(X)
+    enough.temperature_ = 1.0
+    np.testing.assert_array_equal(enough.predict(X), before)

@@ -1,8 +1,6 @@
 """The contract that every family and the cascade keep."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,10 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from spectro.classifiers.attribution import Attribution, Effects, attributions
-from spectro.classifiers.decision import MIN_RECORDS, Threshold, choose_thresholds, decide
-from spectro.data.augmentation import ORIGINAL, VARIANTS
 from spectro.data.decode import ImageSpec
-from spectro.data.images import Images, in_variants, mean_of_variants
+from spectro.data.images import Images
 
 # Raise it when the files of a saved model change their meaning.
 FORMAT = 1
@@ -29,16 +25,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: Labels as text, sorted; the order of the columns of `predict_proba`.
-        variants_: What `predict_proba` takes the mean over, see `average_over`; `fit` sets it to the original alone.
-        thresholds_: How `predict` divides pairs of look-alikes, see `choose_thresholds`; `fit` leaves it empty.
     """
 
     family: ClassVar[str]
     # The cascade asks its stages even then: they are what it is saved and loaded by.
     _constant_if_one_class: ClassVar[bool] = True
     classes_: np.ndarray
-    variants_: Sequence[str] = (ORIGINAL,)
-    thresholds_: Sequence[Threshold] = ()
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -91,7 +83,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if len(X) == 0 or len(X) != len(y):
             raise ValueError(f"X and y: got {len(X)} images and {len(y)} labels; allowed: as many, at least one")
         self.classes_ = np.array(sorted(set(y)), dtype=object)
-        self.variants_, self.thresholds_ = (ORIGINAL,), ()
         if X_val is None or y_val is None:
             X_val, y_val = X[:0], y[:0]
         known = np.isin(np.asarray(y_val, dtype=object), self.classes_)
@@ -108,7 +99,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         if len(X) == 0 or self._is_constant:
             return np.ones((len(X), len(self.classes_))) / len(self.classes_)
-        return mean_of_variants(self._predict_proba(in_variants(X, self.variants_)), self.variants_)
+        return self._predict_proba(X)
 
     def out_of_fold(
         self,
@@ -139,52 +130,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         return clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)
 
     def predict(self, X: Images | np.ndarray) -> np.ndarray:
-        """Labels ``(n,)``: of the largest probability, but for pairs of look-alikes with a threshold of their own."""
-        return self.decide(self.predict_proba(X))
-
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """What `predict` calls records of which `predict_proba` says this: ``(n, k)`` -> labels ``(n,)``."""
-        return decide(self.classes_, probabilities, self.thresholds_)
-
-    def average_over(self, variants: Sequence[str]) -> Self:
-        """From now on `predict_proba` is the mean over these variants of each record: test-time augmentation.
-
-        Args:
-            variants: As in `spectro.data.VARIANTS`; only those that leave a record's class as it is make sense.
-
-        Raises:
-            ValueError: None, or one that is not known.
-        """
-        check_is_fitted(self, "classes_")
-        allowed = VARIANTS["mirror_halves"]
-        if not variants or set(variants) - set(allowed):
-            raise ValueError(f"variants: got {list(variants)}; allowed: one or more of {', '.join(allowed)}")
-        self.variants_ = tuple(variants)
-        return self
-
-    def choose_thresholds(
-        self,
-        X_val: Images | np.ndarray,
-        y_val: np.ndarray,
-        look_alikes: Mapping[str, Sequence[str]],
-        *,
-        min_records: int = MIN_RECORDS,
-    ) -> list[str]:
-        """From now on `predict` divides each pair of look-alikes where val says so, see `decision.choose_threshold`.
-
-        Args:
-            X_val: Val records.
-            y_val: Their labels.
-            look_alikes: Merged label -> the classes that look alike.
-            min_records: Val records that each class of a pair must have.
-
-        Returns:
-            A line for each group that keeps the largest probability, with the reason.
-        """
-        labels = np.asarray(y_val, dtype=object)
-        p = self.predict_proba(X_val)
-        self.thresholds_, left = choose_thresholds(self.classes_, p, labels, look_alikes, min_records=min_records)
-        return left
+        """Labels ``(n,)``: those of the largest probabilities."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def attribution(
         self, X: Images | np.ndarray, labels: np.ndarray, others: np.ndarray | None = None
@@ -225,8 +172,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Writes the fitted model into ``folder``: JSON, and what the family adds. No file holds code."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": list(self.classes_)}
-        state["variants"] = list(self.variants_)
-        state["thresholds"] = [asdict(threshold) for threshold in self.thresholds_]
         if not self._is_constant:
             state["fitted"] = self._save(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers.base import FORMAT, ImageClassifier
-from spectro.classifiers.decision import Threshold
-from spectro.data.augmentation import ORIGINAL
 from spectro.errors import ModelError
 
 # Family -> its module, imported when it is asked for.
@@ -56,11 +54,10 @@ def load(folder: Path) -> ImageClassifier:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
             raise ModelError(f"{path}: got format {state['format']}; allowed: {FORMAT}")
+        if state.get("thresholds") or len(state.get("variants", ())) > 1:
+            raise ModelError(f"{path}: saved with decision=threshold or evaluation.tta, which no longer exist")
         classifier = family(state["family"]).CLASSIFIER._from_params(state["params"], folder)
         classifier.classes_ = np.array(state["classes"], dtype=object)
-        # Models from before there were any have neither.
-        classifier.variants_ = tuple(state.get("variants", (ORIGINAL,)))
-        classifier.thresholds_ = [Threshold(**own) for own in state.get("thresholds", ())]
         if "fitted" in state:
             classifier._load(folder, state["fitted"])
     except FileNotFoundError as error:

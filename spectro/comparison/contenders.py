@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from spectro.comparison.runs import Row, Run
-from spectro.config.schema import Common, EvaluationKnobs
 from spectro.evaluation.paired import vote
 
-# Keys that older runs do not have, with what those did.
-_BEFORE = {"decision": Common.model_fields["decision"].default, "evaluation.tta": EvaluationKnobs().tta}
 # What does not make a run another one: where and how it was started, kept and followed. Which data it saw is
 # checked by fingerprint; crops are not in it and stay.
 _NOT_COMPARED = (
@@ -101,7 +98,7 @@ def contenders_of(runs: Sequence[Run]) -> tuple[list[Contender], list[str]]:
 
 def settings_of(run: Run) -> dict[str, Any]:
     """The configuration of a run, flat, without what does not make it another one."""
-    flat = {**_BEFORE, **dict(_flat("", run.info["config"]))}
+    flat = dict(_flat("", run.info["config"]))
     left_out = tuple(f"{key}." for key in _NOT_COMPARED)
     return {key: value for key, value in flat.items() if not f"{key}.".startswith(left_out)}
 

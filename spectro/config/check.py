@@ -55,11 +55,6 @@ class Config:
         return list(self.common.mapping.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
-    def eval_variants(self) -> tuple[str, ...]:
-        """The variants whose mean is what a record is evaluated by."""
-        return data.VARIANTS[self.common.augmentation.name if self.common.evaluation.tta else "none"]
-
-    @property
     def sweep(self) -> SweepKnobs:
         """How a search goes on.
 
@@ -223,7 +218,6 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
         if override and name not in stages:
             fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
-    wrong += _wrong_evaluation(common)
     scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
     splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
     allowed = [f"{prefix}{split}/{metric}" for split in splits for prefix in scored for metric in _OBJECTIVES]
@@ -241,26 +235,4 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
     if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
         split = common.data.split
         wrong.append(f"data.split: got val {split.val} and test {split.test}; allowed: a sum below 1")
-    return wrong
-
-
-def _wrong_evaluation(common: Common) -> list[str]:
-    """What ``decision`` and ``evaluation`` ask for and the rest does not have."""
-    wrong, stage = [], common.cascade_stage.name
-    if common.decision == "threshold":
-        look_alikes = common.mapping.look_alikes or {}
-        asked = [common.cascade.group] if stage == "hard" and common.cascade.group in look_alikes else list(look_alikes)
-        if stage == "easy":
-            wrong.append("decision: got 'threshold'; allowed with cascade_stage=easy: argmax (it merges look-alikes)")
-        elif not any(len(set(look_alikes[group])) == 2 for group in asked):
-            wrong.append(
-                "decision: got 'threshold'; allowed: argmax (a threshold divides two look-alike classes, and "
-                f"{'mapping.look_alikes has no group of two' if look_alikes else 'mapping.look_alikes is empty'})"
-            )
-    if common.evaluation.tta and len(data.VARIANTS[common.augmentation.name]) == 1:
-        others = " or ".join(name for name, variants in data.VARIANTS.items() if len(variants) > 1)
-        wrong.append(
-            f"evaluation.tta: got true; allowed with augmentation={common.augmentation.name}: false (there are no "
-            f"variants to average over; augmentation={others} has some)"
-        )
     return wrong

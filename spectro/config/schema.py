@@ -116,12 +116,6 @@ class KFoldKnobs(Section):
     objective: str | None
 
 
-class EvaluationKnobs(Section):
-    """How records are evaluated."""
-
-    tta: bool = False
-
-
 class TrackingKnobs(Section):
     """MLflow."""
 
@@ -151,9 +145,6 @@ class Common(Plugins):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     outputs: Annotated[str, Field(min_length=1)]
     objective: str | None
-    # Both have a default, as configurations that were saved before they were there are still read.
-    decision: Literal["argmax", "threshold"] = "argmax"
-    evaluation: EvaluationKnobs = EvaluationKnobs()
     tracking: TrackingKnobs
     data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
     mapping: MappingKnobs

@@ -4,7 +4,7 @@ from spectro.data.augmentation import VARIANTS, expand, vary
 from spectro.data.cache import RowCache, row_cache
 from spectro.data.dataset import Dataset, Split, labels_of, load_folder
 from spectro.data.decode import Crop, ImageSpec
-from spectro.data.images import Images, ImageStore, in_variants, mean_of_variants, pixels_of
+from spectro.data.images import Images, ImageStore, pixels_of
 from spectro.data.manifest import SPLITS, Record
 from spectro.data.mapping import Mapping
 
@@ -21,10 +21,8 @@ __all__ = [
     "RowCache",
     "Split",
     "expand",
-    "in_variants",
     "labels_of",
     "load_folder",
-    "mean_of_variants",
     "pixels_of",
     "row_cache",
     "vary",

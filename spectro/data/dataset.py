@@ -122,7 +122,7 @@ def load_folder(
         raise DataError(f"data.root={root}: cannot be listed ({error.strerror or error})") from error
     if not found.records:
         raise DataError(
-            f"data.root={root}: no images got ({found.ignored} other entries); allowed: "
+            f"data.root={root}: no images found ({found.ignored} other entries); allowed: "
             "DIR/{train,val,test}/<class>/* or DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
         )
     problems = [f"split folder missing: {root / name}" for name in found.missing_splits]

@@ -230,37 +230,6 @@ def pixels_of(X: Images | np.ndarray, spec: ImageSpec) -> np.ndarray:
     return np.stack([fit(Image.fromarray(x), spec) for x in X]) if len(X) else np.empty((0, *spec.shape), np.uint8)
 
 
-def in_variants(X: Images | np.ndarray, variants: Sequence[str]) -> Images | np.ndarray:
-    """All records in the first variant, then all in the second, and so on.
-
-    Args:
-        X: Records as they are, ``n`` of them, or uint8 images ``(n, height, width)`` or ``(n, height, width, 3)``.
-        variants: ``v`` names.
-
-    Returns:
-        ``v * n`` rows; X itself where the original is the only variant.
-
-    Raises:
-        ValueError: X holds variants already, or a name is not known.
-    """
-    if tuple(variants) == (ORIGINAL,):
-        return X
-    if not isinstance(X, Images):
-        X = np.asarray(X)
-        return np.concatenate([vary(X, variant) for variant in variants])
-    found = sorted(set(X.variants) - {ORIGINAL})
-    if found:
-        raise ValueError(f"X: got variants ({', '.join(found)}); allowed: originals, they are varied here")
-    return Images(X.store, np.tile(X.digests, len(variants)), np.repeat(np.array(variants, object), len(X)))
-
-
-def mean_of_variants(values: np.ndarray, variants: Sequence[str]) -> np.ndarray:
-    """What was said of rows of `in_variants`, ``(v * n, k)`` -> the mean for each record, ``(n, k)``."""
-    if len(variants) == 1:
-        return values
-    return values.reshape(len(variants), -1, values.shape[1]).mean(axis=0)
-
-
 def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
     """``function`` over chunks of ``items``, in order, in as many threads as there are cores.
 

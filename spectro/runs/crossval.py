@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from spectro import data
 from spectro.classifiers import CascadeClassifier, ImageClassifier
 from spectro.classifiers.cascade import Said
-from spectro.classifiers.decision import Threshold, choose_thresholds, decide
 from spectro.config.check import Config
 from spectro.data import Dataset, Record, labels_of
 from spectro.data.folds import inner_val
@@ -24,7 +22,7 @@ from spectro.evaluation import calibration, score
 from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages
 from spectro.progress import progress
 from spectro.runs import task
-from spectro.runs.fold_memory import Fold, remembered
+from spectro.runs.fold_memory import remembered
 from spectro.runs.fold_plan import Plan, plan
 
 # An inner val is at most this part of a fold's training records, also where there are only two or three folds.
@@ -44,7 +42,6 @@ class OutOfFold:
             a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
         k: How many folds there were; some may hold no record of a hard stage.
         look_alikes: The classes whose mean F1 is told besides, if any.
-        chosen: Column number of what each record was called, ``(repeats, n)``; None: of the largest probability.
     """
 
     records: Sequence[Record]
@@ -54,16 +51,15 @@ class OutOfFold:
     probabilities: np.ndarray
     k: int
     look_alikes: Sequence[str] = ()
-    chosen: np.ndarray | None = None
 
     @property
     def predicted(self) -> np.ndarray:
-        """Labels ``(repeats, n)``: of the largest probabilities, or on the side of the fold's threshold."""
+        """Labels ``(repeats, n)``: those of the largest probabilities."""
         return self.classes[self._columns]
 
     @property
     def _columns(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=2) if self.chosen is None else self.chosen
+        return self.probabilities.argmax(axis=2)
 
     def averages(self) -> dict[str, float | None]:
         """The averages, and how much macro-F1 varies.
@@ -128,8 +124,7 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
 
     All that learns from records is inside the fold: scaler, components, early stopping. Augmented variants are made of
     the fold's training records; only originals are evaluated. A family that chooses on val gives up a part of the
-    fold's training records for it, and so does any family under ``decision=threshold``; others are trained on all of
-    them, and probabilities then have temperature 1.
+    fold's training records for it; others are trained on all of them, and probabilities then have temperature 1.
 
     Args:
         config: A valid configuration with ``validation=kfold``.
@@ -147,8 +142,6 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
     tasks = _tasks(config, estimator, records, truth)
     shape = planned.folds.shape
     out = {name: np.zeros((*shape, len(classes))) for name, (_, classes, _) in tasks.items()}
-    chosen = {name: np.zeros(shape, dtype=int) for name in tasks}
-    thresholds = []
     identity = hashlib.sha256(
         json.dumps([config.raw, dataset.fingerprint, planned.share], sort_keys=True).encode()
     ).hexdigest()
@@ -158,30 +151,17 @@ def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None
             evaluate = partial(_evaluated, config, dataset, planned, estimator, repeat, number)
             name = f"{f'repeat {repeat + 1} ' if shape[0] > 1 else ''}fold {number + 1}"
             fold = remembered(name, identity, evaluate, is_first=repeat == number == 0)
-            thresholds.append(fold.thresholds)
-            for task_name, said in fold.said.items():
+            for task_name, said in fold.items():
                 classes = tasks[task_name][1]
                 columns = np.searchsorted(classes, said.classes)
                 out[task_name][repeat, np.flatnonzero(new)[:, None], columns] = said.probabilities
-                called = decide(said.classes, said.probabilities, fold.thresholds)
-                chosen[task_name][repeat, new] = np.searchsorted(classes, called)
             advance(1)
     found = {}
     for name, (labels, classes, own) in tasks.items():
         kept, k = planned.of(own), planned.k
-        p, calls, told = out[name][:, own], chosen[name][:, own], () if name else config.look_alikes
-        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, k, told, calls)
-    few = _without_threshold(config, thresholds)
-    return CrossValidated(found, [*planned.warnings, *few, *_never_predicted(found)])
-
-
-def _without_threshold(config: Config, thresholds: Sequence[Sequence[Threshold]]) -> list[str]:
-    """How many folds had too few inner val records for a threshold."""
-    if config.common.decision != "threshold":
-        return []
-    n = sum(not own for own in thresholds)
-    few = "too few inner val records of the look-alikes to choose a threshold, left at 0.5 there"
-    return [f"cross-validation: {n} of {len(thresholds)} folds have {few}"] if n else []
+        p, told = out[name][:, own], () if name else config.look_alikes
+        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, k, told)
+    return CrossValidated(found, [*planned.warnings, *_never_predicted(found)])
 
 
 def _never_predicted(tasks: Mapping[str, OutOfFold]) -> list[str]:
@@ -215,12 +195,11 @@ def _tasks(
 
 def _evaluated(
     config: Config, dataset: Dataset, planned: Plan, estimator: ImageClassifier, repeat: int, number: int
-) -> Fold:
+) -> dict[str, Said]:
     """Fits the models of one fold and asks them."""
     train = planned.learned(repeat, number)
     val, new = train[:0], planned.of(np.flatnonzero(planned.folds[repeat] == number))
-    has_threshold = config.common.decision == "threshold"
-    if estimator.chooses_on_val or has_threshold:
+    if estimator.chooses_on_val:
         labels = labels_of(planned.of(train))
         share = max(planned.k, _INNER_SHARE)
         chosen = inner_val(labels, planned.groups[train], share, [planned.seed, repeat, number])
@@ -228,17 +207,9 @@ def _evaluated(
     learned, chosen_on = (planned.of(own) for own in (train, val))
     X, y = task.training_set(config, dataset, learned)
     X_val, y_val = dataset.images(chosen_on), task.task_labels(config, chosen_on)
-    # What is said of the inner val is what a threshold is chosen by.
-    variants, asked = config.eval_variants, [*new, *chosen_on] if has_threshold else new
-    X_new = data.in_variants(dataset.images(asked), variants)
+    X_new = dataset.images(new)
     if isinstance(estimator, CascadeClassifier):
         names = {f"hard/{group}": name for group, name in hard_stage_names(list(estimator.look_alikes)).items()}
-        found = estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)
-        found = {names.get(name, name): own for name, own in found.items()}
-    else:
-        found = {"": Said(np.array(sorted(set(y)), dtype=object), estimator.out_of_fold(X, y, X_val, y_val, X_new))}
-    p = {name: data.mean_of_variants(own.probabilities, variants) for name, own in found.items()}
-    thresholds: Sequence[Threshold] = ()
-    if has_threshold:
-        thresholds, _ = choose_thresholds(found[""].classes, p[""][len(new) :], y_val, task.pairs(config))
-    return Fold({name: Said(own.classes, p[name][: len(new)]) for name, own in found.items()}, thresholds)
+        stages = estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)
+        return {names.get(name, name): said for name, said in stages.items()}
+    return {"": Said(np.array(sorted(set(y)), dtype=object), estimator.out_of_fold(X, y, X_val, y_val, X_new))}

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,10 @@ import numpy as np
 
 from spectro.classifiers import fit_context as work
 from spectro.classifiers.cascade import Said
-from spectro.classifiers.decision import Threshold
 from spectro.runs.runinfo import write_json
 
 
-@dataclass(frozen=True)
-class Fold:
-    """What one fold's models say of the records that they were not fitted to.
-
-    Attributes:
-        said: Task -> what was said: the whole task's name is empty.
-        thresholds: Those that were chosen on the fold's inner val.
-    """
-
-    said: Mapping[str, Said]
-    thresholds: Sequence[Threshold] = ()
-
-
-def remembered(name: str, identity: str, evaluate: Callable[[], Fold], *, is_first: bool) -> Fold:
+def remembered(name: str, identity: str, evaluate: Callable[[], dict[str, Said]], *, is_first: bool) -> dict[str, Said]:
     """`evaluate()`, with what was told of its epochs, as a run that was killed left it in its fit_context.
 
     Only folds that have epochs are kept: the others take less time than a file.
@@ -45,8 +30,7 @@ def remembered(name: str, identity: str, evaluate: Callable[[], Fold], *, is_fir
     if before is not None:
         for stage, history in before["history"].items():
             here.on_epoch(stage, history)
-        said = {t: Said(np.array(s["classes"], dtype=object), np.array(s["p"])) for t, s in before["said"].items()}
-        return Fold(said, [Threshold(**own) for own in before["thresholds"]])
+        return {t: Said(np.array(s["classes"], dtype=object), np.array(s["p"])) for t, s in before["said"].items()}
     told: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
@@ -57,9 +41,8 @@ def remembered(name: str, identity: str, evaluate: Callable[[], Fold], *, is_fir
         found = evaluate()
     if path is not None and told:
         path.parent.mkdir(parents=True, exist_ok=True)
-        said_of = {t: {"classes": list(own.classes), "p": own.probabilities.tolist()} for t, own in found.said.items()}
-        kept = {"identity": identity, "history": told, "said": said_of}
-        write_json(path, {**kept, "thresholds": [asdict(own) for own in found.thresholds]})
+        said_of = {t: {"classes": list(own.classes), "p": own.probabilities.tolist()} for t, own in found.items()}
+        write_json(path, {"identity": identity, "history": told, "said": said_of})
         # Checkpoints of a network are large, and this fold will not go on.
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     return found

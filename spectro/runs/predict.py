@@ -66,7 +66,7 @@ def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
         good = [(path, digest) for path, digest in digests.items() if path not in bad]
         if good:
             probabilities = classifier.predict_proba(Images(store, [digest for _, digest in good]))
-            predicted = classifier.decide(probabilities)
+            predicted = classifier.classes_[probabilities.argmax(axis=1)]
             for (path, _), label, row in zip(good, predicted, probabilities, strict=True):
                 rows.append((path.as_posix(), label, *map(float, row)))
     return Predictions(rows, bad)

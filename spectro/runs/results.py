@@ -144,10 +144,7 @@ def draw(
     reliability_figure(tasks[""], folder / "reliability.png", f"{named}: reliability")
     for split, evaluated in splits.items():
         wrong = np.flatnonzero(evaluated.predicted != evaluated.truth)
-        # Of what it was called, which under a threshold need not be the largest.
-        surest = evaluated.probabilities[
-            np.arange(len(evaluated.truth)), np.searchsorted(evaluated.classes, evaluated.predicted)
-        ]
+        surest = evaluated.probabilities.max(axis=1)
         order = wrong[np.argsort(-surest[wrong], kind="stable")][:MAX_IMAGES]
         shown = [evaluated.records[i] for i in order]
         images = list(dataset.images(shown).pixels(SHOW)) if shown else []

@@ -77,8 +77,8 @@ def run(
         if cv is not None:
             info.content["warnings"] += [line for line in cv.warnings if line not in info.content["warnings"]]
         info.content["warnings"] += _never_predicted(tasks)
-        info.content["evaluating"], told = task.evaluating(config, classifier, tasks)
-        info.content["warnings"] += told
+        info.content["temperature"], lines = task.temperatures(config, classifier, tasks)
+        info.content["warnings"] += lines
         with info.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")

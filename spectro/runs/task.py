@@ -1,10 +1,9 @@
 """What a configuration asks of a data set: which records, under which labels, fitted and evaluated how."""
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from spectro import data
 from spectro.classifiers import CascadeClassifier, ImageClassifier
 from spectro.classifiers.cascade import merge
-from spectro.classifiers.decision import Threshold, decide
 from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
@@ -43,7 +41,6 @@ class Evaluated:
         classes: The task's classes, ``k``.
         probabilities: ``(n, k)``.
         look_alikes: The classes whose mean F1 is told besides, if any.
-        thresholds: How pairs of look-alikes are divided.
     """
 
     records: Sequence[Record]
@@ -51,12 +48,11 @@ class Evaluated:
     classes: np.ndarray
     probabilities: np.ndarray
     look_alikes: Sequence[str] = ()
-    thresholds: Sequence[Threshold] = ()
 
     @property
     def predicted(self) -> np.ndarray:
-        """Labels ``(n,)``: of the largest probabilities, or on the side of a threshold."""
-        return decide(self.classes, self.probabilities, self.thresholds)
+        """Labels ``(n,)``: those of the largest probabilities."""
+        return self.classes[self.probabilities.argmax(axis=1)]
 
     def report(self, seed: int) -> dict[str, Any]:
         """Every metric with its interval, and how well the probabilities are calibrated."""
@@ -182,40 +178,26 @@ def fit(
     val = in_task(config, dataset.of("val"))
     X, y = training_set(config, dataset, train, rows, variants)
     X_val, y_val = dataset.images(val), task_labels(config, val)
-    classifier: ImageClassifier = config.estimator().fit(X, y, X_val, y_val).average_over(config.eval_variants)
-    if config.common.decision == "threshold":
-        for line in classifier.choose_thresholds(X_val, y_val, pairs(config)):
-            warnings.warn(line, stacklevel=2)
+    classifier: ImageClassifier = config.estimator().fit(X, y, X_val, y_val)
     return classifier
 
 
-def pairs(config: Config) -> dict[str, Sequence[str]]:
-    """The look-alike groups that the configured stage tells apart: what ``decision=threshold`` is about."""
-    look_alikes = config.common.mapping.mapping.look_alikes
-    return {group: labels for group, labels in look_alikes.items() if config.stage != "hard" or group == config.group}
-
-
-def evaluating(
+def temperatures(
     config: Config, classifier: ImageClassifier, tasks: Mapping[str, Mapping[str, Evaluated]]
-) -> tuple[dict[str, Any], list[str]]:
-    """What val gave besides the fit, for ``run.json``: temperature by stage, thresholds, variants.
+) -> tuple[dict[str, float], list[str]]:
+    """The temperature of each stage that has one.
 
     Returns:
-        The facts, and a line for each stage whose val had too few records for a temperature.
+        Stage -> temperature, and a line for each stage whose val had too few records to fit one.
     """
-    stages = {k: own for k, own in stages_of(config, classifier).items() if hasattr(own, "temperature_")}
+    stages = {k: model for k, model in stages_of(config, classifier).items() if hasattr(model, "temperature_")}
     lines = []
-    for stage, own in stages.items():
-        if not own.temperature_fitted_:
+    for stage, model in stages.items():
+        if not model.temperature_fitted_:
             n = len(tasks[stage if stage in tasks else ""]["val"].records)
-            told = f"{n} val record{' is' if n == 1 else 's are'} too few to fit one ({MIN_RECORDS})"
-            lines.append(f"temperature of stage {stage}: {told}, left at 1")
-    facts = {
-        "temperature": {stage: own.temperature_ for stage, own in stages.items()},
-        "thresholds": [asdict(threshold) for threshold in classifier.thresholds_],
-        "variants": list(classifier.variants_),
-    }
-    return facts, lines
+            few = f"{n} val record{' is' if n == 1 else 's are'} too few to fit one ({MIN_RECORDS})"
+            lines.append(f"temperature of stage {stage}: {few}, left at 1")
+    return {stage: model.temperature_ for stage, model in stages.items()}, lines
 
 
 def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
@@ -231,9 +213,8 @@ def evaluate(
 ) -> dict[str, dict[str, Evaluated]]:
     """What the classifier says of some splits: task -> split -> evaluation; the whole task's name is empty.
 
-    Each stage is asked once; the whole cascade is composed from what the stages said, of each variant by itself.
+    Each stage predicts once; the whole cascade is composed from the stages' probabilities.
     """
-    variants, thresholds = classifier.variants_, classifier.thresholds_
     tasks: dict[str, dict[str, Evaluated]] = {"": {}}
     for split in splits:
         records = in_task(config, dataset.of(split))
@@ -241,20 +222,20 @@ def evaluate(
         X = dataset.images(records)
         if not isinstance(classifier, CascadeClassifier):
             p = classifier.predict_proba(X)
-            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes, thresholds)
+            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes)
             continue
-        easy, hard = classifier.stage_probabilities(data.in_variants(X, variants))
-        whole = data.mean_of_variants(classifier.compose(easy, hard), variants)
-        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes, thresholds)
-        easy = data.mean_of_variants(easy, variants)
+        easy, hard = classifier.stage_probabilities(X)
+        whole = classifier.compose(easy, hard)
+        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes)
         easy_truth = classifier.merged(truth)
         tasks.setdefault("easy", {})[split] = Evaluated(records, easy_truth, classifier.easy_.classes_, easy)
         names = hard_stage_names(list(classifier.hard_))
         for group, model in classifier.hard_.items():
-            own = np.isin(truth, list(classifier.look_alikes[group]))
-            kept = [record for record, is_own in zip(records, own, strict=True) if is_own]
-            p = data.mean_of_variants(hard[group], variants)[own]
-            tasks.setdefault(names[group], {})[split] = Evaluated(kept, truth[own], model.classes_, p, (), thresholds)
+            in_group = np.isin(truth, list(classifier.look_alikes[group]))
+            group_records = [record for record, is_in in zip(records, in_group, strict=True) if is_in]
+            tasks.setdefault(names[group], {})[split] = Evaluated(
+                group_records, truth[in_group], model.classes_, hard[group][in_group]
+            )
     return tasks
 
 

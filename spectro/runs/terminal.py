@@ -99,9 +99,6 @@ def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, An
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     if metrics["test"].get("ece") is not None:
         console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
-    for threshold in info.get("evaluating", {}).get("thresholds", ()):
-        told = "{first} | {second}: the latter where its share of the two is above {value:.2f}, chosen on val"
-        console.print(escape(told.format(**threshold)), soft_wrap=True)
     for stage, network in (info.get("networks") or {}).items():
         console.print(escape(_about(stage, network)), soft_wrap=True)
     for warning in info["warnings"]:
