@@ -1,16 +1,9 @@
-"""Trains and evaluates one configuration: ``python train.py --help`` shows every group and knob."""
+"""Trains and evaluates one configuration: ``python train.py --help`` shows every group and knob.
 
-import hydra
-from omegaconf import DictConfig
+The same as ``spectro train``. Hydra's shell completion takes a script for its own by the text @hydra.main.
+"""
 
-from spectro.cli import main as cli
-
-
-@hydra.main(config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float | None:
-    """One run; returns the objective."""
-    return cli.job(cfg)
-
+from spectro.cli.train import main
 
 if __name__ == "__main__":
-    cli.main(main)
+    main()

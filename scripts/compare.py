@@ -1,53 +1,6 @@
-"""Compares finished runs: which model is the best, how sure that is, and what it costs.
+"""The same as ``spectro compare``: see ``python scripts/compare.py --help``."""
 
-    python scripts/compare.py outputs/runs/RUN outputs/runs/RUN ...
-    python scripts/compare.py outputs/sweeps/SWEEP            all runs of a multirun, or the final runs of a search
-    python scripts/compare.py ID ID ...                       MLflow run ids
-    python scripts/compare.py --experiment field              all finished runs of an MLflow experiment
-
-Runs that differ in nothing but the seed are one model. Writes report.html, table.csv, table.md and figures to
-outputs/comparison/<date_time>_<names>/, and sends them to MLflow. See docs/comparison.md.
-
-Exit code: 0 compared, 2 something to mend.
-"""
-
-import argparse
-from pathlib import Path
-
-from spectro.cli import main as cli
-
-
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run directory, a folder of several, an MLflow run id")
-    parser.add_argument("--experiment", metavar="NAME", help="all finished runs of an MLflow experiment")
-    parser.add_argument("--split", choices=("test", "val"), default="test", help="default: %(default)s")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
-    parser.add_argument(
-        "--tracking-uri", metavar="URI", help="MLflow store; default: that of --outputs, and of the runs"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the report")
-    arguments = parser.parse_args()
-    if not arguments.runs and arguments.experiment is None:
-        parser.error("found no runs; allowed: RUN ... or --experiment NAME")
-    cli.guard(lambda: _compare(arguments), [])
-
-
-def _compare(arguments: argparse.Namespace) -> None:
-    from spectro.comparison import compare
-    from spectro.comparison.terminal import show
-
-    result, folder = compare(
-        arguments.runs,
-        outputs=arguments.outputs,
-        experiment=arguments.experiment,
-        tracking_uri=arguments.tracking_uri,
-        split=arguments.split,
-        out=arguments.out,
-    )
-    show(result, folder)
-
+from spectro.cli.compare import main
 
 if __name__ == "__main__":
     main()

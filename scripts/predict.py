@@ -1,47 +1,6 @@
-"""Sorts new images with a fitted model: ``python scripts/predict.py RUN IMAGE [IMAGE ...] [--out table.csv]``.
+"""The same as ``spectro predict``: see ``python scripts/predict.py --help``."""
 
-RUN is a run directory (or its model/ folder); a IMAGE may be a folder, which is searched through. Margins are cut as
-they were for training. Without --out the table goes to the terminal.
-
-Exit code: 0 all sorted, 1 some files gave no image (they are named), 2 something to mend.
-"""
-
-import argparse
-import csv
-import sys
-from pathlib import Path
-
-from spectro.cli import main as cli
-
-
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run directory")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
-    parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
-    arguments = parser.parse_args()
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out: {arguments.out} exists; name a new file")
-    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
-        parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out), [])
-
-
-def _predict(run: Path, images: list[Path], out: Path | None) -> None:
-    from spectro.runs.predict import predict_files
-
-    table = predict_files(run / "model" if (run / "model").is_dir() else run, images)
-    if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)
-    else:
-        with out.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(table.rows)
-    for path, reason in table.bad.items():
-        print(f"left out: {path}: {reason}", file=sys.stderr)
-    if table.bad:
-        sys.exit(1)
-
+from spectro.cli.predict import main
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import runpy
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from spectro.cli import main as cli
 from spectro.cli.explain import explain
+from spectro.cli.learning_curve import measure
 from spectro.data.folds import part_of
 from spectro.evaluation.paired import Difference
 from spectro.figures.label_curve import label_curve_figure
@@ -183,12 +183,6 @@ def test_the_script_says_what_is_wrong_before_it_makes_a_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def measure():
-    """The script's own function, in this process."""
-    return runpy.run_path(str(SCRIPT))["_measure"]
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -201,7 +195,7 @@ def measure():
     ],
     ids=str,
 )
-def test_what_a_user_can_mend(words, said, measure, demo_root, tmp_path):
+def test_what_a_user_can_mend(words, said, demo_root, tmp_path):
     common = [f"data.root={demo_root}", "data.scale=0.1", f"outputs={tmp_path}", *QUIET]
     with pytest.raises(Exception, match=re.escape(said)) as caught:
         measure([*words, *common], (1.0,), 1)

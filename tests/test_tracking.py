@@ -1,6 +1,5 @@
 """What reaches MLflow is what the run directory holds, once, whatever happens to the store on the way."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectro import tracking
+from spectro.cli.resend import main as command
 from spectro.tracking import _store, safe_name, safe_names
 
 CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
@@ -345,16 +345,11 @@ def test_a_user_s_own_settings_win_and_ours_leave_no_trace(monkeypatch: pytest.M
 def test_resend_delivers_once_the_store_is_back(
     database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The script sends what is unsent, says so line by line, and has an exit code for each outcome."""
-    spec = importlib.util.spec_from_file_location("resend", Path(__file__).parents[1] / "scripts" / "resend.py")
-    assert spec
-    assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    """The command sends what is unsent, says so line by line, and has an exit code for each outcome."""
 
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["resend.py", "--outputs", str(database.parent), *map(str, arguments)])
-        return script.main()
+        return command()
 
     away = database.with_name("away.db")
     database.rename(away)

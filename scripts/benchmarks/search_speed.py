@@ -1,6 +1,6 @@
 """Times a HOG-SVM search against the plain way of making one, at the same parameter points.
 
-    python scripts/benchmark_sweep.py [--trials 50] [--repeats 3]
+    python scripts/benchmarks/search_speed.py [--trials 50] [--repeats 3]
 
 The plain way is what the original did, and what one would write: decode every image, HOG by scikit-image, one scaler
 for all rows; then in each trial PCA on all rows and cross_val_score of an SVC over five folds. Ours is the whole
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parents[2]
 COMMAND = ["--multirun", "sweeper=hog_svm", "cascade_stage=flat"]
 FOLDS = 5
 

@@ -1,9 +1,9 @@
 """What the tests of docs/statistics.md do on simulated data, where the truth is known.
 
-    python scripts/benchmark_tests.py mcnemar      false alarms of McNemar's test
-    python scripts/benchmark_tests.py folds        false alarms of the t-test over folds, corrected and not
-    python scripts/benchmark_tests.py difference   how often the interval of a difference holds the true one
-    python scripts/benchmark_tests.py equal        the same for models that are equally good: false alarms
+    python scripts/benchmarks/paired_tests.py mcnemar      false alarms of McNemar's test
+    python scripts/benchmarks/paired_tests.py folds        false alarms of the t-test over folds, corrected and not
+    python scripts/benchmarks/paired_tests.py difference   how often the interval of a difference holds the true one
+    python scripts/benchmarks/paired_tests.py equal        the same for models that are equally good: false alarms
 
 Without a name all four, in about twenty minutes. Same --seed, same numbers.
 """

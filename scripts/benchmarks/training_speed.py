@@ -1,10 +1,11 @@
 """Training speed against the plain way: ImageFolder, transforms, a DataLoader with two workers, fp32, eager.
 
-    python scripts/benchmark_training.py                            VPT and ResNet-18 on this machine's best device
-    python scripts/benchmark_training.py --models vpt --batch 4 --records 4000
+    python scripts/benchmarks/training_speed.py
+    python scripts/benchmarks/training_speed.py --models vpt --batch 4 --records 4000
 
-Both ways train the same random network on the same records for as many steps, in processes of their own that take
-turns; the first epoch is left out. Ratios are medians over --repeats rounds; run it on a quiet machine.
+VPT and ResNet-18 on this machine's best device. Both ways train the same random network on the same records for as
+many steps, in processes of their own that take turns; the first epoch is left out. Ratios are medians
+over --repeats rounds; run it on a quiet machine.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """Times and memory of the data path, each against the plain way in the same run.
 
-    python scripts/benchmark.py hog        HOG of 400 records, one after another against ours, and from the cache
-    python scripts/benchmark.py command    the default command, where its time goes
-    python scripts/benchmark.py cv         one 5-fold cross-validation of 379 records, as a trial of a sweep needs it
-    python scripts/benchmark.py memory     peak memory of reading many records at 224x224, decoding and twice through
+    python scripts/benchmarks/data_path.py hog
+
+``hog`` is HOG of 400 records, in a plain loop, in ours and from the cache; ``command`` the phases of the default
+command; ``cv`` one 5-fold cross-validation of 379 records, as a trial of a sweep needs it; ``memory`` the peak memory
+of decoding many records to 224x224 and reading them twice.
 
 Ratios are medians over --repeats alternating rounds; run it on a quiet machine.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-TRAIN = Path(__file__).resolve().parent.parent / "train.py"
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 
 
 def seconds(work: Callable[[], object]) -> float:

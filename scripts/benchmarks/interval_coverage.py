@@ -1,6 +1,6 @@
 """Measures how often 95 % intervals hold the truth, on simulated test sets.
 
-    python scripts/benchmark_coverage.py [--repeats 200] [--details]
+    python scripts/benchmarks/interval_coverage.py [--repeats 200] [--details]
 
 A case is a number of test sources in each class and a classifier, given by the probability of each prediction for a
 source of each class. Each repeat draws a test set and makes its intervals. The truth that they ought to hold is the
@@ -11,15 +11,11 @@ and the least.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from spectro.evaluation import bootstrap_ci, wilson
 from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages, made_up_sources

@@ -1,6 +1,6 @@
 """How much does cross-validation flatter where the fold leaks? Test is not read.
 
-    python scripts/leak_lesson.py data=demo
+    python scripts/benchmarks/leak_lesson.py data=demo
 
 Two leaks, each with and without the other: scaler and PCA fitted to all rows before the folds are made, and folds dealt
 over augmented rows, so that copies of one record stand in several folds and copies are evaluated as well. Prints

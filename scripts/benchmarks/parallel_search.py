@@ -1,7 +1,7 @@
 """What a second worker brings: a small network's search by one process and by two, in seconds and as a ratio.
 
-    python scripts/benchmark_parallel.py                    the same command twice, against once
-    python scripts/benchmark_parallel.py --way joblib       hydra/launcher=joblib n_jobs=2, against once
+    python scripts/benchmarks/parallel_search.py                    the same command twice, against once
+    python scripts/benchmarks/parallel_search.py --way joblib       hydra/launcher=joblib n_jobs=2, against once
 
 Once is measured in two ways: with a single core, which is what a worker has where there are as many workers as cores,
 and with all of them, which is what a lone worker takes. A ResNet-18 without pretrained weights at 112 px on the demo
@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TRAIN = Path(__file__).resolve().parent.parent / "train.py"
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 # The command lines that are started at once, and the cores they may use; None: all. Two trials at a time share them.
 WAYS: dict[str, tuple[list[list[str]], set[int] | None]] = {
     "one, one core": ([[]], {min(os.sched_getaffinity(0))}),

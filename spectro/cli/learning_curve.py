@@ -1,0 +1,101 @@
+"""Would more labels help? Macro-F1 against the number of training records; test is not read.
+
+    spectro learning-curve model=hog_svm,pixels data=demo
+    spectro learning-curve --shares 0.25,0.5,1 --seeds 3 model=resnet18,deit_vpt train.epochs=10
+
+Every record of train and val is evaluated by cross-validation, by models that were fitted to a share of their fold's
+training records. Takes the same KEY=VALUE words as ``spectro train``, and several models; a knob that only some of
+them have goes to those. Writes outputs/learning_curve/<date>_<time>/: curve.csv after every step, curve.png, curve.md.
+
+Exit code: 0 done, 2 invalid arguments, 130 interrupted; what was measured by then is kept.
+"""
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from spectro.cli import main as cli
+from spectro.errors import ConfigError
+from spectro.paths import CONF, short
+
+
+def main() -> None:
+    """Entry point of ``spectro learning-curve`` and ``python scripts/learning_curve.py``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shares", type=_shares, default=(0.125, 0.25, 0.5, 1.0), metavar="A,B,...", help=_HELP_SHARES)
+    parser.add_argument("--seeds", type=int, default=5, help="how often, with other folds and shares (default 5)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for spectro train; model=A,B for several")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds: got {arguments.seeds}; allowed: 1 or more")
+    cli.guard(lambda: measure(arguments.overrides, arguments.shares, arguments.seeds), arguments.overrides)
+
+
+_HELP_SHARES = "shares of each fold's training records, above 0 to 1 (default 0.125,0.25,0.5,1)"
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: numbers above 0, at most 1, e.g. 0.25,0.5,1")
+    return shares
+
+
+def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> None:
+    """Measures the curve of every model of the command line and writes it."""
+    from spectro.runs.fold_plan import plan
+    from spectro.runs.learning_curve import LearningCurve
+    from spectro.runs.task import load_data
+
+    models, rest = _models(overrides)
+    configs = {}
+    for model in models:
+        words = ["validation=kfold", *_of_model(rest, model, models), f"model={model}"]
+        base = cli.composed(words)
+        _check(base.common.validation)
+        seeds = range(base.common.seed, base.common.seed + n_seeds)
+        configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
+    for config, *_ in configs.values():
+        config.estimator().prepare()
+    first = configs[models[0]][0]
+    dataset = load_data(first)
+    plan(first, dataset)  # invalid folds are reported before a folder is made
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(cli.free_dir(str(Path(first.common.outputs) / "learning_curve" / stamp)))
+    curve = LearningCurve(folder, dataset)
+    try:
+        curve.measure(configs, shares)
+    finally:
+        for gain in curve.gains():
+            print(gain.sentence)
+        if curve.points:
+            print(f"curve: {short(folder)}")
+        else:
+            folder.rmdir()
+
+
+def _check(validation: Any) -> None:
+    if validation.name != "kfold":
+        raise ConfigError(f"validation: got {validation.name!r}; allowed: kfold")
+    if validation.repeats != 1:
+        raise ConfigError(f"validation.repeats: got {validation.repeats}; allowed: 1, and --seeds for more")
+
+
+def _models(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The models of the command line, each once, and the other overrides."""
+    models = [word.removeprefix("model=") for word in overrides if word.startswith("model=")]
+    names = models[-1].split(",") if models else ["hog_svm"]
+    return list(dict.fromkeys(names)), [word for word in overrides if not word.startswith("model=")]
+
+
+def _of_model(overrides: list[str], model: str, models: list[str]) -> list[str]:
+    """The overrides without those of knobs that another model has and this one does not."""
+    from omegaconf import OmegaConf
+
+    sections = {path.stem: set(OmegaConf.load(path)) for path in (CONF / "model").glob("*.yaml")}
+    others = set().union(*(sections.get(name, set()) for name in models)) - sections.get(model, set())
+    return [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in others]

@@ -1,0 +1,44 @@
+"""Classifies new images with a fitted model: ``spectro predict RUN IMAGE [IMAGE ...] [--out table.csv]``.
+
+RUN is a run directory or a model folder; an IMAGE may be a folder, which is searched for images. Margins are cropped as
+for training. The table has a row for each image: path, predicted class, probability of every class. Without --out it
+goes to the terminal.
+
+Exit code: 0 all images are classified, 1 some files hold no image (they are named), 2 invalid arguments.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from spectro.cli import main as cli
+
+
+def main() -> None:
+    """Entry point of ``spectro predict`` and ``python scripts/predict.py``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run directory or a model folder")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
+    arguments = parser.parse_args()
+    if arguments.out is not None and arguments.out.exists():
+        parser.error(f"--out: got {arguments.out}, which exists; allowed: a new file")
+    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
+        parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
+    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out), [])
+
+
+def _predict(run: Path, images: list[Path], out: Path | None) -> None:
+    from spectro.runs.predict import predict_files
+
+    table = predict_files(run / "model" if (run / "model").is_dir() else run, images)
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)
+    else:
+        with out.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(table.rows)
+    for path, reason in table.bad.items():
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if table.bad:
+        sys.exit(1)
