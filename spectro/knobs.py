@@ -80,7 +80,7 @@ def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tu
         return f"{key}: unknown key{context} (got {found}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
     if error["type"] == "missing":
         return f"{key}: got nothing; it must be given", ""
-    if error["type"] in ("model_type", "model_attributes_type"):
+    if error["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
         keys = ", ".join(_siblings(schema, values, path))
         return f"{key}: got {found}; allowed: ", f"a section with the keys {keys}"
     allowed = re.sub(r"^(Input should be |String should have |Value error, )(a valid )?", "", error["msg"])
@@ -95,4 +95,4 @@ def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
         if field.discriminator:
             tag = field.discriminator
             schema = next(m for m in schema.__args__ if values[tag] in m.model_fields[tag].annotation.__args__)
-    return sorted(schema.model_fields) if hasattr(schema, "model_fields") else []
+    return sorted(getattr(schema, "model_fields", None) or getattr(schema, "__dataclass_fields__", ()))

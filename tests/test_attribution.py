@@ -308,7 +308,7 @@ def test_colour_lies_where_the_weights_are():
 def test_a_run_draws_it_for_the_wrong_ones(stage, demo_root, run_here):
     """One for each split that has wrong ones."""
     run_dir = run_here(
-        f"data.root={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels", figures=True
+        f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels", figures=True
     )
     rows = (run_dir / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     wrong = {row.split(",")[0] for row in rows if row.split(",")[3] != row.split(",")[4]}

@@ -31,7 +31,7 @@ def test_real_runs_are_compared_with_the_pixels_line(
     run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
 ) -> None:
     """The line that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown."""
-    data = (f"data.root={demo_root}", "data.scale=0.1")
+    data = (f"data.demo_dir={demo_root}", "data.scale=0.1")
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
     cost = json.loads((hog / "run.json").read_text())["cost"]

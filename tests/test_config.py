@@ -129,7 +129,7 @@ def test_several_groups_of_look_alikes_and_the_one_that_is_fitted() -> None:
 def test_labels_of_any_alphabet_pass() -> None:
     """Labels are folder names: text with spaces, brackets and dots."""
     labels = ["brak_Empty zone", "шум", "a[1].b"]
-    mapping = cli.composed(["mapping=identity", f"mapping.look_alikes={{m: {labels}}}"]).common.mapping.mapping
+    mapping = cli.composed(["mapping=identity", f"mapping.look_alikes={{m: {labels}}}"]).common.mapping
     assert mapping.look_alikes == {"m": labels}
 
 
@@ -233,11 +233,12 @@ WRONG: list[tuple[list[str], list[str]]] = [
         ["augmentation.exclude.x: got 'double_l'; allowed: original, mirrored"],
     ),
     # Nothing where something must be.
+    (["data.root=images"], ["data.root: unknown key under data=demo (got images)", "root belongs to data=folder"]),
     (["data=folder"], ["data.root: got nothing; it must be given, e.g. data.root="]),
     (["data=folder", "data.root="], ["data.root: got ''; allowed: at least 1 character"]),
     (["~seed"], ["seed: got nothing; it must be given"]),
     (["~svm.C"], ["svm.C: got nothing; it must be given"]),
-    (["data.root=${nope}"], ["data.root: ", "'nope'"]),
+    (["data.demo_dir=${nope}"], ["data.demo_dir: ", "'nope'"]),
     # Keys that contradict each other.
     (["mapping=identity"], ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"]),
     (["mapping=identity", "cascade_stage=hard"], ["mapping.look_alikes: got none", "cascade_stage=hard"]),

@@ -34,7 +34,7 @@ def demo(demo_root):
     """A function that gives a checked configuration of the small demo data, and the data."""
 
     def build(*overrides):
-        config = cli.composed([*KFOLD, f"data.root={demo_root}", "data.scale=0.1", *overrides])
+        config = cli.composed([*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", *overrides])
         return config, task.load_data(config)
 
     return build
@@ -180,7 +180,7 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
 
 def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
     """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
-    root = [f"data.root={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
+    root = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
     config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
     dataset = task.load_data(config)
     spy = Spy(monkeypatch, CnnClassifier)
@@ -299,7 +299,7 @@ def test_objectives():
 
 
 def test_a_run(run_here, demo_root, capsys):
-    overrides = [*KFOLD, f"data.root={demo_root}", "data.scale=0.1", "validation.k=3", "validation.repeats=2"]
+    overrides = [*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "validation.repeats=2"]
     run_dir = run_here(*overrides, "objective=hard/cv/accuracy", figures=True)
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
@@ -333,7 +333,7 @@ def test_a_run(run_here, demo_root, capsys):
 def test_cv_goes_to_mlflow_under_its_name(run_here, demo_root):
     from spectro.tracking import flatten_metrics
 
-    run_dir = run_here(*KFOLD, f"data.root={demo_root}", "data.scale=0.1", "validation.k=2")
+    run_dir = run_here(*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=2")
     flat = flatten_metrics(json.loads((run_dir / "metrics.json").read_text()), {})
     assert flat["cv/macro_f1"] == flat["objective"]
     assert {"cv/macro_f1_std_folds", "hard/cv/macro_f1", "cv/k"} <= set(flat)
@@ -350,7 +350,7 @@ def test_a_run_without_val_records(tmp_path, run_here):
 
 def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root, tmp_path, monkeypatch):
     """Finished folds are not trained again, and the one that was under way goes on."""
-    own = tiny("deit_vpt", "vpt.prompt_dropout=0.2", f"data.root={demo_root}", "data.scale=0.1", epochs=2)
+    own = tiny("deit_vpt", "vpt.prompt_dropout=0.2", f"data.demo_dir={demo_root}", "data.scale=0.1", epochs=2)
     own += ["validation=kfold", "validation.k=2", "augmentation=none"]
     whole = run_here(*own, name="whole")
     stages = list(dict.fromkeys(row["stage"] for row in history_of(whole)))
@@ -416,6 +416,6 @@ def test_without_a_workplace_nothing_is_written(demo, tmp_path, monkeypatch):
 
 
 def test_holdout_has_no_folds(demo_root):
-    config = cli.composed([*SMALL, f"data.root={demo_root}", "data.scale=0.1"])
+    config = cli.composed([*SMALL, f"data.demo_dir={demo_root}", "data.scale=0.1"])
     with pytest.raises(TypeError, match="got 'holdout'; allowed: kfold"):
         cross_validate(config, task.load_data(config))

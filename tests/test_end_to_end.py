@@ -72,7 +72,7 @@ def full_run(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whole run of the cascade with its figures, without a command line."""
     run_dir = tmp_path_factory.mktemp("full")
     config = cli.composed(
-        ["tracking.uri=null", "data.cache_dir=null", f"data.root={demo_root}", "data.scale=0.1", *SMALL]
+        ["tracking.uri=null", "data.cache_dir=null", f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
     )
     assert experiment.run(config, run_dir) == read_json(run_dir / "metrics.json")["objective"]
     return run_dir
@@ -183,7 +183,7 @@ def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: 
 
 def test_same_seed_gives_the_same_bytes(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
     """Metrics, tables, figures and model: a difference between two runs must come from what was changed."""
-    again = run_here(f"data.root={demo_root}", "data.scale=0.1", *SMALL, figures=True)
+    again = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, figures=True)
     assert contents(again) == contents(full_run)
 
 
@@ -192,7 +192,7 @@ def test_the_command_line_gives_what_python_gives(full_run: Path, demo_root: Pat
     """Other processes, hash seeds and alphabets of the terminal, a cache first cold and then warm: the same bytes."""
     arguments = [
         "tracking.uri=null",
-        f"data.root={demo_root}",
+        f"data.demo_dir={demo_root}",
         "data.scale=0.1",
         *SMALL,
         "hydra.run.dir=outputs/${seed}",
@@ -224,7 +224,7 @@ def test_the_command_line_gives_what_python_gives(full_run: Path, demo_root: Pat
 def test_stages(stage: str, classes: list[str], count: int, demo_root: Path, run_here: RunHere) -> None:
     """Each stage has its own classes and its own records; only the whole cascade has stages inside."""
     objective = "objective=hard/val/accuracy" if stage == "full" else "objective=val/accuracy"
-    run_dir = run_here(f"data.root={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", objective, *SMALL)
+    run_dir = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", objective, *SMALL)
     metrics = read_json(run_dir / "metrics.json")
     assert metrics["test"]["classes"] == classes
     assert list(load(run_dir / "model").classes_) == classes
@@ -238,14 +238,14 @@ def test_a_stage_alone_is_the_stage_inside(full_run: Path, demo_root: Path, run_
     """What is tuned on one stage alone must hold in the cascade."""
     metrics = read_json(full_run / "metrics.json")
     for stage in ("easy", "hard"):
-        alone = run_here(f"data.root={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", *SMALL, name=stage)
+        alone = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", *SMALL, name=stage)
         own = read_json(alone / "metrics.json")
         assert {split: own[split] for split in ("val", "test")} == metrics["stages"][stage]
 
 
 def test_the_knob_of_one_stage_changes_that_stage(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
     """``stages.hard.svm.C`` that arrived nowhere would look like a tuned cascade."""
-    other = run_here(f"data.root={demo_root}", "data.scale=0.1", "stages.hard.svm.C=0.01", *SMALL)
+    other = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", "stages.hard.svm.C=0.01", *SMALL)
     files = {name: (contents(full_run)[name], text) for name, text in contents(other).items()}
     assert len(set(files["model/easy/pipeline.skops"])) == 1
     assert len(set(files["model/hard_0/pipeline.skops"])) == 2
@@ -529,7 +529,7 @@ def test_a_run_that_ends_badly_says_so(
 
     monkeypatch.setattr(*where, fail)
     with pytest.raises(type(error)):
-        run_here(f"data.root={demo_root}", "data.scale=0.1", *SMALL)
+        run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL)
     info = read_json(tmp_path / "run" / "run.json")
     assert (info["status"], info["reason"]) == (status, reason)
     assert info["ended_at"] is not None
@@ -548,7 +548,7 @@ def test_ctrl_c_marks_the_run_killed(demo_root: Path, tmp_path: Path) -> None:
         code,
         str(TRAIN),
         "tracking.uri=null",
-        f"data.root={demo_root}",
+        f"data.demo_dir={demo_root}",
         "data.scale=0.1",
     ]
     process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -571,7 +571,7 @@ def test_a_sweep_runs_every_job(demo_root: Path, tmp_path: Path) -> None:
     """One folder for the sweep, whatever it changes, and in it one for each job, each a whole run directory."""
     swept = ["seed=0,1", "cascade_stage=flat,easy"]
     done = train(
-        "--multirun", *swept, "tracking.uri=null", f"data.root={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path
+        "--multirun", *swept, "tracking.uri=null", f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     jobs = sorted(tmp_path.glob("outputs/sweeps/*/[0-9]"))
@@ -589,7 +589,7 @@ def test_a_multirun_is_one_run_over_its_jobs(demo_root: Path, tmp_path: Path) ->
     """Twenty jobs would stand in MLflow's list without a sign that they belong together."""
     from mlflow import MlflowClient
 
-    done = train("--multirun", "model=pixels", "seed=0,1", f"data.root={demo_root}", "data.scale=0.1", cwd=tmp_path)
+    done = train("--multirun", "model=pixels", "seed=0,1", f"data.demo_dir={demo_root}", "data.scale=0.1", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     (folder,) = tmp_path.glob("outputs/sweeps/*")
     info = read_json(folder / "run.json")
@@ -604,7 +604,7 @@ def test_a_multirun_is_one_run_over_its_jobs(demo_root: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_run_is_in_mlflow_as_well(demo_root: Path, tmp_path: Path) -> None:
     """The default: a database and artifacts under outputs/, the run finished, its metrics those of the file."""
-    done = train(f"data.root={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path)
+    done = train(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in done.stdout
     (run_dir,) = (tmp_path / "outputs" / "runs").iterdir()

@@ -32,7 +32,7 @@ slow = pytest.mark.slow
 
 def arguments(data: Path, *more: str) -> list[str]:
     """A small search with relative outputs, as a person would type it."""
-    small = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", f"data.root={data}", "data.scale=0.1"]
+    small = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", f"data.demo_dir={data}", "data.scale=0.1"]
     fixed = ["sweeper=hog_svm", "cascade_stage=flat", "study=s", "seed=3", f"n_trials={N_TRIALS}", *small]
     return [
         "--multirun",

@@ -60,7 +60,7 @@ def demo(demo_root):
 
     def build(*overrides):
         shared = ["validation=kfold", "validation.k=3", "cascade_stage=flat", "model=pixels", *QUIET]
-        return cli.composed([*shared, f"data.root={demo_root}", "data.scale=0.1", *overrides])
+        return cli.composed([*shared, f"data.demo_dir={demo_root}", "data.scale=0.1", *overrides])
 
     return build
 
@@ -166,7 +166,7 @@ def script(*arguments, cwd):
 
 def test_the_script(demo_root, tmp_path):
     """Several models, and a knob that only one of them has."""
-    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", f"data.root={demo_root}", "data.scale=0.1"]
+    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", f"data.demo_dir={demo_root}", "data.scale=0.1"]
     done = script(*words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "pixels: from" in done.stdout
@@ -196,7 +196,7 @@ def test_the_script_says_what_is_wrong_before_it_makes_a_folder(tmp_path):
     ids=str,
 )
 def test_what_a_user_can_mend(words, said, demo_root, tmp_path):
-    common = [f"data.root={demo_root}", "data.scale=0.1", f"outputs={tmp_path}", *QUIET]
+    common = [f"data.demo_dir={demo_root}", "data.scale=0.1", f"outputs={tmp_path}", *QUIET]
     with pytest.raises(Exception, match=re.escape(said)) as caught:
         measure([*words, *common], (1.0,), 1)
     assert explain(caught.value, words) is not None

@@ -60,7 +60,7 @@ def results_of(run_dir):
 
 @pytest.fixture
 def root(demo_root):
-    return [f"data.root={demo_root}", "data.scale=0.1"]
+    return [f"data.demo_dir={demo_root}", "data.scale=0.1"]
 
 
 @pytest.mark.parametrize("model", TINY)

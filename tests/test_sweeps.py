@@ -72,7 +72,7 @@ def sweep(*overrides):
 @pytest.fixture
 def base(tmp_path, demo_root):
     """Overrides of a small search in a folder of its own, without MLflow."""
-    places = [f"outputs={tmp_path}/out", "tracking.uri=null", f"data.root={demo_root}", "data.scale=0.1"]
+    places = [f"outputs={tmp_path}/out", "tracking.uri=null", f"data.demo_dir={demo_root}", "data.scale=0.1"]
     return [*places, "study=s", "seed=3"]
 
 

@@ -111,6 +111,9 @@ def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
     owners = [f"{g}={p.stem}" for g in chosen for p in sorted((CONF / g).glob("*.yaml")) if _brings(p, top)]
     if owners and not parent:
         hint = f"; {top} belongs to {' or '.join(owners)}"
+    elif parent == [top] and top in chosen:
+        others = [p.stem for p in sorted((CONF / top).glob("*.yaml")) if wrong in list(OmegaConf.load(p))]
+        hint += f"; {wrong} belongs to {' or '.join(f'{top}={option}' for option in others)}" if others else ""
     return f"{key}: unknown key under {under} (got {value}); allowed: {', '.join(allowed) or 'none'}{hint}"
 
 

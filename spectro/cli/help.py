@@ -52,7 +52,7 @@ def knobs(path: Path, prefix: str = "") -> Iterator[tuple[str, str, str]]:
 def options(group: str) -> dict[str, str]:
     """The options of a group, each with the first comment line of its file."""
     found = {}
-    for path in sorted((CONF / group).glob("*.yaml")):
+    for path in sorted((CONF / group).glob("[!_]*.yaml")):
         comments = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
         found[path.stem] = next(line for line in comments if not line.startswith("@package"))
     return found
@@ -79,6 +79,7 @@ def help_text(arguments: Sequence[str] = ()) -> str:
             lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
     lines += ["", "Knobs (of the options marked *)"]
     files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
+    files.insert(1 + list(chosen).index("data") + 1, (CONF / "data" / "_base.yaml", "data"))
     if chosen["sweeper"] != "none":
         files.append((CONF / "hydra" / "sweeper" / "study.yaml", ""))
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]

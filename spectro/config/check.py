@@ -44,7 +44,7 @@ class Config:
     @property
     def group(self) -> str:
         """The look-alike group of ``cascade_stage=hard``."""
-        return self.common.cascade.group or next(iter(self.common.mapping.look_alikes or {}))
+        return self.common.cascade.group or next(iter(self.common.mapping.look_alikes))
 
     @property
     def look_alikes(self) -> list[str]:
@@ -52,7 +52,7 @@ class Config:
 
         The easy stage sees them as one, and what the hard stage tells apart is nothing else.
         """
-        return list(self.common.mapping.mapping.group_of) if self.stage in ("full", "flat") else []
+        return list(self.common.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
     def sweep(self) -> SweepKnobs:
@@ -72,7 +72,7 @@ class Config:
             return built[self.stage]
         from spectro.classifiers import CascadeClassifier
 
-        look_alikes = self.common.mapping.mapping.look_alikes
+        look_alikes = self.common.mapping.look_alikes
         return CascadeClassifier(built["easy"], built["hard"], look_alikes, self.common.cascade.gate or "soft")
 
 
@@ -146,7 +146,8 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
     kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs")
     # What else a configuration must have keeps the run's value; all other keys get their defaults.
     must = [name for name, field in Common.model_fields.items() if field.is_required()]
-    data_knobs = {key: value for key, value in raw["data"].items() if key not in ("label_set", "seed", "scale")}
+    of_demo = ("label_set", "seed", "scale", "demo_dir")
+    data_knobs = {key: value for key, value in raw["data"].items() if key not in of_demo}
     split = {"val": 0.2, "test": 0.2, "seed": 0}
     augmentation = {key: value for key, value in raw["augmentation"].items() if key != "mode"}
     own = {name: raw[name] for name in (*must, *kept) if name in raw} | {
@@ -199,8 +200,8 @@ def _model_defaults(name: str, key: str) -> dict[str, Any]:
 def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
     """What is wrong between keys that are each right."""
     stage = common.cascade_stage.name
-    wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.mapping.contradictions()]
-    groups = list(common.mapping.look_alikes or {})
+    wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.contradictions()]
+    groups = list(common.mapping.look_alikes)
     if stage != "flat" and not groups:
         wrong.append(
             f"mapping.look_alikes: got none; allowed with cascade_stage={stage}: one group or more, e.g. "

@@ -7,30 +7,11 @@ from pydantic import Field
 from spectro import data
 from spectro.knobs import Section
 
-Pixels = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 Variant = Literal["original", "mirrored", "double_l", "double_r"]
 
 
-class CropKnobs(Section):
-    """Plot margins, in pixels."""
-
-    left: Pixels
-    top: Pixels
-    right: Pixels
-    bottom: Pixels
-
-
-class SplitKnobs(Section):
-    """How a data set without splits is split."""
-
-    val: Share
-    test: Share
-    seed: Annotated[int, Field(ge=0)]
-
-
 class _Data(Section):
-    crop: CropKnobs
+    crop: data.Crop
     on_bad_file: Literal["error", "skip"]
     source_key: Literal["name", "class_name", "path"]
     max_megapixels: Annotated[float, Field(gt=0)]
@@ -42,7 +23,7 @@ class DemoKnobs(_Data):
     """The demo data."""
 
     kind: Literal["demo"]
-    root: Annotated[str, Field(min_length=1)] | None
+    demo_dir: Annotated[str, Field(min_length=1)] | None
     label_set: Literal["field", "lake"]
     seed: Annotated[int, Field(ge=0)]
     # More records than there are file names for otherwise.
@@ -54,21 +35,7 @@ class FolderKnobs(_Data):
 
     kind: Literal["folder"]
     root: Annotated[str, Field(min_length=1)]
-    split: SplitKnobs
-
-
-class MappingKnobs(Section):
-    """Folders -> classes."""
-
-    name: Annotated[str, Field(min_length=1)]
-    classes: dict[str, list[str]] | None
-    left_out: list[str] | None
-    look_alikes: dict[str, list[str]] | None
-
-    @property
-    def mapping(self) -> data.Mapping:
-        """As the data layer takes it."""
-        return data.Mapping(self.classes or {}, self.left_out or (), self.look_alikes or {})
+    split: data.Split
 
 
 class AugmentationKnobs(Section):
@@ -147,7 +114,7 @@ class Common(Plugins):
     objective: str | None
     tracking: TrackingKnobs
     data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
-    mapping: MappingKnobs
+    mapping: data.Mapping
     augmentation: AugmentationKnobs
     model: ModelKnobs
     cascade_stage: StageKnobs

@@ -5,8 +5,10 @@ from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, ImageStore, file_digest
@@ -20,9 +22,11 @@ from spectro.errors import DataError
 class Split:
     """Shares of sources for a data set that comes without splits; the rest is train."""
 
-    val: float = 0.2
-    test: float = 0.2
-    seed: int = 0
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    val: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
+    test: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.2
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """One image file -> pixels."""
 
 import io
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
+from pydantic import ConfigDict, Field
 
 # Part of every cache key: raise it when the same bytes give other pixels.
 CODE_VERSION = 1
-MARGIN_NAMES = ("left", "top", "right", "bottom")
+Pixels = Annotated[int, Field(ge=0, strict=True)]
 
 # Pillow goes by the bytes, not by the name, and some of its other readers start programs (EPS: Ghostscript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -21,10 +22,12 @@ _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
 class Crop:
     """Plot margins to cut off, in pixels of the file."""
 
-    left: int = 0
-    top: int = 0
-    right: int = 0
-    bottom: int = 0
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    left: Pixels = 0
+    top: Pixels = 0
+    right: Pixels = 0
+    bottom: Pixels = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> I
     width, height = image.size
     box = (crop.left, crop.top, width - crop.right, height - crop.bottom)
     if box[2] <= box[0] or box[3] <= box[1]:
-        margins = ", ".join(f"{name} {getattr(crop, name)}" for name in MARGIN_NAMES)
+        margins = ", ".join(f"{name} {pixels}" for name, pixels in asdict(crop).items())
         raise BadImageError(f"data.crop ({margins}) leaves nothing of an image of {width}x{height} pixels")
     return image.crop(box) if box != (0, 0, width, height) else image
 

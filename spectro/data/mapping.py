@@ -1,10 +1,16 @@
 """Which folders make up which class, and which classes look alike."""
 
 from collections.abc import Iterable, Sequence
-from collections.abc import Mapping as MappingType
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from spectro.data.manifest import nfc
+
+# In YAML null stands for empty.
+Folders = Annotated[list[str], BeforeValidator(lambda value: [] if value is None else value)]
+Groups = Annotated[dict[str, list[str]], BeforeValidator(lambda value: {} if value is None else value)]
 
 
 @dataclass(frozen=True)
@@ -15,11 +21,15 @@ class Mapping:
         classes: Class -> the folders that make it. Empty: every folder is a class of its own name.
         left_out: Folders that are not used.
         look_alikes: Merged label -> the classes that the easy stage sees as one.
+        name: What the mapping is called in results.
     """
 
-    classes: MappingType[str, Sequence[str]] = field(default_factory=dict)
-    left_out: Sequence[str] = ()
-    look_alikes: MappingType[str, Sequence[str]] = field(default_factory=dict)
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    classes: Groups = field(default_factory=dict)
+    left_out: Folders = field(default_factory=list)
+    look_alikes: Groups = field(default_factory=dict)
+    name: Annotated[str, Field(min_length=1)] = "identity"
 
     def __post_init__(self) -> None:
         # As `spectro.data.manifest` spells folders: a name pasted from a Mac looks the same and is not.
@@ -27,6 +37,11 @@ class Mapping:
             spelled = {nfc(name): [nfc(part) for part in parts] for name, parts in getattr(self, key).items()}
             object.__setattr__(self, key, spelled)
         object.__setattr__(self, "left_out", [nfc(folder) for folder in self.left_out])
+
+    @property
+    def mapping(self) -> "Mapping":
+        """Itself."""
+        return self
 
     @property
     def group_of(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def write_model_card(config: Config, dataset: Dataset, classifier: ImageClassifi
     write_json(
         folder / "use.json",
         {
-            "crop": config.common.data.crop.model_dump(),
+            "crop": asdict(config.common.data.crop),
             "max_megapixels": config.common.data.max_megapixels,
             "classes": list(classifier.classes_),
             "data_fingerprint": dataset.fingerprint,

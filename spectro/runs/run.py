@@ -199,7 +199,7 @@ def _check_objective(config: Config, dataset: Dataset) -> None:
     if objective.endswith("/hard_pair_f1"):
         records = [record for record in records if record.label in config.look_alikes]
     elif stage == "hard":
-        look_alikes = config.common.mapping.mapping.look_alikes
+        look_alikes = config.common.mapping.look_alikes
         members = look_alikes[group or next(iter(look_alikes))]
         records = [record for record in records if record.label in members]
     if not records:

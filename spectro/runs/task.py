@@ -74,16 +74,16 @@ def load_data(config: Config) -> Dataset:
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
     store = data.ImageStore(
         data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9),
-        data.Crop(**knobs.crop.model_dump()),
+        knobs.crop,
         knobs.max_megapixels,
     )
     return data.load_folder(
         root,
-        config.common.mapping.mapping,
+        config.common.mapping,
         store=store,
         specs=config.estimator().specs,
         show=SHOW,
-        split=None if isinstance(knobs, DemoKnobs) else data.Split(**knobs.split.model_dump()),
+        split=None if isinstance(knobs, DemoKnobs) else knobs.split,
         source_key=knobs.source_key,
         skip_bad_files=knobs.on_bad_file == "skip",
     )
@@ -95,7 +95,7 @@ def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
 
     # The version of the generator is in the name, so that an older one's images are not taken for its own.
     name = f"{knobs.label_set}_seed{knobs.seed}_scale{knobs.scale:g}_v{VERSION}"
-    root = Path(knobs.root).expanduser() if knobs.root is not None else outputs / "demo" / name
+    root = Path(knobs.demo_dir).expanduser() if knobs.demo_dir is not None else outputs / "demo" / name
     with ExitStack() as stack:
         bar: list[Any] = []
 
@@ -109,21 +109,21 @@ def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
                 root.absolute(), knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress
             )
         except (OSError, ValueError) as error:
-            raise DataError(f"data.root: {error}") from error
+            raise DataError(f"data.demo_dir: {error}") from error
 
 
 def in_task(config: Config, records: Sequence[Record]) -> list[Record]:
     """The records that the configured stage is about: all, or the look-alikes of one group."""
     if config.stage != "hard":
         return list(records)
-    members = config.common.mapping.mapping.look_alikes[config.group]
+    members = config.common.mapping.look_alikes[config.group]
     return [record for record in records if record.label in members]
 
 
 def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
     """Their labels as the configured stage sees them."""
     labels = data.labels_of(records)
-    return merge(labels, config.common.mapping.mapping.look_alikes) if config.stage == "easy" else labels
+    return merge(labels, config.common.mapping.look_alikes) if config.stage == "easy" else labels
 
 
 def training_rows(config: Config, dataset: Dataset) -> TrainingRows:
@@ -248,7 +248,7 @@ def predict_speed(config: Config, dataset: Dataset, classifier: ImageClassifier)
     if not records:
         return None
     knobs = config.common.data
-    store = data.ImageStore(crop=data.Crop(**knobs.crop.model_dump()), max_megapixels=knobs.max_megapixels)
+    store = data.ImageStore(crop=knobs.crop, max_megapixels=knobs.max_megapixels)
     digests = [record.digest for record in records]
     start = time.perf_counter()
     store.add([record.path for record in records], digests, config.estimator().specs)
