@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spectro.evaluation import calibration, reliability_figure
+from spectro.evaluation import calibration
+from spectro.figures.run import reliability_figure
 
 CLASSES = ["a", "b", "c"]
 

@@ -78,7 +78,7 @@ def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
         (["nonsense"], "got 'nonsense'"),
         ([], "found no runs"),
         ([tmp_path], "not a run directory"),
-        (["--experiment", "field"], "found no database"),
+        (["--experiment", "field"], "got no database"),
     ):
         done = script(*arguments, "--outputs", outputs)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

@@ -257,7 +257,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
         ["objective=easy/val/macro_f1", "cascade_stage=flat"],
         [
             "objective: got 'easy/val/macro_f1'; allowed: val/macro_f1, ",
-            "val/balanced_accuracy, val/hard_pair_f1, null",
+            "val/balanced_accuracy, val/hard_pair_f1",
         ],
     ),
     (["stages.hard.svm.C=3", "cascade_stage=easy"], ["stages.hard: got svm", "cascade_stage=easy: stages.easy"]),

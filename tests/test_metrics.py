@@ -4,17 +4,18 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, matthews_corrcoef, recall_score
 
-from spectro.evaluation import score, wilson
+from spectro.evaluation import METRICS, register_metric, score, wilson
 
 CLASSES = ["noise", "лёд 1", "a.b [c]", "$x$"]
-AVERAGES = ("macro_f1", "accuracy", "balanced_accuracy")
+AVERAGES = ("macro_f1", "accuracy", "balanced_accuracy")  # from 0 to 1
 pairs = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40)
 few = settings(deadline=None, max_examples=30)
 
@@ -34,6 +35,10 @@ def test_averages_are_those_of_scikit_learn_over_the_supported_classes(records):
     assert report["macro_f1"] == pytest.approx(f1_score(true, pred, **options))
     assert report["balanced_accuracy"] == pytest.approx(recall_score(true, pred, **options))
     assert report["accuracy"] == pytest.approx(accuracy_score(true, pred))
+    assert report["mcc"] == pytest.approx(matthews_corrcoef(true, pred), abs=1e-9)
+    kappa = float("nan") if report["cohen_kappa"] is None else report["cohen_kappa"]
+    with warnings.catch_warnings(action="ignore"):
+        assert kappa == pytest.approx(cohen_kappa_score(true, pred, labels=CLASSES), nan_ok=True, abs=1e-9)
 
 
 @few
@@ -70,6 +75,70 @@ def test_renaming_classes_renames_the_report_and_changes_no_number(records, rena
         assert after[name] == pytest.approx(before[name])
     at = [CLASSES.index(to[name]) for name in CLASSES]
     assert np.array_equal(np.array(after["confusion_matrix"])[np.ix_(at, at)], before["confusion_matrix"])
+
+
+@pytest.fixture
+def registry():
+    """What a test registers is forgotten after it."""
+    before = dict(METRICS)
+    yield METRICS
+    METRICS.clear()
+    METRICS.update(before)
+
+
+def test_a_registered_metric_is_in_the_report_with_its_interval(registry):
+    """One function is all that a new metric takes."""
+
+    @register_metric("recall_b", "recall of b")
+    def recall_b(confusion, classes):
+        b = list(classes).index("b")
+        return confusion[..., b, b] / confusion[..., b, :].sum(axis=-1)
+
+    report = score(["a", "a", "b", "b", "b"], ["a", "b", "b", "a", "b"], ["a", "b"])
+    assert report["recall_b"] == pytest.approx(2 / 3)
+    assert report["recall_b_ci_low"] < 2 / 3 < report["recall_b_ci_high"]
+    assert score(["a"], ["a"], ["a", "b"])["recall_b"] is None
+
+
+MODULE = """
+from spectro.evaluation import register_metric
+
+@register_metric("recall_a", "recall of a")
+def recall_a(confusion, classes):
+    return confusion[..., 0, 0] / confusion[..., 0, :].sum(axis=-1)
+"""
+
+
+def test_a_metric_of_a_users_module_is_shown_and_can_be_the_objective(
+    registry, tree, run_here, tmp_path, monkeypatch, capsys, texts
+):
+    """What a user registers must reach every place that shows metrics, though no line of the package names it."""
+    (tmp_path / "my_metric_module.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    root = tree({"a": 12, "b": 12})
+    options = ["model=pixels", "data=folder", f"data.root={root}", "mapping=identity", "cascade_stage=flat"]
+    run_dir = run_here(*options, "plugins=[my_metric_module]", "objective=val/recall_a", figures=True)
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["objective"] == metrics["val"]["recall_a"] == metrics["val"]["per_class"]["a"]["recall"]
+    assert metrics["test"]["recall_a_ci_low"] < metrics["test"]["recall_a_ci_high"]
+    assert "recall of a" in capsys.readouterr().out
+    assert any("recall\u00a0of\u00a0a" in text.get_text() for text in texts)
+
+
+def test_a_metric_that_takes_one_matrix_at_a_time_is_refused_with_the_way_out(registry):
+    """numpy would broadcast its single number silently, and every interval would be without width."""
+    one_matrix = register_metric("trace", "trace")(lambda confusion, classes: confusion.trace())
+    with pytest.raises(ValueError, match=r"metric trace.*numpy\.vectorize"):
+        score(["a", "b"], ["a", "b"], ["a", "b"])
+    register_metric("trace", "trace")(np.vectorize(signature="(k,k),(k)->()")(one_matrix))
+    assert score(["a", "b"], ["a", "b"], ["a", "b"])["trace"] == 2
+
+
+@pytest.mark.parametrize("name", ["Macro", "a/b", "", "mcc"])
+def test_a_metric_name_that_files_cannot_hold_or_that_is_taken_is_refused(name, registry):
+    with pytest.raises(ValueError, match="metric name: got"):
+        register_metric(name, "x")(lambda confusion, classes: confusion)
 
 
 def test_a_class_without_records_is_reported_and_not_averaged():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from spectro.evaluation.metrics import AVERAGES, score
+from spectro.evaluation import score
 from spectro.evaluation.paired import corrected_resampled_t, difference, holm, mcnemar, score_over_seeds, vote
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -163,7 +163,7 @@ def test_the_values_are_those_of_score(y, data):
     """Two ways to the same macro-F1 in one report would be one too many."""
     rows = st.lists(st.sampled_from("abc"), min_size=len(y), max_size=len(y))
     a, b = data.draw(rows), data.draw(rows)
-    for metric in AVERAGES:
+    for metric in ("macro_f1", "accuracy", "balanced_accuracy"):
         own = [score(y, pred, "abc", resamples=1)[metric] for pred in (a, b)]
         assert difference(y, a, b, "abc", resamples=2, metric=metric).value == pytest.approx(own[0] - own[1])
         assert score_over_seeds(y, [a, b], "abc", resamples=2, metric=metric).values == pytest.approx(own)
@@ -284,7 +284,7 @@ def test_smallest_is_what_is_found_in_80_per_cent_of_test_sets():
     ids=["no records", "lengths", "label", "sources", "metric", "resamples"],
 )
 def test_what_cannot_be_judged_is_refused(y, a, options):
-    with pytest.raises(ValueError, match=r"found|holds"):
+    with pytest.raises(ValueError, match=r"got|holds"):
         difference(y, a, a, "ab", **options)
 
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectro.evaluation import bootstrap_ci, wilson
-from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages, made_up_sources
+from spectro.evaluation.metrics import METRICS, evaluate
+from spectro.evaluation.report import made_up_sources
 
 Array = NDArray[np.float64]
 Bounds = tuple[Array, Array]
-METRICS = (*AVERAGES, HARD_PAIR)
 PAIR = [0, 1]
 RESAMPLES = 400
 NORMAL = NormalDist()
@@ -62,7 +62,8 @@ def drawn(p: Array, sizes: NDArray[np.intp], records: int, rng: np.random.Genera
 
 def statistic(matrices: Array) -> Array:
     """The metrics of confusion matrices: (r, k, k) to (r, q)."""
-    return averages(matrices, PAIR)
+    labels = [str(label) for label in range(matrices.shape[-1])]
+    return np.stack(list(evaluate(matrices, labels, PAIR).values()), axis=1)
 
 
 def ours(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.metrics import averages
+from spectro.evaluation import metrics
 from spectro.evaluation.paired import corrected_resampled_t, difference, mcnemar
 
 CLASSES = ("a", "b", "c", "d")
@@ -91,9 +91,9 @@ def simulated(
 
 def macro_f1(y: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
     """Macro-F1 of one set of predictions."""
-    tally = np.zeros((1, 4, 4))
-    np.add.at(tally[0], (y, predicted), 1)
-    return float(averages(tally)[0, 0])
+    tally = np.zeros((4, 4))
+    np.add.at(tally, (y, predicted), 1)
+    return float(metrics.macro_f1(tally, "0123"))
 
 
 def difference_coverage(

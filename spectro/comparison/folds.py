@@ -7,7 +7,7 @@ import numpy as np
 
 from spectro.comparison.contenders import Contender
 from spectro.comparison.runs import OutOfFold
-from spectro.evaluation.metrics import score
+from spectro.evaluation import score
 from spectro.evaluation.paired import ResampledT, corrected_resampled_t
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from spectro.comparison.contenders import MAJORITY, Contender
 from spectro.comparison.folds import FoldTest, fold_test
+from spectro.evaluation import METRICS, score
 from spectro.evaluation.intervals import wilson
-from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, score
 from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
 
 LEVEL = 0.05
@@ -98,7 +98,7 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
             return Estimate(value, told[f"{metric}_ci_low"], told[f"{metric}_ci_high"], None, (value,))
         return score_over_seeds(truth, said, classes, sources=sources, seed=seed, metric=metric, look_alikes=members)
 
-    averages = {metric: over_seeds(metric) for metric in AVERAGES}
+    averages = {name: over_seeds(name) for name, metric in METRICS.items() if not metric.needs_look_alikes}
     recall: dict[str, dict[str, Any]] = {}
     for label in classes:
         own = truth == label
@@ -109,7 +109,7 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
         recall[label] = {"recall": value, "ci_low": low, "ci_high": high, "support": n}
     told_apart = {group: members for group, members in look_alikes.items() if set(members) <= set(classes)}
     pair_f1 = {
-        group: over_seeds(HARD_PAIR, members) if np.isin(truth, list(members)).any() else None
+        group: over_seeds("hard_pair_f1", members) if np.isin(truth, list(members)).any() else None
         for group, members in told_apart.items()
     }
     return Scores(averages, recall, pair_f1)

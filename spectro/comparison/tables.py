@@ -7,10 +7,9 @@ from spectro.comparison.contenders import Contender
 from spectro.comparison.numbers import Pair
 from spectro.comparison.result import Result
 from spectro.comparison.words import p_text, signed
-from spectro.evaluation.metrics import AVERAGES
+from spectro.evaluation import METRICS
 from spectro.evaluation.paired import Estimate
 
-METRIC_NAMES = {"macro_f1": "macro-F1", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -19,7 +18,7 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
     classes = result.contenders[0].classes
     groups = list(result.scores[result.contenders[0].name].pair_f1)
     header = ["contender", "role", "split", "n_records", "seeds"]
-    for metric in AVERAGES:
+    for metric in result.scores[result.contenders[0].name].averages:
         header += [metric, f"{metric}_ci_low", f"{metric}_ci_high", f"{metric}_std_seeds"]
     for group in groups:
         header += [f"pair_f1/{group}", f"pair_f1_ci_low/{group}", f"pair_f1_ci_high/{group}"]
@@ -31,7 +30,7 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
         own = result.scores[one.name]
         row: list[Any] = [one.name, "line" if one.is_reference else "model", result.split, len(one.rows)]
         row.append(" ".join(map(str, one.seeds)))
-        for metric in AVERAGES:
+        for metric in result.scores[result.contenders[0].name].averages:
             found = own.averages[metric]
             row += [found.value, found.ci_low, found.ci_high, found.std_seeds]
         for group in groups:
@@ -50,14 +49,14 @@ def scores_table(result: Result) -> Table:
     header = [
         "",
         "seeds",
-        *METRIC_NAMES.values(),
+        *(METRICS[name].label for name in result.scores[result.contenders[0].name].averages),
         "± seeds",
         *(f"hard pair F1{f' of {group}' if len(groups) > 1 else ''}" for group in groups),
     ]
     rows = []
     for one in result.contenders:
         own = result.scores[one.name]
-        cells = [_estimate(own.averages[metric]) for metric in AVERAGES]
+        cells = [_estimate(own.averages[metric]) for metric in own.averages]
         std = own.averages["macro_f1"].std_seeds
         pairs = [_estimate(own.pair_f1[group]) for group in groups]
         rows.append([one.name, seeds_text(one), *cells, "–" if std is None else f"{std:.2f}", *pairs])

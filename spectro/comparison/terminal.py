@@ -10,6 +10,7 @@ from rich.table import Table
 
 from spectro.comparison.result import Result
 from spectro.comparison.tables import scores_table
+from spectro.evaluation import METRICS
 from spectro.paths import short
 
 
@@ -26,7 +27,8 @@ def show(result: Result, folder: Path) -> None:
     title = f"{result.split} of {result.runs[0].info['data']['name']}, {n} records"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     # Accuracy and the rest stand in the report.
-    kept = [i for i, name in enumerate(header) if name not in ("accuracy", "balanced accuracy")]
+    others = {metric.label for metric in METRICS.values() if metric.name != "macro_f1"}
+    kept = [i for i, name in enumerate(header) if name not in others]
     for i in kept:
         table.add_column(escape(header[i]), justify="left" if i == 0 else "right", overflow="fold")
     lines = {one.name for one in result.lines}

@@ -13,13 +13,12 @@ from spectro.classifiers import family
 from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
+from spectro.evaluation import METRICS
 from spectro.knobs import validate
 from spectro.paths import CONF
 from spectro.plugins import load_plugins
 
 STAGES = ("easy", "hard")
-_OBJECTIVES = ("macro_f1", "accuracy", "balanced_accuracy")
-_HARD_PAIR = "hard_pair_f1"
 
 
 @dataclass(frozen=True)
@@ -221,9 +220,14 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
     scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
     splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
-    allowed = [f"{prefix}{split}/{metric}" for split in splits for prefix in scored for metric in _OBJECTIVES]
-    if groups and stage in ("full", "flat"):
-        allowed += [f"{split}/{_HARD_PAIR}" for split in splits]
+    has_pairs = bool(groups) and stage in ("full", "flat")
+    allowed = [
+        f"{prefix}{split}/{metric.name}"
+        for split in splits
+        for prefix in scored
+        for metric in METRICS.values()
+        if not metric.needs_look_alikes or (has_pairs and not prefix)
+    ]
     if common.objective is not None and common.objective not in allowed:
         hint = (
             " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""

@@ -3,8 +3,9 @@
 Importing this package costs numpy only; scikit-learn is imported by the functions that use it.
 """
 
-from spectro.evaluation.calibration import calibration, reliability_figure
+from spectro.evaluation.calibration import calibration
 from spectro.evaluation.intervals import bootstrap_ci, wilson
-from spectro.evaluation.metrics import score
+from spectro.evaluation.metrics import METRICS, register_metric
+from spectro.evaluation.report import score
 
-__all__ = ["bootstrap_ci", "calibration", "reliability_figure", "score", "wilson"]
+__all__ = ["METRICS", "bootstrap_ci", "calibration", "register_metric", "score", "wilson"]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectro.evaluation.intervals import wilson
-from spectro.figures.run import FAINT, MUTED, SPLIT_COLOURS, Report, fit_text, page, plain_text, save
 
 # Records that a bin should hold at least, and how many bins there are at most.
 _PER_BIN, _MOST_BINS = 5, 10
 _DRAWS = 2000
 # The logarithm of a smaller probability says more about rounding than about the model.
 _LEAST = 1e-15
-_SIDE_IN, _GAP_IN = 2.7, 0.55
 
 
 def calibration(
@@ -126,58 +123,3 @@ def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str,
         "accuracy_ci_high": high,
         "n": len(right),
     }
-
-
-def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
-    """Draw how often the largest probability is right against what it says, a panel for each split.
-
-    Each bin has its 95 % Wilson interval, and its number of records stands below: an interval that reaches the diagonal
-    says nothing against the model.
-
-    Args:
-        reports: For each split what `calibration` returns.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is no report.
-    """
-    if not reports:
-        raise ValueError("expected the report of at least one split; got none")
-    fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN)
-    first.remove()
-    ticks = np.linspace(0, 1, 6)
-    for number, (split, report) in enumerate(reports.items()):
-        colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
-        ax = fig.add_axes((number * (_SIDE_IN + _GAP_IN) / fig.get_figwidth(), 0, _SIDE_IN / fig.get_figwidth(), 1))
-        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
-        said, bins = "no records", report["reliability"]
-        if bins:
-            x, y, low, high = (
-                np.array([own[key] for own in bins])
-                for key in ("confidence", "accuracy", "accuracy_ci_low", "accuracy_ci_high")
-            )
-            ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
-            n = sum(own["n"] for own in bins)
-            said = f"n={n}, ECE {report['ece']:.2f}, by chance up to {report['ece_by_chance_high']:.2f}"
-        heading = f"{fit_text(fig, split, 1.0, 9)}: {said}"
-        ax.set_title(heading, loc="left", fontsize=8, color=colour, **plain_text())
-        per_bin = f"records per bin: {' '.join(str(own['n']) for own in bins)}" if bins else ""
-        ax.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
-        ax.text(
-            0.5, -0.155, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text()
-        )
-        labels = [f"{tick:.1f}" for tick in ticks]
-        ax.set_xticks(ticks, labels, fontsize=8, color=MUTED, **plain_text())
-        ax.set_yticks(ticks, labels if number == 0 else [], fontsize=8, color=MUTED, **plain_text())
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        if number == 0:
-            ax.set_ylabel("share that is right, 95 %", fontsize=8, color=MUTED, **plain_text())
-        ax.tick_params(length=2, color=MUTED)
-        ax.grid(color="#e4e7eb", linewidth=0.6)
-        ax.set_axisbelow(True)
-        ax.spines[:].set_color(FAINT)
-    return save(fig, path, title, "how often the largest probability is right; bins of about equally many records")

@@ -35,7 +35,7 @@ def wilson(successes: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
     _check_level(level)
     s, trials = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(n, dtype=float))
     if not np.all((s >= 0) & (s <= trials) & np.isfinite(trials)):
-        raise ValueError(f"successes must lie between 0 and n; found successes={successes!r}, n={n!r}")
+        raise ValueError(f"successes must lie between 0 and n; got successes={successes!r}, n={n!r}")
     z = NormalDist().inv_cdf((1 + level) / 2)
     spread = z * np.sqrt(s * (trials - s) / np.maximum(trials, 1) + z**2 / 4)
     # The ends are exact by the formula, but not in floating point.

@@ -1,195 +1,194 @@
-"""How good a set of predictions is, with its support and its uncertainty."""
+"""Metrics: each is one function on confusion matrices, registered under the name it has everywhere.
 
-from collections.abc import Collection, Hashable, Sequence
-from functools import partial
-from typing import Any
+A registered metric appears by itself wherever metrics are shown or used: in `metrics.json` with its interval, on the
+terminal, in figures, in MLflow, in comparisons, and as `objective=val/<name>`. The metrics of a user's own package are
+registered in the same way, by a module named in the configuration's `plugins`::
+
+    @register_metric("leak_recall", "recall of leaks")
+    def leak_recall(confusion, classes):
+        leak = list(classes).index("leak")
+        return confusion[..., leak, leak] / confusion[..., leak, :].sum(axis=-1)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.intervals import bootstrap_ci, wilson
-
-AVERAGES = ("macro_f1", "accuracy", "balanced_accuracy")
-HARD_PAIR = "hard_pair_f1"
-# Made-up sources in all; docs/intervals.md says what one gets with none.
-SMOOTHING = 2.0
+Matrices = NDArray[np.float64]
+# What is left of 0 where shares that are not exact are added up.
+_ROUNDING = 1e-12
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def score(
-    y_true: Sequence[str] | NDArray[Any],
-    y_pred: Sequence[str] | NDArray[Any],
-    classes: Sequence[str] | NDArray[Any],
-    *,
-    sources: Sequence[Hashable] | NDArray[Any] | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-    look_alikes: Collection[str] = (),
-) -> dict[str, Any]:
-    """Score the predictions of one split.
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric.
 
-    Macro-F1 and balanced accuracy are means over the classes with support, which ``macro_f1_classes`` names. A
-    class with support that is never predicted counts with an F1 of 0; a record predicted as a class without support
-    is an error of its true class.
+    Attributes:
+        name: Its key in files, in MLflow and in ``objective=val/<name>``.
+        label: Its name where people read it.
+        function: See `register_metric`.
+        needs_look_alikes: Whether it is a metric of the look-alike classes only.
+    """
 
-    The intervals of the averages are 95 % percentile intervals of a smoothed bootstrap that resamples sources within
-    strata, and hold the value itself. The stratum of a source is the class of its records; a source with records of
-    several classes belongs to the class of its first record. In a resample the means are over the classes with support
-    in that resample. The 95 % Wilson intervals of the recalls count every record as independent.
+    name: str
+    label: str
+    function: Callable[..., Any]
+    needs_look_alikes: bool = False
+
+    def __call__(self, confusion: Matrices, classes: Sequence[str], look_alikes: Collection[str] = ()) -> Matrices:
+        """Values of confusion matrices (..., k, k), shape (...); NaN where the metric is undefined.
+
+        Raises:
+            ValueError: The function returns another shape.
+        """
+        pair = ([name for name in classes if name in look_alikes],) if self.needs_look_alikes else ()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.asarray(self.function(confusion, classes, *pair), dtype=float)
+        if values.shape != confusion.shape[:-2]:
+            raise ValueError(
+                f"metric {self.name}: expected values of shape {confusion.shape[:-2]} for confusion matrices "
+                f"{confusion.shape}; got {values.shape}. A function of one matrix becomes one of many by "
+                "@numpy.vectorize(signature='(k,k),(k)->()') above it"
+            )
+        return values
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def register_metric(name: str, label: str, *, needs_look_alikes: bool = False) -> Callable[[_Function], _Function]:
+    """Registers a function ``(confusion, classes) -> values`` as a metric.
+
+    ``confusion`` is a float array (..., k, k): counts of records, rows are the true classes, columns the predicted
+    ones, both in the order of ``classes``, the k labels. One call gets all resamples of a bootstrap, 1,000 matrices and
+    more, and some counts in them are fractions. The function returns an array (...), greater is better, NaN where the
+    metric is undefined (it is written as null). A matrix has one record at least; a class may have none.
+
+    Every metric of true and predicted labels is a function of the confusion matrix. A function of a single matrix is
+    decorated with ``@numpy.vectorize(signature="(k,k),(k)->()")`` as well; one of scikit-learn's then gets the matrix
+    as weights of all pairs of labels: ``f(repeat(classes, k), tile(classes, k), sample_weight=matrix.ravel())``.
 
     Args:
-        y_true: True labels, (n,). May be empty.
-        y_pred: Predicted labels, (n,).
-        classes: All labels that may occur, (k,), in the order of the confusion matrix.
-        sources: Source of each record, (n,). By default every record is its own source.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
-        look_alikes: The classes whose mean F1 is told besides; those that are not among ``classes`` count for nothing.
-
-    Returns:
-        A dictionary of plain Python values that is valid JSON:
-
-        - ``macro_f1``, ``accuracy``, ``balanced_accuracy``, each with ``_ci_low`` and ``_ci_high``, which are
-          None where every resample gives the same number, as with a single class; None without records;
-        - where there are look-alikes, ``hard_pair_f1`` with its interval: the mean F1 of those that have support,
-          which ``hard_pair_classes`` names;
-        - ``per_class``: for each class ``precision``, ``recall``, ``f1``, ``support``, ``recall_ci_low``,
-          ``recall_ci_high``. Without support the recall and its interval are None; precision and F1 are then 0, or
-          None where the class is never predicted either;
-        - ``classes``, ``macro_f1_classes``, ``n_records`` and ``confusion_matrix``, (k, k), whose rows are the truth.
+        name: Lower-case letters, digits and underscores.
+        label: Name for people, short enough for a table.
+        needs_look_alikes: The function gets the labels of the look-alikes as a third argument and is called only for
+            tasks that have some.
 
     Raises:
-        ValueError: A label is not among ``classes``, a class stands there twice or there is none, or the lengths
-            differ.
+        ValueError: The name is not valid, or another metric has it.
     """
-    names = [str(name) for name in classes]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"classes must be at least one label and each only once; got {names}")
-    owners = range(len(y_true)) if sources is None else sources
-    if not len(y_true) == len(y_pred) == len(owners):
-        raise ValueError(
-            "y_true, y_pred and sources must have equal lengths; "
-            f"got {len(y_true)}, {len(y_pred)} and {len(owners)} entries"
-        )
-    true, pred = _encode(y_true, names, "y_true"), _encode(y_pred, names, "y_pred")
-    report: dict[str, Any] = {
-        **_averages_with_ci(true, pred, owners, names, look_alikes, seed, resamples),
-        **_per_class(true, pred, names),
-    }
-    report["macro_f1_classes"] = [name for name in names if report["per_class"][name]["support"]]
-    if HARD_PAIR in report:
-        report["hard_pair_classes"] = [name for name in report["macro_f1_classes"] if name in look_alikes]
-    report["n_records"] = len(true)
-    return report
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"metric name: got {name!r}; allowed: lower-case letters, digits and underscores")
+
+    def register(function: _Function) -> _Function:
+        # A module that is imported again replaces its own metrics.
+        if name in METRICS and METRICS[name].function.__module__ == __name__ != function.__module__:
+            raise ValueError(f"metric name: got {name!r}, one of spectro's own metrics; allowed: another name")
+        METRICS[name] = Metric(name, label, function, needs_look_alikes)
+        return function
+
+    return register
 
 
-def _encode(labels: Sequence[str] | NDArray[Any], names: list[str], what: str) -> NDArray[np.intp]:
-    """Position of each label in ``names``."""
-    position = {name: i for i, name in enumerate(names)}
-    unknown = sorted({str(label) for label in labels if label not in position})
-    if unknown:
-        raise ValueError(f"{what} holds {unknown}, allowed are the classes {names}")
-    return np.array([position[label] for label in labels], dtype=np.intp)
+def applicable_metrics(classes: Sequence[str], look_alikes: Collection[str] = ()) -> list[Metric]:
+    """The metrics of a task; those of look-alikes only where some of its classes are look-alikes."""
+    has_look_alikes = any(name in look_alikes for name in classes)
+    return [metric for metric in METRICS.values() if has_look_alikes or not metric.needs_look_alikes]
 
 
-def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], names: list[str]) -> dict[str, Any]:
-    """The numbers of each class and the confusion matrix they come from."""
-    k = len(names)
-    # Not scikit-learn's functions, which warn of a single class, refuse an empty split and take 1 ms a call.
-    matrix = np.bincount(true * k + pred, minlength=k * k).reshape(k, k)
-    hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
-    occurs = support + predicted > 0
-    low, high = wilson(hits, support)
-    per_class = {
-        name: {
-            "precision": float(precision[i]) if occurs[i] else None,
-            "recall": float(recall[i]) if support[i] else None,
-            "f1": float(f1[i]) if occurs[i] else None,
-            "support": int(support[i]),
-            "recall_ci_low": float(low[i]) if support[i] else None,
-            "recall_ci_high": float(high[i]) if support[i] else None,
-        }
-        for i, name in enumerate(names)
-    }
-    return {"per_class": per_class, "classes": names, "confusion_matrix": matrix.tolist()}
+def evaluate(confusion: Matrices, classes: Sequence[str], look_alikes: Collection[str] = ()) -> dict[str, Matrices]:
+    """Values of all `applicable_metrics` a task, (...), by name.
 
-
-def _averages_with_ci(
-    true: NDArray[np.intp],
-    pred: NDArray[np.intp],
-    owners: Sequence[Hashable] | NDArray[Any],
-    names: list[str],
-    look_alikes: Collection[str],
-    seed: int,
-    resamples: int,
-) -> dict[str, float | None]:
-    """The averages with their bootstrap intervals; None without records."""
-    k, pair = len(names), [i for i, name in enumerate(names) if name in look_alikes]
-    told = [*AVERAGES, HARD_PAIR][: 3 + bool(pair)]
-    if len(true) == 0:
-        return {name + end: None for name in told for end in ("", "_ci_low", "_ci_high")}
-    number: dict[Hashable, int] = {}
-    source = np.array([number.setdefault(owner, len(number)) for owner in owners])
-    _, first_record = np.unique(source, return_index=True)
-    tallies = np.zeros((len(number), k, k))
-    np.add.at(tallies, (source, true, pred), 1)
-    value = averages(tallies.sum(axis=0, keepdims=True), pair)[0]
-    strata = true[first_record]
-    prior, statistic = made_up_sources(tallies, strata), partial(averages, look_alikes=pair)
-    lows, highs = bootstrap_ci(tallies, strata, statistic, prior=prior, seed=seed, resamples=resamples)
-    found: dict[str, float | None] = {}
-    for name, own, low, high in zip(told, value, lows, highs, strict=True):
-        found[name] = float(own) if np.isfinite(own) else None
-        # With one class all resamples agree, for nothing else can be said of a record.
-        has_spread = low < high
-        found[name + "_ci_low"] = float(min(low, own)) if has_spread else None
-        found[name + "_ci_high"] = float(max(high, own)) if has_spread else None
-    return found
-
-
-def made_up_sources(
-    tallies: NDArray[np.float64], strata: NDArray[np.intp]
-) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Made-up sources of each class, ``SMOOTHING`` of them shared out among the classes.
-
-    Half of them are right, the other half wrong in every way alike. Each has as many records as a real one has on
-    average. Sharing them out keeps many classes from drawing a mean away from what was seen, as a whole one for each
-    class would: A. Agresti and B. Caffo (2000), "Simple and effective confidence intervals for proportions and
-    differences of proportions result from adding two successes and two failures", The American Statistician 54,
-    280-288, for two proportions; R. M. Price and D. G. Bonett (2004), "An improved confidence interval for a linear
-    function of binomial proportions", Computational Statistics and Data Analysis 45, 449-456, for more.
+    Args:
+        confusion: Confusion matrices, (..., k, k), rows are the truth; each holds at least one record.
+        classes: Labels, (k,).
+        look_alikes: Which of them are look-alikes; others are ignored.
     """
-    k, found = tallies.shape[1], {}
-    present = np.unique(strata)
-    for c in present:
-        own = tallies[strata == c]
-        made_up = np.zeros((k, k, k))
-        made_up[range(k), c, range(k)] = own.sum() / len(own)
-        weights = np.full(k, SMOOTHING / len(present) / 2 / max(k - 1, 1))
-        weights[c] = SMOOTHING / len(present) / 2
-        found[int(c)] = made_up, weights
-    return found
+    return {m.name: m(confusion, classes, look_alikes) for m in applicable_metrics(classes, look_alikes)}
 
 
-def averages(matrices: NDArray[np.float64], look_alikes: Sequence[int] | NDArray[np.intp] = ()) -> NDArray[np.float64]:
-    """Macro-F1, accuracy and balanced accuracy, as in `AVERAGES`, of confusion matrices: (r, k, k) to (r, 3).
+@register_metric("macro_f1", "macro-F1")
+def macro_f1(confusion: Matrices, classes: Sequence[str]) -> Matrices:
+    """Mean F1 of the classes that have records."""
+    return _f1(confusion).sum(axis=-1) / _n_present(confusion)
 
-    Each matrix holds a record at least; rows are the truth. Where ``look_alikes`` names classes by their position, a
-    fourth column is the mean F1 of those that have support; NaN where none has.
+
+@register_metric("accuracy", "accuracy")
+def accuracy(confusion: Matrices, classes: Sequence[str]) -> Matrices:
+    """Share of the records that are predicted right."""
+    return _hits(confusion).sum(axis=-1) / confusion.sum(axis=-1).sum(axis=-1)
+
+
+@register_metric("balanced_accuracy", "balanced accuracy")
+def balanced_accuracy(confusion: Matrices, classes: Sequence[str]) -> Matrices:
+    """Mean recall of the classes that have records."""
+    return ratio(_hits(confusion), confusion.sum(axis=-1)).sum(axis=-1) / _n_present(confusion)
+
+
+@register_metric("hard_pair_f1", "hard pair F1", needs_look_alikes=True)
+def hard_pair_f1(confusion: Matrices, classes: Sequence[str], look_alikes: Sequence[str]) -> Matrices:
+    """Mean F1 of the look-alikes that have records; NaN where none has."""
+    columns = [list(classes).index(name) for name in look_alikes]
+    n_present = (confusion.sum(axis=-1)[..., columns] > 0).sum(axis=-1)
+    return ratio(_f1(confusion)[..., columns].sum(axis=-1), n_present, empty=np.nan)
+
+
+@register_metric("mcc", "MCC")
+def mcc(confusion: Matrices, classes: Sequence[str]) -> Matrices:
+    """Matthews correlation coefficient, -1 to 1; 0 where all records are of one class or predicted as one.
+
+    J. Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", Computational
+    Biology and Chemistry 28, 367-374.
     """
-    hits = np.diagonal(matrices, axis1=1, axis2=2)
-    support, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
-    # A class without support has no hits, so it adds 0 to every sum below.
-    f1, recall = _ratio(2 * hits, support + predicted), _ratio(hits, support)
-    supported = support > 0
-    n = supported.sum(axis=1)
-    found = [f1.sum(axis=1) / n, hits.sum(axis=1) / support.sum(axis=1), recall.sum(axis=1) / n]
-    if len(look_alikes):
-        pair = list(look_alikes)
-        found.append(_ratio(f1[:, pair].sum(axis=1), supported[:, pair].sum(axis=1), without=np.nan))
-    return np.stack(found, axis=1)
+    true, predicted, hits = _shares(confusion)
+    variances = (1 - (true**2).sum(axis=-1)) * (1 - (predicted**2).sum(axis=-1))
+    return ratio(hits - (true * predicted).sum(axis=-1), np.sqrt(np.where(variances > _ROUNDING, variances, 0)))
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any], without: float = 0.0) -> NDArray[np.float64]:
-    """The ratio, and ``without`` where there is nothing to divide by."""
-    return np.divide(above, below, out=np.full(np.shape(below), without), where=below > 0)
+@register_metric("cohen_kappa", "Cohen's kappa")
+def cohen_kappa(confusion: Matrices, classes: Sequence[str]) -> Matrices:
+    """Accuracy beyond that of chance, -1 to 1; NaN where all records are of one class and predicted as it.
+
+    J. Cohen (1960), "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20,
+    37-46.
+    """
+    true, predicted, hits = _shares(confusion)
+    by_chance = (true * predicted).sum(axis=-1)
+    return ratio(hits - by_chance, np.where(by_chance < 1 - _ROUNDING, 1 - by_chance, 0), empty=np.nan)
+
+
+def ratio(above: NDArray[Any], below: NDArray[Any], empty: float = 0.0) -> Matrices:
+    """The ratio, and ``empty`` where there is nothing to divide by."""
+    return np.divide(above, below, out=np.full(np.shape(below), empty), where=below > 0)
+
+
+def _hits(confusion: Matrices) -> Matrices:
+    """Records of each class that are predicted right, (..., k)."""
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _f1(confusion: Matrices) -> Matrices:
+    """F1 of each class, (..., k); 0 for a class without records."""
+    return ratio(2 * _hits(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
+
+
+def _n_present(confusion: Matrices) -> NDArray[np.intp]:
+    """How many classes have records, (...)."""
+    return (confusion.sum(axis=-1) > 0).sum(axis=-1)
+
+
+def _shares(confusion: Matrices) -> tuple[Matrices, Matrices, Matrices]:
+    """Shares of the records: true in each class, (..., k), predicted in each, (..., k), and predicted right, (...)."""
+    n = confusion.sum(axis=(-2, -1))
+    return (
+        confusion.sum(axis=-1) / n[..., None],
+        confusion.sum(axis=-2) / n[..., None],
+        _hits(confusion).sum(axis=-1) / n,
+    )

@@ -197,7 +197,7 @@ def difference(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
-        metric: ``macro_f1``, ``accuracy`` or ``balanced_accuracy``.
+        metric: A name in `METRICS`, not one of look-alikes.
 
     Returns:
         The difference, its percentile interval and standard error, and the smallest difference that would be found
@@ -235,8 +235,8 @@ def score_over_seeds(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
-        metric: ``macro_f1``, ``accuracy``, ``balanced_accuracy``, or ``hard_pair_f1``, the mean F1 of the look-alikes.
-        look_alikes: Which classes these are.
+        metric: A name in `METRICS`.
+        look_alikes: The look-alike classes, for a metric of these.
 
     Returns:
         Mean over seeds, its percentile interval, the seeds' standard deviation and each seed's value.

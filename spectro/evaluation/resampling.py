@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, SMOOTHING, averages
+from spectro.evaluation.metrics import METRICS
+from spectro.evaluation.report import SMOOTHING
 
 Labels = Sequence[str] | NDArray[Any]
 # One row of labels for each seed, or the labels of a single seed.
@@ -29,7 +30,7 @@ def by_seed(predictions: SeedLabels, what: str) -> NDArray[Any]:
     """Labels as (seeds, n), also where a single seed came as (n,)."""
     rows = np.asarray(predictions)
     if rows.ndim not in (1, 2) or rows.size == 0:
-        raise ValueError(f"{what}: expected labels, (n,) or (seeds, n), at least one; found an array of {rows.shape}")
+        raise ValueError(f"{what}: expected labels, (n,) or (seeds, n), at least one; got an array of {rows.shape}")
     return np.atleast_2d(rows)
 
 
@@ -67,8 +68,8 @@ def resample(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the draws. The result depends neither on the order of the records nor on that of the models.
         resamples: Number of resamples.
-        metric: ``macro_f1``, ``accuracy``, ``balanced_accuracy``, or ``hard_pair_f1``, the mean F1 of the look-alikes.
-        look_alikes: Which classes these are; some of them must have records.
+        metric: A name in `METRICS`.
+        look_alikes: The look-alike classes, for a metric of these; some of them must have records.
 
     Returns:
         For each model its values and those of the resamples.
@@ -76,9 +77,8 @@ def resample(
     Raises:
         ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
     """
-    allowed = (*AVERAGES, HARD_PAIR)
-    if metric not in allowed:
-        raise ValueError(f"metric: got {metric!r}; allowed: {', '.join(allowed)}")
+    if metric not in METRICS:
+        raise ValueError(f"metric: got {metric!r}; allowed: {', '.join(METRICS)}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1; got {resamples}")
     names = [str(name) for name in classes]
@@ -97,9 +97,8 @@ def resample(
 
     rng = np.random.default_rng(seed)
     source = numbered(owners)
-    column, k = allowed.index(metric), len(names)
-    pair = [names.index(name) for name in look_alikes] if metric == HARD_PAIR else []
-    if metric == HARD_PAIR and not np.isin(pair, true).any():
+    k, function = len(names), METRICS[metric]
+    if function.needs_look_alikes and not np.isin([names.index(name) for name in look_alikes], true).any():
         raise ValueError(f"look_alikes: got {list(look_alikes)}; allowed: classes of which some have records")
     made_up = _made_up(true, source, k, len(models))
     weights = _draw_smoothed(_strata(true, source), made_up, rng, resamples)
@@ -110,11 +109,11 @@ def resample(
         for s, pred in enumerate(model):
             tallies = np.zeros((source.max() + 1, k, k))
             np.add.at(tallies, (source, true, pred), 1)
-            values[s] = averages(tallies.sum(axis=0, keepdims=True), pair)[0, column]
+            values[s] = function(tallies.sum(axis=0), names, look_alikes)
             others = np.zeros((len(made_up.true), k, k))
             others[np.arange(len(others)), made_up.true, made_up.predicted[rank.index(m)]] = made_up.n_records
             sums = weights @ np.concatenate([tallies, others]).reshape(-1, k * k)
-            drawn[:, s] = averages(sums.reshape(resamples, k, k), pair)[:, column]
+            drawn[:, s] = function(sums.reshape(resamples, k, k), names, look_alikes)
         found.append(Resampled(values, (drawn * own_seeds[len(model)]).sum(axis=1)))
     return found
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectro.evaluation.metrics import METRICS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,12 +26,7 @@ DPI = 120
 LABEL_IN = 2.4
 INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
 SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
-_AVERAGES = (
-    ("macro_f1", "macro-F1"),
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("hard_pair_f1", "hard pair F1"),
-)
+_SIDE_IN, _GAP_IN = 2.7, 0.55
 _FIXED_SPACE = "\u00a0"
 # Used where installed, for scripts that matplotlib's own font lacks.
 OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
@@ -135,6 +132,61 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
     return save(fig, path, title)
 
 
+def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
+    """Draw how often the largest probability is right against what it says, a panel for each split.
+
+    Each bin has its 95 % Wilson interval, and its number of records stands below: an interval that reaches the diagonal
+    says nothing against the model.
+
+    Args:
+        reports: For each split what `spectro.evaluation.calibration` returns.
+        path: Where the PNG goes; missing folders are made.
+        title: Heading, any text.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: There is no report.
+    """
+    if not reports:
+        raise ValueError("expected the report of at least one split; got none")
+    fig, first = page(len(reports) * (_SIDE_IN + _GAP_IN) - _GAP_IN, _SIDE_IN)
+    first.remove()
+    ticks = np.linspace(0, 1, 6)
+    for number, (split, report) in enumerate(reports.items()):
+        colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
+        ax = fig.add_axes((number * (_SIDE_IN + _GAP_IN) / fig.get_figwidth(), 0, _SIDE_IN / fig.get_figwidth(), 1))
+        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
+        said, bins = "no records", report["reliability"]
+        if bins:
+            x, y, low, high = (
+                np.array([own[key] for own in bins])
+                for key in ("confidence", "accuracy", "accuracy_ci_low", "accuracy_ci_high")
+            )
+            ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
+            n = sum(own["n"] for own in bins)
+            said = f"n={n}, ECE {report['ece']:.2f}, by chance up to {report['ece_by_chance_high']:.2f}"
+        heading = f"{fit_text(fig, split, 1.0, 9)}: {said}"
+        ax.set_title(heading, loc="left", fontsize=8, color=colour, **plain_text())
+        per_bin = f"records per bin: {' '.join(str(own['n']) for own in bins)}" if bins else ""
+        ax.set_xlabel("largest probability", fontsize=8, color=MUTED, **plain_text())
+        ax.text(
+            0.5, -0.155, per_bin, transform=ax.transAxes, ha="center", va="top", size=6, color=colour, **plain_text()
+        )
+        labels = [f"{tick:.1f}" for tick in ticks]
+        ax.set_xticks(ticks, labels, fontsize=8, color=MUTED, **plain_text())
+        ax.set_yticks(ticks, labels if number == 0 else [], fontsize=8, color=MUTED, **plain_text())
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        if number == 0:
+            ax.set_ylabel("share that is right, 95 %", fontsize=8, color=MUTED, **plain_text())
+        ax.tick_params(length=2, color=MUTED)
+        ax.grid(color="#e4e7eb", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[:].set_color(FAINT)
+    return save(fig, path, title, "how often the largest probability is right; bins of about equally many records")
+
+
 def page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
     """A figure that its one axes fill."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -191,10 +243,10 @@ def _summary(report: Report) -> str:
     if not report["n_records"]:
         return "no records"
     parts = []
-    for key, name in _AVERAGES:
+    for key, metric in METRICS.items():
         if report.get(key) is not None:
             low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
-            parts.append(f"{name} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
+            parts.append(f"{metric.label} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
     have, of = len(report["macro_f1_classes"]), len(report["classes"])
     parts[0] += f" over {have} of {of} classes" if have < of else ""
     # A line ends between two of them, not within one.

@@ -19,7 +19,7 @@ from spectro.data import Dataset, Record, labels_of
 from spectro.data.folds import inner_val
 from spectro.data.mapping import hard_stage_names
 from spectro.evaluation import calibration, score
-from spectro.evaluation.metrics import AVERAGES, HARD_PAIR, averages
+from spectro.evaluation.metrics import applicable_metrics, evaluate, macro_f1
 from spectro.progress import progress
 from spectro.runs import task
 from spectro.runs.fold_memory import remembered
@@ -65,24 +65,23 @@ class OutOfFold:
         """The averages, and how much macro-F1 varies.
 
         Returns:
-            ``macro_f1``, ``accuracy``, ``balanced_accuracy`` and, where there are look-alikes, ``hard_pair_f1``: means
-            over the repeats of what all records of a repeat give together. ``macro_f1_std_repeats``: its standard
-            deviation over repeats. ``macro_f1_std_folds``: the standard deviation over folds of each fold's own
-            macro-F1, mean over the repeats. None where there is one.
+            Every metric: mean over the repeats of what all records of a repeat give together; None where it is
+            undefined. ``macro_f1_std_repeats``: its standard deviation over repeats. ``macro_f1_std_folds``: the
+            standard deviation over folds of each fold's own macro-F1, mean over the repeats. None where there is one.
         """
         k, (repeats, n) = len(self.classes), self.folds.shape
         # (repeats, folds, k, k): rows are the truth
         matrices = np.zeros((repeats, self.k, k, k))
         rows = np.broadcast_to(np.searchsorted(self.classes, self.truth), (repeats, n))
         np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self._columns), 1)
-        pooled = averages(matrices.sum(axis=1), np.flatnonzero(np.isin(self.classes, list(self.look_alikes))))
+        classes = list(self.classes)
+        pooled = evaluate(matrices.sum(axis=1), classes, self.look_alikes)
         # A hard stage may have no record in some fold.
-        by_fold = [averages(own[own.any(axis=(1, 2))])[:, 0] for own in matrices]
+        by_fold = [macro_f1(own[own.any(axis=(1, 2))], classes) for own in matrices]
         spreads = [np.std(values, ddof=1) for values in by_fold if len(values) > 1]
         return {
-            # The classes are those that records have, so that each of these is a number.
-            **{name: float(v.mean()) for name, v in zip((*AVERAGES, HARD_PAIR), pooled.T, strict=False)},
-            "macro_f1_std_repeats": float(np.std(pooled[:, 0], ddof=1)) if repeats > 1 else None,
+            **{name: float(v.mean()) if np.isfinite(v).all() else None for name, v in pooled.items()},
+            "macro_f1_std_repeats": float(np.std(pooled["macro_f1"], ddof=1)) if repeats > 1 else None,
             "macro_f1_std_folds": float(np.mean(spreads)) if spreads else None,
         }
 
@@ -93,9 +92,9 @@ class OutOfFold:
         first = score(self.truth, self.predicted[0], classes, sources=sources, seed=seed, look_alikes=look_alikes)
         calibrated = calibration(self.truth, self.probabilities[0], self.classes, seed=seed)
         means = self.averages()
-        for name in (*AVERAGES, HARD_PAIR):
+        for name in (metric.name for metric in applicable_metrics(classes, look_alikes)):
             # The mean over repeats need not lie inside what the first repeat gives.
-            if means.get(name) is not None and first[f"{name}_ci_low"] is not None:
+            if means[name] is not None and first[f"{name}_ci_low"] is not None:
                 first[f"{name}_ci_low"] = min(first[f"{name}_ci_low"], means[name])
                 first[f"{name}_ci_high"] = max(first[f"{name}_ci_high"], means[name])
         return {**first, **means, **calibrated, "k": self.k, "repeats": len(self.folds)}

@@ -15,7 +15,7 @@ import numpy as np
 
 from spectro.config.check import Config
 from spectro.data import Dataset, labels_of
-from spectro.evaluation.metrics import AVERAGES
+from spectro.evaluation.metrics import applicable_metrics
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
 from spectro.paths import redact
 from spectro.progress import progress
@@ -194,12 +194,13 @@ class LearningCurve:
 
     def _write_csv(self) -> None:
         classes = list(self.points[0].said.classes)
-        header = ("model", "seed", "share", "records", "smallest_class", "median_class", *AVERAGES)
+        names = [metric.name for metric in applicable_metrics(classes)]
+        header = ("model", "seed", "share", "records", "smallest_class", "median_class", *names)
         rows = []
         for p in self.points:
             averages = p.said.averages()
             recalls = [value for label in classes for value in (p.counts[label], p.recall(label))]
-            rows.append((p.model, p.seed, p.share, *p.sizes, *(averages[m] for m in AVERAGES), *recalls, p.wall_s))
+            rows.append((p.model, p.seed, p.share, *p.sizes, *(averages[name] for name in names), *recalls, p.wall_s))
         by_class = (name for label in classes for name in (f"records_{label}", f"recall_{label}"))
         write_csv(self.folder / "curve.csv", (*header, *by_class, "wall_s"), rows)
 

@@ -122,10 +122,9 @@ def draw(
         named: What stands over each figure: the run and its data.
         classifier: The fitted classifier of the whole task.
     """
-    from spectro.evaluation import reliability_figure
     from spectro.figures.gallery import MAX_IMAGES, wrong_figure
     from spectro.figures.history import curves_figure
-    from spectro.figures.run import confusion_figure, recall_figure
+    from spectro.figures.run import confusion_figure, recall_figure, reliability_figure
 
     history = folder.parent / "history.csv"
     if history.exists():

@@ -16,6 +16,7 @@ from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs, KFoldKnobs
 from spectro.data import Dataset
 from spectro.errors import DataError
+from spectro.evaluation import METRICS
 from spectro.runs import crossval, fold_plan, results, task
 from spectro.runs.runinfo import RunInfo, git_commit, write_json
 from spectro.runs.terminal import show_network, show_result
@@ -196,7 +197,7 @@ def _check_objective(config: Config, dataset: Dataset) -> None:
         return
     records = task.in_task(config, dataset.of("val"))
     stage, _, group = objective.rpartition("/val/")[0].partition("/")
-    if objective.endswith("/hard_pair_f1"):
+    if METRICS[objective.rpartition("/")[2]].needs_look_alikes:
         records = [record for record in records if record.label in config.look_alikes]
     elif stage == "hard":
         look_alikes = config.common.mapping.look_alikes

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spectro.evaluation import METRICS
 from spectro.paths import short
 from spectro.progress import say
 from spectro.tracking import page_of, redact
@@ -34,13 +35,6 @@ def set_up() -> None:
 
 
 EVAL_SPLITS = ("val", "test")
-# What the whole task is told in; of a stage the first one.
-AVERAGES = {
-    "macro_f1": "macro-F1",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "hard_pair_f1": "hard pair F1",
-}
 # Classes with fewer records are named: they are what makes the intervals of the averages wide.
 _FEW = 5
 
@@ -83,7 +77,7 @@ def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, An
     for stage, key, reports in _averages(metrics, "test"):
         scores = [reports[split] for split in EVAL_SPLITS]
         means = [(_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
-        averages.add_row(escape(stage), AVERAGES[key], *means[0], *means[1])
+        averages.add_row(escape(stage), METRICS[key].label, *means[0], *means[1])
     console.print(table)
     console.print(averages)
     if "cv" in metrics:
@@ -130,7 +124,7 @@ def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
         own = reports["cv"]
         spread = [_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
         table.add_row(
-            escape(stage), AVERAGES[key], _number(own[key]), _interval(own, key), *spread, str(_support(own, key))
+            escape(stage), METRICS[key].label, _number(own[key]), _interval(own, key), *spread, str(_support(own, key))
         )
     console.print(table)
     told = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
@@ -154,7 +148,7 @@ def _about(stage: str, network: Mapping[str, Any]) -> str:
 
 def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """The rows of a table of averages: what stands in front, the metric's key, and the reports of its stage."""
-    for number, key in enumerate(key for key in AVERAGES if key in metrics[split]):
+    for number, key in enumerate(key for key in METRICS if key in metrics[split]):
         yield "" if number else "whole task", key, metrics
     for stage, reports in metrics["stages"].items():
         yield f"stage {stage}", "macro_f1", reports
@@ -162,7 +156,7 @@ def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str
 
 def _support(scores: Mapping[str, Any], key: str) -> int:
     """How many records a metric is taken over."""
-    if key != "hard_pair_f1":
+    if not METRICS[key].needs_look_alikes:
         return int(scores["n_records"])
     return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
 

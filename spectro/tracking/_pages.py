@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from spectro.evaluation import METRICS
 from spectro.tracking._values import MAX_TAG
 
 NOTE = "mlflow.note.content"
@@ -20,13 +21,6 @@ _DIGEST = "mlflow.note.spectro"
 # Of an experiment that has been given its views: one that a person has thrown away does not come back.
 INTRODUCED = "mlflow.note.spectro"
 VIEWS = "mlflow.sharedViewState."
-# What is shown in the table of a description, and in front of which columns of a view.
-_HEADLINES = {
-    "macro_f1": "macro-F1",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "hard_pair_f1": "hard pair F1",
-}
 _SPLITS = ("test", "cv", "val")
 # A description is one tag, and the table of a run with very many classes is in its figures and files as well.
 _MAX_TABLE = 5000
@@ -156,9 +150,9 @@ def _result(metrics: Mapping[str, Any]) -> list[str]:
     if not whole:
         return []
     rows: list[Sequence[str]] = []
-    for key, name in _HEADLINES.items():
+    for key, metric in METRICS.items():
         if any(table.get(key) is not None for table in whole.values()):
-            rows.append([name, *(_score(table, key, table["n_records"]) for table in whole.values())])
+            rows.append([_plain(metric.label), *(_score(table, key, table["n_records"]) for table in whole.values())])
     for stage, splits in (metrics.get("stages") or {}).items():
         tables = [splits.get(split) or {} for split in whole]
         rows.append(

@@ -52,7 +52,7 @@ def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) 
             for run_id in ids:
                 run = _store.find_run(client, run_id)
                 if run is None or run.info.lifecycle_stage == "deleted":
-                    raise SpectroError(f"found MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
+                    raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
                 children = f"tags.`mlflow.parentRunId` = '{run_id}'"
                 found += _search(client, run.info.experiment_id, children) or [run]
         parents = {run.data.tags.get("mlflow.parentRunId") for run in found}
