@@ -21,7 +21,7 @@ from spectro import __version__
 from spectro.paths import redact
 from spectro.progress import status
 
-_VERSIONS_OF = ("numpy", "scikit-learn", "scikit-image", "pillow", "torch", "timm", "mlflow", "hydra-core")
+_VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
 class RunInfo:

@@ -1,0 +1,72 @@
+"""The console script ``spectro``: its commands, and that the scripts are the same."""
+
+import runpy
+import sys
+from importlib import import_module
+
+import pytest
+
+from spectro import __version__
+from spectro.cli import commands
+from spectro.paths import CONF
+
+HOME = CONF.parent
+
+
+@pytest.fixture
+def spectro(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A function that calls ``spectro`` with arguments: exit code and what was printed."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/spectro", *arguments])
+        code = 0
+        try:
+            commands.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        output = capsys.readouterr()
+        return code, output.out + output.err
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_has_a_line_for_each_command(spectro, arguments: tuple[str, ...]) -> None:
+    """Nobody finds a command that the help leaves out."""
+    code, text = spectro(*arguments)
+    assert code == 0
+    assert {line.split()[0] for line in text.splitlines() if line.startswith("  ")} == set(commands.COMMANDS)
+
+
+def test_version(spectro) -> None:
+    """The version of the package, not Hydra's."""
+    assert spectro("--version") == (0, f"spectro {__version__}\n")
+
+
+def test_an_unknown_command_is_an_error_that_names_the_others(spectro) -> None:
+    """A typing error must not end in a traceback."""
+    code, text = spectro("trian")
+    assert code == 2
+    assert all(name in text for name in ("trian", *commands.COMMANDS))
+
+
+@pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "train"])
+def test_help_of_a_command_names_it(spectro, name: str) -> None:
+    """People copy the usage line."""
+    code, text = spectro(name, "--help")
+    assert code == 0
+    assert f"usage: spectro {name}" in text
+
+
+@pytest.mark.parametrize("name", list(commands.COMMANDS))
+def test_the_script_is_the_same_command(name: str) -> None:
+    """A script that is more than a wrapper would not be there in an installed package."""
+    module = import_module(f"spectro.cli.{commands.COMMANDS[name][0]}")
+    script = HOME / "train.py" if name == "train" else HOME / "scripts" / f"{module.__name__.split('.')[-1]}.py"
+    assert runpy.run_path(str(script))["main"] is module.main
+
+
+def test_every_script_is_a_command() -> None:
+    """Both lists are what people look through."""
+    modules = {module for module, _ in commands.COMMANDS.values()} - {"train"}
+    assert {path.stem for path in (HOME / "scripts").glob("*.py")} == modules
