@@ -140,9 +140,9 @@ def test_what_was_measured_before_an_interrupt_is_kept(demo, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (Difference(0.07, 0.02, 0.12, 0.02, 0.06), r"\+0.07 \[\+0.02, \+0.12\]: more labels would help$"),
-        (Difference(0.01, -0.03, 0.05, 0.02, 0.06), r"\+0.01 \[−0.03, \+0.05\]: no sure gain; one below 0.06 would"),
-        (Difference(-0.07, -0.12, -0.02, 0.02, 0.06), r"−0.07 \[−0.12, −0.02\]: more records made it worse"),
+        (Difference(0.07, 0.02, 0.12, 0.02, 0.06), r"\+0.07 \[0.02, 0.12\]: more labels would help$"),
+        (Difference(0.01, -0.03, 0.05, 0.02, 0.06), r"\+0.01 \[-0.03, 0.05\]: no sure gain; one below 0.06 would"),
+        (Difference(-0.07, -0.12, -0.02, 0.02, 0.06), r"-0.07 \[-0.12, -0.02\]: more records made it worse"),
         (Difference(0.0, None, None, 0.0, None), r"\+0.00: no gain$"),
     ],
 )
@@ -166,7 +166,13 @@ def script(*arguments, cwd):
 
 def test_the_script(demo_root, tmp_path):
     """Several models, and a knob that only one of them has."""
-    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", f"data.demo_dir={demo_root}", "data.scale=0.1"]
+    words = [
+        "model=pixels,hog_svm",
+        "hog.size_px=32",
+        "cascade_stage=flat",
+        f"data.demo_dir={demo_root}",
+        "data.scale=0.1",
+    ]
     done = script(*words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "pixels: from" in done.stdout

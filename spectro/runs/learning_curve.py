@@ -15,6 +15,7 @@ import numpy as np
 
 from spectro.config.check import Config
 from spectro.data import Dataset, labels_of
+from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import applicable_metrics
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
 from spectro.paths import redact
@@ -94,10 +95,10 @@ class Gain:
     def sentence(self) -> str:
         """Whether more labels would help, as far as these records can tell."""
         found, low = self.macro_f1, self.macro_f1.ci_low
-        told = f"{self.model}: from {self.n_before:.0f} to {self.n_after:.0f} training records {_signed(found.value)}"
+        size = format_number(found.value, low, found.ci_high, signed=True)
+        told = f"{self.model}: from {self.n_before:.0f} to {self.n_after:.0f} training records {size}"
         if low is None or found.ci_high is None:
             return f"{told}: no gain"
-        told += f" [{_signed(low)}, {_signed(found.ci_high)}]"
         if low > 0:
             return f"{told}: more labels would help"
         if found.ci_high < 0:
@@ -238,10 +239,6 @@ def _sources(said: OutOfFold) -> list[str]:
     return [record.source for record in said.records]
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
 def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str:
     """The answer first, then the numbers behind it."""
     gains, said = curve.gains(), curve.points[0].said
@@ -262,10 +259,7 @@ def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str
         ]
         for label, (n_before, n_after, *_) in gains[0].recalls.items():
             changes = [gain.recalls[label][2:] for gain in gains]
-            told = " | ".join(
-                _signed(v) + ("" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]")
-                for v, low, high in changes
-            )
+            told = " | ".join(format_number(*change, signed=True) for change in changes)
             lines.append(f"| {label.replace('|', chr(92) + '|')} | {n_before:.1f} to {n_after:.1f} | {told} |")
     lines += [
         "",
@@ -281,7 +275,5 @@ def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str
 
 
 def _estimate(score: Estimate) -> str:
-    told = f"{score.value:.2f}"
-    if score.ci_low is not None and score.ci_high is not None:
-        told += f" [{score.ci_low:.2f}, {score.ci_high:.2f}]"
-    return told + ("" if score.std_seeds is None else f", ± {score.std_seeds:.2f} over seeds")
+    spread = "" if score.std_seeds is None else f", ± {score.std_seeds:.2f} over seeds"
+    return format_number(score.value, score.ci_low, score.ci_high) + spread

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from spectro.evaluation import METRICS
+from spectro.evaluation.format import format_interval, format_number
 from spectro.paths import short
 from spectro.progress import say
 from spectro.tracking import page_of, redact
@@ -72,11 +73,14 @@ def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, An
                 one.add_column(f"{above}\n{name}", justify="center" if name == "95 %" else "right", no_wrap=True)
     for label in metrics["test"]["classes"]:
         scores = [metrics[split]["per_class"][label] for split in EVAL_SPLITS]
-        cells = [(_number(s["recall"]), _interval(s, "recall"), _number(s["f1"]), str(s["support"])) for s in scores]
+        cells = [
+            (format_number(s["recall"]), _interval(s, "recall"), format_number(s["f1"]), str(s["support"]))
+            for s in scores
+        ]
         table.add_row(escape(label), *cells[0], *cells[1])
     for stage, key, reports in _averages(metrics, "test"):
         scores = [reports[split] for split in EVAL_SPLITS]
-        means = [(_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
+        means = [(format_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
         averages.add_row(escape(stage), METRICS[key].label, *means[0], *means[1])
     console.print(table)
     console.print(averages)
@@ -122,9 +126,14 @@ def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
         table.add_column(name, justify="center" if name == "95 %" else "right", no_wrap=True)
     for stage, key, reports in _averages(metrics, "cv"):
         own = reports["cv"]
-        spread = [_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
+        spread = [format_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
         table.add_row(
-            escape(stage), METRICS[key].label, _number(own[key]), _interval(own, key), *spread, str(_support(own, key))
+            escape(stage),
+            METRICS[key].label,
+            format_number(own[key]),
+            _interval(own, key),
+            *spread,
+            str(_support(own, key)),
         )
     console.print(table)
     told = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
@@ -172,9 +181,4 @@ def _calibrated(test: Mapping[str, Any]) -> str:
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
-    low, high = scores[f"{name}_ci_low"], scores[f"{name}_ci_high"]
-    return "–" if low is None else f"{low:.2f}–{high:.2f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return format_interval(scores[f"{name}_ci_low"], scores[f"{name}_ci_high"])

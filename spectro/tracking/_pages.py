@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spectro.evaluation import METRICS
+from spectro.evaluation.format import format_number
 from spectro.tracking._values import MAX_TAG
 
 NOTE = "mlflow.note.content"
@@ -171,7 +172,7 @@ def _sweep(run: Mapping[str, Any], metrics: Mapping[str, Any], run_id: str) -> l
     trials = metrics.get("trials") or {}
     if trials:
         ends = ", ".join(f"{trials[state]} {state}" for state in ("complete", "pruned", "fail") if trials.get(state))
-        told += ["", f"{trials['all']} trials: {ends}; the best reached {_number(metrics.get('best'))}."]
+        told += ["", f"{trials['all']} trials: {ends}; the best reached {format_number(metrics.get('best'))}."]
     searched = [[f"`{key}`", _plain(text)] for key, text in _leaves(config.get("search") or {})]
     return [*told, "", *_table(["searched", "in"], searched)] if searched else told
 
@@ -201,13 +202,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _score(table: Mapping[str, Any], key: str, records: int) -> str:
-    low, high = table.get(f"{key}_ci_low"), table.get(f"{key}_ci_high")
-    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{_number(table.get(key))}{interval} n={records}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return f"{format_number(table.get(key), table.get(f'{key}_ci_low'), table.get(f'{key}_ci_high'))} n={records}"
 
 
 def _plain(text: str) -> str:
