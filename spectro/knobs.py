@@ -1,11 +1,15 @@
-"""The base of everything that a user can set: no unknown keys, no silent conversion of types, messages that help."""
+"""Validation of settings: no unknown keys, no silent conversion of types, all problems in one message."""
 
 import difflib
+import inspect
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import cache
+from operator import attrgetter
+from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from spectro.errors import ConfigError
 
@@ -13,7 +17,7 @@ from spectro.errors import ConfigError
 class Section(BaseModel):
     """A group of settings."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
@@ -21,7 +25,7 @@ def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
 
     Args:
         schema: The model.
-        values: What a user set.
+        values: The values that a user set.
         prefix: Stands before every key in a message.
         context: Stands behind "unknown key" in a message.
 
@@ -29,25 +33,110 @@ def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
         The model.
 
     Raises:
-        ConfigError: One line for each key that is wrong: the key with its dots, the value found, what is allowed.
+        ConfigError: One line for each invalid key: the dotted key, the value, what is allowed.
     """
     try:
         return TypeAdapter(schema).validate_python(values)
     except ValidationError as error:
         # A key that may be of several types gives one error for each of them.
         allowed: dict[str, list[str]] = {}
-        for found in error.errors(include_url=False):
-            head, tail = _line(found, schema, values, prefix, context)
+        for problem in error.errors(include_url=False):
+            head, tail = _line(problem, schema, values, prefix, context)
             allowed.setdefault(head, []).append(tail)
         lines = [head + " or ".join(dict.fromkeys(tails)) for head, tails in allowed.items()]
         raise ConfigError("\n".join(lines)) from error
 
 
+def build(cls: Any, values: Mapping[str, Any], prefix: str = "", context: str = "") -> Any:
+    """An object from sections of a configuration, whose keys are declared by the constructor.
+
+    The annotation of a keyword argument holds its type and range, and its dotted key as a text:
+    ``cell_px: Annotated[int, "hog.cell_px", Field(ge=2)] = 8``. ``{family}`` in a key is the class's family; without a
+    text the key is ``<family>.<argument>``, and with an empty one the argument is no key. An argument whose default has
+    parameters of its own (``get_params``) is a section of them. Keys that are not in ``values`` have their defaults.
+
+    Args:
+        cls: The class; all arguments of its constructor have defaults.
+        values: Sections and keys.
+        prefix: See `validate`.
+        context: See `validate`.
+
+    Raises:
+        ConfigError: See `validate`.
+    """
+    model = validate(_schema(cls), values, prefix, context)
+    arguments = {name: attrgetter(key)(model) for name, key in _keys(cls).items() if key}
+    sections = {name: type(getattr(cls(), name)) for name, value in arguments.items() if isinstance(value, Section)}
+    return cls(**arguments | {name: section(**dict(arguments[name])) for name, section in sections.items()})
+
+
+def check(instance: Any) -> None:
+    """Validates the parameters of an object as `build` validates the keys of a configuration.
+
+    Raises:
+        ConfigError: See `validate`.
+    """
+    values: dict[str, Any] = {}
+    for name, key in _keys(type(instance)).items():
+        value = getattr(instance, name)
+        if isinstance(value, np.generic):
+            value = value.item()
+        if key:
+            _put(values, key, value.get_params() if hasattr(value, "get_params") else value)
+    validate(_schema(type(instance)), values, "")
+
+
 def did_you_mean(wrong: str, allowed: Iterable[str], parent: str) -> str:
-    """A hint at the key nearest to a wrong one, whatever the case of its letters; empty if none is near."""
+    """A hint at the nearest key, whatever the case of its letters; empty if none is near."""
     by_lower = {key.lower(): key for key in allowed}
     close = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=0.65)
     return f"; did you mean {f'{parent}.{by_lower[close[0]]}'.lstrip('.')}?" if close else ""
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """The type of each argument of a constructor, with its ``Annotated`` parts."""
+    hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    return {name: hints.get(name, Any) for name in inspect.signature(cls).parameters}
+
+
+def _keys(cls: type) -> dict[str, str]:
+    """The dotted key of each argument of a constructor, see `build`."""
+    keys = {}
+    for name, hint in _hints(cls).items():
+        texts = [text for text in getattr(hint, "__metadata__", ()) if isinstance(text, str)]
+        keys[name] = (texts[0] if texts else f"{{family}}.{name}").format(family=getattr(cls, "family", ""))
+    return keys
+
+
+@cache
+def _schema(cls: type) -> type[Section]:
+    """The pydantic model of the sections that `build` takes."""
+    defaults, hints = cls(), _hints(cls)
+    tree: dict[str, Any] = {}
+    for name, key in _keys(cls).items():
+        default = getattr(defaults, name)
+        if key and hasattr(default, "get_params"):
+            _put(tree, key, {part: (hint, getattr(default, part)) for part, hint in _hints(type(default)).items()})
+        elif key:
+            _put(tree, key, (hints[name], default))
+    return _model(tree)
+
+
+def _model(tree: Mapping[str, Any]) -> type[Section]:
+    """A model of nested dictionaries whose leaves are types and defaults."""
+    fields = {}
+    for key, entry in tree.items():
+        section = _model(entry) if isinstance(entry, dict) else None
+        fields[key] = entry if section is None else (section, section())
+    return create_model("Knobs", __base__=Section, **fields)
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key in nested dictionaries."""
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
 
 
 def _shown(value: Any) -> str:
@@ -56,19 +145,19 @@ def _shown(value: Any) -> str:
 
 
 def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tuple[str, str]:
-    """Key and value found, and what is allowed."""
+    """Key and value, and what is allowed."""
     # Names of union members stand in the location beside keys; only keys lead on into the values.
     path: list[str] = []
-    here = values
+    node = values
     for part in (part for part in error["loc"] if part != "[key]"):
-        if isinstance(here, dict) and (part in here or part == error["loc"][-1]):
+        if isinstance(node, dict) and (part in node or error["type"] == "missing"):
             path.append(str(part))
-            here = here.get(part)
-        elif isinstance(here, list) and isinstance(part, int):
+            node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int):
             path.append(str(part))
-            here = here[part]
+            node = node[part]
     key = prefix + ".".join(path)
-    found = _shown(error["input"])
+    shown = _shown(error["input"])
     if error["type"] == "union_tag_not_found":
         return f"{key}.{error['ctx']['discriminator'].strip(chr(39))}: got nothing; it must be given", ""
     if error["type"] == "union_tag_invalid":
@@ -77,14 +166,14 @@ def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tu
     if error["type"] == "extra_forbidden":
         siblings = _siblings(schema, values, path[:-1])
         hint = did_you_mean(path[-1], siblings, key.rpartition(".")[0])
-        return f"{key}: unknown key{context} (got {found}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
+        return f"{key}: unknown key{context} (got {shown}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
     if error["type"] == "missing":
         return f"{key}: got nothing; it must be given", ""
     if error["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
         keys = ", ".join(_siblings(schema, values, path))
-        return f"{key}: got {found}; allowed: ", f"a section with the keys {keys}"
+        return f"{key}: got {shown}; allowed: ", f"a section with the keys {keys}"
     allowed = re.sub(r"^(Input should be |String should have |Value error, )(a valid )?", "", error["msg"])
-    return f"{key}: got {found}; allowed: ", allowed
+    return f"{key}: got {shown}; allowed: ", allowed
 
 
 def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.svm import SVC
 from test_classifiers import LABELS, cnn, every, shortened, svm, toy, vpt
 
-from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, Training, load
+from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
 from spectro.classifiers.hog.strokes import _pair_weights, cell_effects, strokes
 from spectro.classifiers.networks.gradients import grad_cam, relevance, watched
 from spectro.figures.attribution import attribution_figure, overlay
@@ -32,15 +32,11 @@ def share_in_corner(found):
     return np.mean([own[: own.shape[0] // 2, : own.shape[1] // 2].sum() / own.sum() for own in maps])
 
 
-# Attention of a frozen random transformer is spread over everything; of a trained one it is not.
-ATTENTIVE = {"unfreeze_blocks": 2, "training": Training(lr=0.005, epochs=20, precision="fp32", patience=None)}
 CORNER = {
     "hog_svm": lambda: svm().set_params(size_px=SIZE),
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax").set_params(size_px=SIZE),
     "pixels": PixelsClassifier,
     "cnn": lambda: cnn(epochs=10).set_params(size_px=3 * SIZE),
-    "vpt deep": lambda: vpt(variant="deep", **ATTENTIVE).set_params(size_px=SIZE),
-    "vpt shallow": lambda: vpt(**ATTENTIVE).set_params(size_px=SIZE),
 }
 
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,8 +83,7 @@ MAKERS = {
 
 def shortened(classifier):
     """A copy whose networks train for two epochs: for tests that compare two fits and not what they learned."""
-    params = classifier.get_params()
-    short = {k: replace(v, epochs=2) for k, v in params.items() if isinstance(v, Training)}
+    short = {name: 2 for name in classifier.get_params() if name.endswith("training__epochs")}
     return clone(classifier).set_params(**short)
 
 
@@ -225,9 +223,9 @@ def test_the_same_fit_gives_the_same_files(make, tmp_path):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
-def test_every_family_is_found_and_has_knobs():
+def test_every_family_is_found():
     assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
-    assert family("hog_svm").CLASSIFIER is HogSvmClassifier
+    assert family("hog_svm") is HogSvmClassifier
     with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
         family("os")
 
@@ -255,10 +253,10 @@ class TestDamagedModels:
             load(model)
 
     def test_unknown_family(self, model):
-        """A family name is looked up among ours, never imported from anywhere."""
+        """A family name is looked up among those that are registered, never imported from anywhere."""
         state = json.loads((model / "model.json").read_text())
         (model / "model.json").write_text(json.dumps(state | {"family": "os.path"}))
-        with pytest.raises(ModelError, match=r"got 'os.path'; allowed"):
+        with pytest.raises(ModelError, match=r"'os.path' is not registered.*--plugin"):
             load(model)
 
     def test_code_in_the_file_is_refused(self, model):

@@ -13,7 +13,7 @@ from test_classifiers import LABELS, svm, toy
 
 from spectro.classifiers.hog import svm as hog_svm
 from spectro.classifiers.hog.descriptor import Hog
-from spectro.classifiers.hog.svm import DegenerateModelWarning, Knobs, absolute_gamma
+from spectro.classifiers.hog.svm import DegenerateModelWarning, HogSvmClassifier, absolute_gamma
 from spectro.data import Images, ImageStore, RowCache
 from spectro.data.images import file_digest
 
@@ -208,14 +208,13 @@ def test_arrays_that_are_no_images(X):
         svm().fit(X, ["a", "b"])
 
 
-def test_knobs_reach_the_classifier():
+def test_keys_reach_the_classifier():
     """An option that does nothing is worse than none."""
-    knobs = {
+    values = {
         "hog": {"size_px": 64, "orientations": 6, "cell_px": 16, "block_cells": 3, "block_norm": "L1"},
         "scaler": "robust",
         "pca": {"variance": 0.5, "components": 7},
         "svm": {"kernel": "linear", "C": 2, "gamma": 0.1, "class_weight": None, "tol": 0.01, "max_iter": 50},
     }
-    params = Knobs.model_validate(knobs).build(seed=0).get_params()
-    flat = {**knobs["hog"], **knobs["svm"], "scaler": "robust", "pca_variance": 0.5, "pca_components": 7}
-    assert params == flat
+    expected = {**values["hog"], **values["svm"], "scaler": "robust", "pca_variance": 0.5, "pca_components": 7}
+    assert HogSvmClassifier.from_config(values, seed=0).get_params() == expected

@@ -117,15 +117,14 @@ def test_a_record_does_not_depend_on_its_batch_mates(name, deep):
         torch.testing.assert_close(network(x), alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"projection": 7}, {"unfreeze_blocks": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"projection": 7}], ids=str)
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_is_trained_gets_a_gradient_and_nothing_else(deep, options):
     network = prompted(backbone(), deep=deep, **options)
     network.train()
     network(images()).square().sum().backward()
-    blocks = [f"vit.blocks.{i}." for i in range(3 - options.get("unfreeze_blocks", 0), 3)]
     for name, parameter in network.named_parameters():
-        expected = name.startswith(("prompts", "head.", "projection.", *blocks))
+        expected = name.startswith(("prompts", "head.", "projection."))
         assert parameter.requires_grad == expected, name
         if expected:
             # The bias of keys moves all scores of a query alike: softmax does not see it.
@@ -156,11 +155,10 @@ def test_fit_changes_prompts_and_head_alone(variant):
 
 def test_frozen_backbone_is_in_eval_mode_while_training():
     """Dropout of a backbone that cannot learn from it is noise."""
-    network = prompted(backbone(pos_drop_rate=0.5, proj_drop_rate=0.5), dropout=0.3, unfreeze_blocks=1)
+    network = prompted(backbone(pos_drop_rate=0.5, proj_drop_rate=0.5), dropout=0.3)
     network.train()
     assert not network.vit.blocks[0].training
     assert not network.vit.pos_drop.training
-    assert network.vit.blocks[2].training
     assert network.dropout.training
 
 
@@ -192,16 +190,15 @@ def test_parameters_of_deit_small(deep, expected):
 def test_bf16_is_near_fp32():
     """Frozen weights in bf16 may cost digits, not the prediction."""
     x = images(8)
-    for options in ({}, {"unfreeze_blocks": 1}):
-        network = prompted(backbone(), deep=True, **options)
-        with torch.no_grad():
-            exact = network(x)
-            network.prepare(Place(CPU, "bf16"))
-            rounded = network(x)
-        assert rounded.dtype == torch.float32
-        assert (exact - rounded).abs().max() < 0.03 * exact.abs().max() + 0.01
-        kept = {n: p.dtype for n, p in network.named_parameters() if p.requires_grad}
-        assert set(kept.values()) == {torch.float32}, "what is trained in bf16 rounds small steps away"
+    network = prompted(backbone(), deep=True)
+    with torch.no_grad():
+        exact = network(x)
+        network.prepare(Place(CPU, "bf16"))
+        rounded = network(x)
+    assert rounded.dtype == torch.float32
+    assert (exact - rounded).abs().max() < 0.03 * exact.abs().max() + 0.01
+    trained = {p.dtype for p in network.parameters() if p.requires_grad}
+    assert trained == {torch.float32}, "what is trained in bf16 rounds small steps away"
 
 
 def test_a_backbone_that_is_no_vision_transformer():
@@ -211,11 +208,6 @@ def test_a_backbone_that_is_no_vision_transformer():
         ).prepare()
     with pytest.raises(ConfigError, match=r"vpt.backbone: got 'deit_tiny'; allowed: a model that timm knows"):
         vpt(backbone="deit_tiny").prepare()
-
-
-def test_too_many_blocks():
-    with pytest.raises(ConfigError, match=r"vpt.unfreeze_blocks: got 3; allowed with this backbone: 0 to 2"):
-        vpt(unfreeze_blocks=3).prepare()
 
 
 @pytest.mark.parametrize(

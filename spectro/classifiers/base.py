@@ -1,6 +1,7 @@
 """The contract that every family and the cascade keep."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -8,9 +9,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from spectro import knobs
 from spectro.classifiers.attribution import Attribution, Effects, attributions
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
+from spectro.errors import ConfigError
 
 # Raise it when the files of a saved model change their meaning.
 FORMAT = 1
@@ -27,7 +30,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         classes_: Labels as text, sorted; the order of the columns of `predict_proba`.
     """
 
+    # Set by `register_family`.
     family: ClassVar[str]
+    # Whether it has epochs, in each of which another view of a record can be drawn.
+    draws_views: ClassVar[bool] = False
     # The cascade asks its stages even then: they are what it is saved and loaded by.
     _constant_if_one_class: ClassVar[bool] = True
     classes_: np.ndarray
@@ -49,6 +55,30 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         False also where val only makes probabilities warmer or colder: the largest one stays the largest.
         """
         return False
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
+        """The unfitted classifier from the family's sections of a configuration, see `spectro.knobs.build`.
+
+        Args:
+            values: Sections and keys; what is not there has its default.
+            seed: For a family whose constructor takes one.
+            prefix: Stands before every key in a message.
+            context: Stands behind "unknown key" in a message.
+
+        Raises:
+            ConfigError: A line for each invalid key.
+        """
+        classifier = knobs.build(cls, values, prefix, context)
+        if "seed" in classifier.get_params(deep=False):
+            classifier.seed = seed
+        if problems := classifier.contradictions():
+            raise ConfigError("\n".join(f"{prefix}{key}: {text}" for key, text in problems))
+        return classifier
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Problems between parameters that are valid one by one: dotted key, and what is allowed."""
+        return []
 
     def prepare(self) -> None:
         """Raises what can be known to be wrong before any data are read, e.g. that pretrained weights are not there.
@@ -77,8 +107,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             self.
 
         Raises:
-            ValueError: No records, or not one label for each.
+            ValueError: A parameter is invalid; no records, or not one label for each.
         """
+        self._check_params()
         y = np.asarray(y, dtype=object)
         if len(X) == 0 or len(X) != len(y):
             raise ValueError(f"X and y: got {len(X)} images and {len(y)} labels; allowed: as many, at least one")
@@ -176,16 +207,36 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             state["fitted"] = self._save(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def _check_params(self) -> None:
+        """Raises a ValueError for parameters that `from_config` would refuse."""
+        try:
+            knobs.check(self)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        for key, text in self.contradictions():
+            raise ValueError(f"{key}: {text}")
+
     @property
     def _is_constant(self) -> bool:
         return self._constant_if_one_class and len(self.classes_) == 1
 
     def _params(self) -> dict[str, Any]:
-        return self.get_params(deep=False)
+        """The constructor's arguments as JSON values."""
+        params = self.get_params(deep=False)
+        return {name: p.get_params() if hasattr(p, "get_params") else p for name, p in params.items()}
 
     @classmethod
     def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
-        return cls(**params)
+        # Parameters of an older version that are gone mattered for fitting alone.
+        classifier = cls()
+        defaults = classifier.get_params(deep=False)
+        for name in params.keys() & defaults.keys():
+            if hasattr(defaults[name], "get_params"):
+                allowed = defaults[name].get_params()
+                defaults[name].set_params(**{k: v for k, v in params[name].items() if k in allowed})
+            else:
+                setattr(classifier, name, params[name])
+        return classifier
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         raise TypeError(f"{type(self).__name__} does not say how it is fitted")

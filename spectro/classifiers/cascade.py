@@ -13,10 +13,11 @@ from sklearn.base import clone
 from spectro.classifiers.attribution import Attribution
 from spectro.classifiers.base import ImageClassifier
 from spectro.classifiers.fit_context import part
-from spectro.classifiers.registry import load
+from spectro.classifiers.registry import load, register_family
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.data.mapping import Mapping, hard_stage_names
+from spectro.errors import ConfigError
 
 GATES = ("soft", "hard")
 
@@ -34,6 +35,7 @@ class Said:
     probabilities: np.ndarray
 
 
+@register_family("cascade")
 class CascadeClassifier(ImageClassifier):
     """An easy classifier over all records, and for each look-alike group a hard one over the group's records.
 
@@ -49,7 +51,6 @@ class CascadeClassifier(ImageClassifier):
         hard_: Merged label -> fitted hard classifier.
     """
 
-    family: ClassVar[str] = "cascade"
     _constant_if_one_class: ClassVar[bool] = False
 
     def __init__(
@@ -63,6 +64,15 @@ class CascadeClassifier(ImageClassifier):
         self.hard = hard
         self.look_alikes = look_alikes
         self.gate = gate
+
+    @classmethod
+    def from_config(cls, values: MappingType[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
+        """A cascade is made of the classifiers of its stages.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("model.family: got 'cascade'; allowed: the family of a stage (cascade_stage=full makes two)")
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -121,6 +131,9 @@ class CascadeClassifier(ImageClassifier):
         classes = np.array(sorted(set(y)), dtype=object)
         whole = Said(classes, _compose(classes, self.gate, easy, hard))
         return {"": whole, "easy": easy, **{f"hard/{group}": said for group, said in hard.items()}}
+
+    def _check_params(self) -> None:
+        """Those of the stages are checked when these are fitted."""
 
     def _groups(self, y: np.ndarray) -> dict[str, Sequence[str]]:
         """The look-alike groups that have training records, after everything was found to make sense."""
@@ -227,6 +240,3 @@ def merge(y: np.ndarray, look_alikes: MappingType[str, Sequence[str]]) -> np.nda
     """Labels with look-alikes merged, ``(n,)``."""
     group_of = {label: group for group, labels in look_alikes.items() for label in labels}
     return np.array([group_of.get(label, label) for label in y], dtype=object)
-
-
-CLASSIFIER = CascadeClassifier

@@ -2,11 +2,12 @@
 
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -15,16 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.attribution import Effects
 from spectro.classifiers.blas import blas_threads
+from spectro.classifiers.registry import register_family
 from spectro.classifiers.temperature import ScoringClassifier, columns
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
-from spectro.knobs import Section
 
 # Records whose images are held at once.
 _BATCH = 1024
 _MAX_SQUARE_PX = 512
 
 
+@register_family("pixels")
+@dataclass(eq=False, kw_only=True, repr=False)
 class PixelsClassifier(ScoringClassifier):
     """Multinomial logistic regression on the standardised grey values of a small image.
 
@@ -38,15 +41,18 @@ class PixelsClassifier(ScoringClassifier):
         pipeline_: The fitted scaler and regression.
     """
 
-    family: ClassVar[str] = "pixels"
+    width_px: Annotated[int, Field(ge=1, le=64)] = 20
+    height_px: Annotated[int, Field(ge=1, le=64)] = 15
+    C: Annotated[float, Field(gt=0)] = 1.0
+    class_weight: Literal["balanced"] | None = "balanced"
 
-    def __init__(
-        self, *, width_px: int = 20, height_px: int = 15, C: float = 1.0, class_weight: str | None = "balanced"
-    ):
-        self.width_px = width_px
-        self.height_px = height_px
-        self.C = C
-        self.class_weight = class_weight
+    def contradictions(self) -> list[tuple[str, str]]:
+        """The thumbnail's sides must divide a square that is not too large."""
+        size = math.lcm(self.width_px, self.height_px)
+        if size <= _MAX_SQUARE_PX:
+            return []
+        text = f"got {self.width_px} with pixels.height_px={self.height_px}, least common multiple {size}"
+        return [("pixels.width_px", f"{text}; allowed: a least common multiple of at most {_MAX_SQUARE_PX}")]
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -96,32 +102,3 @@ class PixelsClassifier(ScoringClassifier):
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
         self._load_temperature(fitted)
-
-
-class PixelsKnobs(Section):
-    """The thumbnail and the regression."""
-
-    width_px: Annotated[int, Field(ge=1, le=64)]
-    height_px: Annotated[int, Field(ge=1, le=64)]
-    C: Annotated[float, Field(gt=0)]
-    class_weight: Literal["balanced"] | None
-
-    @model_validator(mode="after")
-    def _has_a_square(self) -> "PixelsKnobs":
-        if math.lcm(self.width_px, self.height_px) > _MAX_SQUARE_PX:
-            raise ValueError(f"a width_px and height_px whose least common multiple is at most {_MAX_SQUARE_PX}")
-        return self
-
-
-class Knobs(Section):
-    """What a user can set under ``model=pixels``."""
-
-    pixels: PixelsKnobs
-
-    def build(self, seed: int) -> PixelsClassifier:
-        """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
-        del seed
-        return PixelsClassifier(**self.pixels.model_dump())
-
-
-CLASSIFIER = PixelsClassifier

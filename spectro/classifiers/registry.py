@@ -2,39 +2,65 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from spectro.classifiers.base import FORMAT, ImageClassifier
 from spectro.errors import ModelError
+from spectro.plugins import load_plugins
 
-# Family -> its module, imported when it is asked for.
-BUILT_IN = {
+# Module of each built-in family; it is imported when the family is asked for, and registers it.
+_BUILT_IN = {
     "cascade": "spectro.classifiers.cascade",
     "cnn": "spectro.classifiers.networks.cnn",
     "hog_svm": "spectro.classifiers.hog.svm",
     "pixels": "spectro.classifiers.pixels",
     "vpt": "spectro.classifiers.networks.vpt",
 }
+_Class = TypeVar("_Class", bound=type[ImageClassifier])
+_registered: dict[str, type[ImageClassifier]] = {}
 
 
-def family(name: str) -> Any:
-    """The module of a model family: it holds ``Knobs`` (what a user can set) and ``CLASSIFIER``.
+def register_family(name: str) -> Callable[[_Class], _Class]:
+    """Class decorator: registers a model family under the name that ``model.family`` and saved models give it.
 
     Raises:
-        ModelError: There is no such family.
+        ValueError: Another class has the name.
     """
-    allowed = families()
-    if name not in allowed:
-        raise ModelError(f"model.family: got {name!r}; allowed: {', '.join(allowed)}")
-    return importlib.import_module(BUILT_IN[name])
+
+    def register(cls: _Class) -> _Class:
+        other = _registered.get(name)
+        module = other.__module__ if other else _BUILT_IN.get(name, cls.__module__)
+        if module != cls.__module__:
+            raise ValueError(f"register_family: got {name!r} for {cls.__module__}; {module} has registered it")
+        cls.family = name
+        _registered[name] = cls
+        return cls
+
+    return register
+
+
+def family(name: str) -> type[ImageClassifier]:
+    """The class of a model family.
+
+    Raises:
+        ModelError: No such family is registered.
+    """
+    if name not in _registered and name in _BUILT_IN:
+        importlib.import_module(_BUILT_IN[name])
+    if name not in _registered:
+        load_plugins()
+    if name not in _registered:
+        raise ModelError(f"model.family: got {name!r}; allowed: {', '.join(families())}")
+    return _registered[name]
 
 
 def families() -> list[str]:
-    """The names of the model families."""
-    return sorted(BUILT_IN)
+    """The names of the model families: built-in ones, and those that were registered so far."""
+    return sorted({*_BUILT_IN, *_registered})
 
 
 def load(folder: Path) -> ImageClassifier:
@@ -47,7 +73,7 @@ def load(folder: Path) -> ImageClassifier:
         The fitted classifier.
 
     Raises:
-        ModelError: Not a saved model, of another format, of an unknown family, or damaged.
+        ModelError: Not a saved model, of another format, of a family that is not registered, or damaged.
     """
     path = folder / "model.json"
     try:
@@ -56,7 +82,14 @@ def load(folder: Path) -> ImageClassifier:
             raise ModelError(f"{path}: got format {state['format']}; allowed: {FORMAT}")
         if state.get("thresholds") or len(state.get("variants", ())) > 1:
             raise ModelError(f"{path}: saved with decision=threshold or evaluation.tta, which no longer exist")
-        classifier = family(state["family"]).CLASSIFIER._from_params(state["params"], folder)
+        try:
+            cls = family(state["family"])
+        except ModelError as error:
+            raise ModelError(
+                f"{path}: model family {state['family']!r} is not registered; install the package that registers it, "
+                f"or give its module with --plugin; registered: {', '.join(families())}"
+            ) from error
+        classifier = cls._from_params(state["params"], folder)
         classifier.classes_ = np.array(state["classes"], dtype=object)
         if "fitted" in state:
             classifier._load(folder, state["fitted"])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -18,6 +18,9 @@ from spectro.knobs import validate
 from spectro.paths import CONF
 from spectro.plugins import load_plugins
 
+if TYPE_CHECKING:
+    from spectro.classifiers import ImageClassifier
+
 STAGES = ("easy", "hard")
 
 
@@ -27,12 +30,12 @@ class Config:
 
     Attributes:
         common: Every key that does not belong to a model family.
-        knobs: The family's own keys for each stage that is fitted: ``easy``, ``hard``, ``flat``.
+        classifiers: The unfitted classifier of each stage that is fitted: ``easy``, ``hard``, ``flat``.
         raw: The whole configuration as plain values, as it is written to files and MLflow.
     """
 
     common: Common
-    knobs: dict[str, Any]
+    classifiers: "dict[str, ImageClassifier]"
     raw: dict[str, Any]
 
     @property
@@ -66,7 +69,9 @@ class Config:
 
     def estimator(self) -> Any:
         """The unfitted classifier of the configured stage."""
-        built = {stage: knobs.build(self.common.seed) for stage, knobs in self.knobs.items()}
+        from sklearn.base import clone
+
+        built = {stage: clone(classifier) for stage, classifier in self.classifiers.items()}
         if self.stage != "full":
             return built[self.stage]
         from spectro.classifiers import CascadeClassifier
@@ -100,11 +105,11 @@ def check(cfg: DictConfig) -> Config:
     common = validate(Common, own, "")
     rest = {str(key): value for key, value in raw.items() if key not in own}
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
-    knobs = {stage: _stage_knobs(common, rest, stage) for stage in stages}
+    classifiers = {stage: _stage_classifier(common, rest, stage) for stage in stages}
     wrong = _contradictions(common, stages)
     if common.augmentation.mode == "sample":
         # A family that sees every record once would see one variant of it, for good.
-        once = [stage for stage, own in knobs.items() if not getattr(own, "draws_variants", False)]
+        once = [stage for stage, classifier in classifiers.items() if not classifier.draws_views]
         if once:
             wrong.append(
                 f"augmentation.mode: got 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no "
@@ -112,7 +117,7 @@ def check(cfg: DictConfig) -> Config:
             )
     if wrong:
         raise ConfigError("\n".join(wrong))
-    return Config(common, knobs, {str(key): value for key, value in raw.items()})
+    return Config(common, classifiers, {str(key): value for key, value in raw.items()})
 
 
 def saved(run_dir: Path) -> Config:
@@ -160,8 +165,8 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
     return check(OmegaConf.create({**own, **_model_defaults(model, "model")}))
 
 
-def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
-    """The family's settings for one stage: the shared ones, or another model's defaults, with the stage's on top."""
+def _stage_classifier(common: Common, shared: dict[str, Any], stage: str) -> "ImageClassifier":
+    """The unfitted classifier of a stage: the shared keys, or another model's defaults, with the stage's on top."""
     override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
     name, family_name = common.model.name, common.model.family
     model = override.pop("model", name)
@@ -172,16 +177,15 @@ def _stage_knobs(common: Common, shared: dict[str, Any], stage: str) -> Any:
     elif name not in model_names():
         raise ConfigError(f"model.name: got {name!r}; allowed: {', '.join(model_names())}")
     try:
-        schema = family(family_name).Knobs
+        cls = family(family_name)
     except ModelError as error:
         raise ConfigError(str(error)) from error
-    except AttributeError as error:
-        raise ConfigError(f"model.family: got {family_name!r}; allowed: a family with knobs of its own") from error
-    validate(schema, shared, "", f" under model={name}")
+    seed, context = common.seed, f" under model={name}"
+    classifier = cls.from_config(shared, seed=seed, context=context)
     if not override:
-        return validate(schema, shared, "")
+        return classifier
     merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(shared), OmegaConf.create(override)))
-    return validate(schema, merged, f"stages.{stage}.", f" under model={name}")
+    return cls.from_config(merged, seed=seed, prefix=f"stages.{stage}.", context=context)  # type: ignore[arg-type]
 
 
 def model_names() -> list[str]:

@@ -1,11 +1,12 @@
 """HOG + scaler + PCA + support vector machine."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field
 from sklearn import config_context
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
@@ -17,10 +18,10 @@ from spectro.classifiers.blas import blas_threads
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.fold_scores import fold_scores, kernel
 from spectro.classifiers.hog.pca import fit_pca, kept
+from spectro.classifiers.registry import register_family
 from spectro.classifiers.temperature import ScoringClassifier, columns, probabilities
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
-from spectro.knobs import Section
 
 SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
 # Training rows up to which a whole kernel matrix is held: 128 MB.
@@ -33,6 +34,18 @@ class DegenerateModelWarning(UserWarning):
     """A fitted model that calls everything one class."""
 
 
+def _check_gamma(gamma: float | str) -> float | str:
+    try:
+        positive = 0 < float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) < float("inf")
+    except ValueError:
+        positive = False
+    if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):
+        raise ValueError("a positive number, or a multiple of scikit-learn's 'scale' such as 1.0x")
+    return gamma
+
+
+@register_family("hog_svm")
+@dataclass(eq=False, kw_only=True, repr=False)
 class HogSvmClassifier(ScoringClassifier):
     """Support vector machine on principal components of standardised HOG vectors.
 
@@ -57,40 +70,27 @@ class HogSvmClassifier(ScoringClassifier):
         pipeline_: The fitted scaler, PCA and SVM; the scores are its decision values.
     """
 
-    family: ClassVar[str] = "hog_svm"
+    size_px: Annotated[int, "hog.size_px", Field(ge=16, le=1024)] = 128
+    orientations: Annotated[int, "hog.orientations", Field(ge=2, le=36)] = 9
+    cell_px: Annotated[int, "hog.cell_px", Field(ge=2, le=256)] = 8
+    block_cells: Annotated[int, "hog.block_cells", Field(ge=1, le=8)] = 2
+    block_norm: Annotated[Literal["L1", "L1-sqrt", "L2", "L2-Hys"], "hog.block_norm"] = "L2-Hys"
+    scaler: Annotated[Literal["standard", "minmax", "robust"], "scaler"] = "standard"
+    pca_variance: Annotated[float, "pca.variance", Field(gt=0, le=1)] = 0.95
+    pca_components: Annotated[Annotated[int, Field(ge=1)] | None, "pca.components"] = None
+    kernel: Annotated[Literal["rbf", "linear"], "svm.kernel"] = "rbf"
+    C: Annotated[float, "svm.C", Field(gt=0)] = 1.0
+    gamma: Annotated[float | str, "svm.gamma", AfterValidator(_check_gamma)] = "1.0x"
+    class_weight: Annotated[Literal["balanced"] | None, "svm.class_weight"] = "balanced"
+    tol: Annotated[float, "svm.tol", Field(gt=0)] = 1e-3
+    max_iter: Annotated[int, "svm.max_iter", Field(ge=-1)] = -1
 
-    def __init__(
-        self,
-        *,
-        size_px: int = 128,
-        orientations: int = 9,
-        cell_px: int = 8,
-        block_cells: int = 2,
-        block_norm: str = "L2-Hys",
-        scaler: str = "standard",
-        pca_variance: float = 0.95,
-        pca_components: int | None = None,
-        kernel: str = "rbf",
-        C: float = 1.0,
-        gamma: float | str = "1.0x",
-        class_weight: str | None = "balanced",
-        tol: float = 1e-3,
-        max_iter: int = -1,
-    ):
-        self.size_px = size_px
-        self.orientations = orientations
-        self.cell_px = cell_px
-        self.block_cells = block_cells
-        self.block_norm = block_norm
-        self.scaler = scaler
-        self.pca_variance = pca_variance
-        self.pca_components = pca_components
-        self.kernel = kernel
-        self.C = C
-        self.gamma = gamma
-        self.class_weight = class_weight
-        self.tol = tol
-        self.max_iter = max_iter
+    def contradictions(self) -> list[tuple[str, str]]:
+        """A block must fit into the image."""
+        if self.cell_px * self.block_cells <= self.size_px:
+            return []
+        text = f"got {self.cell_px} with hog.block_cells={self.block_cells}"
+        return [("hog.cell_px", f"{text}; allowed: cell_px * block_cells at most hog.size_px={self.size_px}")]
 
     @property
     def hog(self) -> Hog:
@@ -208,71 +208,3 @@ def absolute_gamma(gamma: float | str, features: np.ndarray) -> float:
         return float(gamma)
     variance = float(features.var())
     return float(gamma.removesuffix("x")) / (features.shape[1] * variance) if variance > 0 else 1.0
-
-
-class HogKnobs(Section):
-    """The descriptor."""
-
-    size_px: Annotated[int, Field(ge=16, le=1024)]
-    orientations: Annotated[int, Field(ge=2, le=36)]
-    cell_px: Annotated[int, Field(ge=2, le=256)]
-    block_cells: Annotated[int, Field(ge=1, le=8)]
-    block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
-
-    @model_validator(mode="after")
-    def _fits(self) -> "HogKnobs":
-        if self.cell_px * self.block_cells > self.size_px:
-            raise ValueError(f"cell_px * block_cells at most size_px={self.size_px}")
-        return self
-
-
-class PcaKnobs(Section):
-    """How many components are kept."""
-
-    variance: Annotated[float, Field(gt=0, le=1)]
-    components: Annotated[int, Field(ge=1)] | None
-
-
-class SvmKnobs(Section):
-    """The machine."""
-
-    kernel: Literal["rbf", "linear"]
-    C: Annotated[float, Field(gt=0)]
-    gamma: float | str
-    class_weight: Literal["balanced"] | None
-    tol: Annotated[float, Field(gt=0)]
-    max_iter: Annotated[int, Field(ge=-1)]
-
-    @field_validator("gamma")
-    @classmethod
-    def _positive(cls, gamma: float | str) -> float | str:
-        try:
-            positive = 0 < float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) < float("inf")
-        except ValueError:
-            positive = False
-        if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):
-            raise ValueError("a positive number, or a multiple of scikit-learn's 'scale' such as 1.0x")
-        return gamma
-
-
-class Knobs(Section):
-    """What a user can set under ``model=hog_svm``."""
-
-    hog: HogKnobs
-    scaler: Literal["standard", "minmax", "robust"]
-    pca: PcaKnobs
-    svm: SvmKnobs
-
-    def build(self, seed: int) -> HogSvmClassifier:
-        """The unfitted classifier; nothing in it is random, so that ``seed`` changes nothing."""
-        del seed
-        return HogSvmClassifier(
-            **self.hog.model_dump(),
-            scaler=self.scaler,
-            pca_variance=self.pca.variance,
-            pca_components=self.pca.components,
-            **self.svm.model_dump(),
-        )
-
-
-CLASSIFIER = HogSvmClassifier

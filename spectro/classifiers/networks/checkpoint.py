@@ -1,7 +1,7 @@
-"""The state of a training after each epoch, on disk: written whole or not at all, and never believed unchecked."""
+"""The state of a training after each epoch, on disk: written whole or not at all, and verified when it is read."""
 
 import hashlib
-import json
+import io
 import logging
 import os
 import re
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
 log = logging.getLogger("spectro")
 
-# The newest may be damaged by the machine's own death, so that the one before it is kept.
+# The newest may be damaged by the machine's own failure, so that the one before it is kept.
 _KEPT = 2
 _NAME = re.compile(r"^epoch_(\d{6})\.ckpt$")
 
@@ -21,50 +21,38 @@ _NAME = re.compile(r"^epoch_(\d{6})\.ckpt$")
 class Checkpoints:
     """The checkpoints of one training.
 
-    A file is the SHA-256 of the rest in hexadecimal, a line feed, and a safetensors file whose metadata hold the facts.
-    It is written under a temporary name, brought to the disk and renamed.
+    A file is the SHA-256 of the rest in hexadecimal, a line feed, and what `torch.save` makes of the state. It is
+    written under a temporary name, flushed to the disk and renamed.
 
     Args:
-        folder: Where they lie; None: nothing is kept.
-        identity: Names the training: settings and data. A checkpoint of another one is passed over.
+        folder: Where they are; None: nothing is written.
+        identity: A hash of settings and data. A checkpoint of another training is passed over.
+        device: Where tensors are loaded to.
     """
 
-    def __init__(self, folder: Path | None, identity: str):
-        self._folder = folder
-        self._identity = identity
+    def __init__(self, folder: Path | None, identity: str, device: torch.device):
+        self._folder, self._identity, self._device = folder, identity, device
 
-    def write(self, epoch: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Keeps the state after an epoch.
-
-        Args:
-            epoch: Its number, from 1.
-            tensors: Copied as they are, to the bit.
-            facts: JSON values.
-        """
+    def write(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Writes the state after an epoch, counted from 1: tensors, numbers and texts in dictionaries and lists."""
         if self._folder is None:
             return
-        from safetensors.torch import save
-
         self._folder.mkdir(parents=True, exist_ok=True)
-        metadata = {"identity": self._identity, "facts": json.dumps(facts)}
-        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+        buffer = io.BytesIO()
+        torch.save({"identity": self._identity, **state}, buffer)
         draft = self._folder / f".draft.{os.getpid()}"
         with draft.open("wb") as file:
-            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
-            file.write(content)
+            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._folder / f"epoch_{epoch:06d}.ckpt")
         for path in self._paths()[_KEPT:]:
             path.unlink(missing_ok=True)
 
-    def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and facts of the newest checkpoint that is whole and of this training; None if there is none."""
-        for path in self._paths():
-            found = self._read(path)
-            if found is not None:
-                return found
-        return None
+    def latest(self) -> dict[str, Any] | None:
+        """The state in the newest checkpoint that is whole and of this training; None if there is none."""
+        return next((state for path in self._paths() if (state := self._read(path)) is not None), None)
 
     def _paths(self) -> list[Path]:
         """Newest first."""
@@ -72,15 +60,13 @@ class Checkpoints:
             return []
         return sorted((p for p in self._folder.iterdir() if _NAME.match(p.name)), reverse=True)
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        from safetensors.torch import load
-
+    def _read(self, path: Path) -> dict[str, Any] | None:
         checksum, _, content = path.read_bytes().partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != checksum:
             log.warning("checkpoint %s is damaged; the one before it is used", path)
             return None
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        if header["identity"] != self._identity:
+        state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
+        if state["identity"] != self._identity:
             log.warning("checkpoint %s is of other settings or data; it is not used", path)
             return None
-        return load(content), json.loads(header["facts"])
+        return state

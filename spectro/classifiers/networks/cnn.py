@@ -1,19 +1,20 @@
 """Convolutional networks: transfer learning from a timm backbone."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from spectro.classifiers.networks.network import NetworkClassifier
-from spectro.classifiers.networks.settings import BackboneKnobs, Loss, NetworkKnobs, Training
+from spectro.classifiers.networks.settings import Training
+from spectro.classifiers.registry import register_family
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_TRAINING = Training(optimizer="adam", lr=1e-3, epochs=30, warmup_epochs=0.0, patience=None)
-_LOSS = Loss()
-
-
+@register_family("cnn")
+@dataclass(eq=False, kw_only=True, repr=False)
 class CnnClassifier(NetworkClassifier):
     """A timm convolutional backbone with a new head.
 
@@ -31,36 +32,14 @@ class CnnClassifier(NetworkClassifier):
         seed: Of everything random.
     """
 
-    family: ClassVar[str] = "cnn"
-    section: ClassVar[str] = "cnn"
     _places_are: ClassVar[str] = "Grad-CAM"
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "resnet18.tv_in1k",
-        backbone_options: Mapping[str, Any] | None = None,
-        pretrained: bool = True,
-        weights: str | None = None,
-        freeze: str = "none",
-        size_px: int = 224,
-        image_fit: Literal["squash", "center_crop", "pad"] = "squash",
-        training: Training = _TRAINING,
-        loss: Loss = _LOSS,
-        device: str = "auto",
-        seed: int = 0,
-    ):
-        self.backbone = backbone
-        self.backbone_options = backbone_options
-        self.pretrained = pretrained
-        self.weights = weights
-        self.freeze = freeze
-        self.size_px = size_px
-        self.image_fit = image_fit
-        self.training = training
-        self.loss = loss
-        self.device = device
-        self.seed = seed
+    backbone: Annotated[str, Field(min_length=1)] = "resnet18.tv_in1k"
+    freeze: Literal["none", "stem", "backbone"] = "none"
+    image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "squash"
+    training: Annotated[Training, "train"] = field(
+        default_factory=lambda: Training(optimizer="adam", warmup_epochs=0.0, patience=None)
+    )
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
         from spectro.classifiers.networks.convolution import Convolution
@@ -73,22 +52,3 @@ class CnnClassifier(NetworkClassifier):
         from spectro.classifiers.networks.gradients import grad_cam
 
         return grad_cam(self.network_, images, labels, others)  # type: ignore[arg-type]
-
-
-class CnnKnobs(BackboneKnobs):
-    """The network."""
-
-    freeze: Literal["none", "stem", "backbone"]
-
-
-class Knobs(NetworkKnobs):
-    """What a user can set under ``model=resnet18``."""
-
-    cnn: CnnKnobs
-
-    def build(self, seed: int) -> CnnClassifier:
-        """The unfitted classifier."""
-        return CnnClassifier(**self.arguments(self.cnn, seed))
-
-
-CLASSIFIER = CnnClassifier

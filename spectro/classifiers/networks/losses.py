@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional
 
@@ -55,13 +56,13 @@ def focal_loss(
     return per_record.sum() / weights[labels].sum()
 
 
-def class_weights(wanted: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def class_weights(setting: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """A weight for each class.
 
     Args:
-        wanted: ``balanced``: N / (K * n_i) for a class with n_i of the N records, K classes; ``none``: 1; or numbers
+        setting: ``balanced``: N / (K * n_i) for a class with n_i of the N records, K classes; ``none``: 1; or numbers
             by label, of which those of other labels are not used.
-        labels: The column numbers of the records that an epoch of training uses, ``(N,)``.
+        labels: The column numbers of the training records ``(N,)``, of every class.
         classes: The labels, K of them.
 
     Returns:
@@ -70,14 +71,13 @@ def class_weights(wanted: str | Mapping[str, float], labels: np.ndarray, classes
     Raises:
         ConfigError: A label has no number.
     """
-    if isinstance(wanted, Mapping):
-        missing = [label for label in classes if label not in wanted]
+    if isinstance(setting, Mapping):
+        missing = [label for label in classes if label not in setting]
         if missing:
             raise ConfigError(
                 f"loss.class_weights: got no number for {', '.join(missing)}; allowed: one for each of "
                 f"{', '.join(classes)}, or balanced, or none"
             )
-        return np.array([wanted[label] for label in classes], dtype=float)
-    if wanted == "none":
-        return np.ones(len(classes))
-    return len(labels) / (len(classes) * np.bincount(labels, minlength=len(classes)))
+        return np.array([setting[label] for label in classes], dtype=float)
+    balanced = "balanced" if setting == "balanced" else None
+    return compute_class_weight(balanced, classes=np.arange(len(classes)), y=labels)

@@ -1,12 +1,12 @@
 """What the network families share: everything but the network."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from spectro.classifiers.attribution import Effects
 from spectro.classifiers.fit_context import current
@@ -28,10 +28,11 @@ _FILE = "network.safetensors"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@dataclass(eq=False, kw_only=True, repr=False)
 class NetworkClassifier(ScoringClassifier):
     """A network on a timm backbone, trained by the one loop.
 
-    A subclass names its `section` of the configuration, stores at least the arguments below, and says in `_build` what
+    A subclass adds parameters of its own and says in `_build` what
     stands on the backbone.
 
     Args:
@@ -53,23 +54,32 @@ class NetworkClassifier(ScoringClassifier):
             ``device``; what a run records of its networks.
     """
 
-    section: ClassVar[str]
+    # Whether a configuration may ask for a view drawn for each record and epoch.
+    draws_views: ClassVar[bool] = True
     # What `_places` gives, in a few words.
     _places_are: ClassVar[str] = ""
-    backbone: str
-    backbone_options: Mapping[str, Any] | None
-    pretrained: bool
-    weights: str | None
-    size_px: int
-    image_fit: Literal["squash", "center_crop", "pad"]
-    training: Training
-    loss: Loss
-    device: str
-    seed: int
 
-    network_: "nn.Module"
-    history_: list[dict[str, Any]]
-    facts_: dict[str, Any]
+    backbone: Annotated[str, Field(min_length=1)]
+    backbone_options: dict[str, Any] | None = None
+    pretrained: bool = True
+    weights: str | None = None
+    size_px: Annotated[int, Field(ge=16, le=1024)] = 224
+    image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "squash"
+    training: Annotated[Training, "train"] = field(default_factory=Training)
+    loss: Annotated[Loss, "loss"] = field(default_factory=Loss)
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "device"] = "auto"
+    seed: Annotated[int, ""] = 0
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """A file of weights must be used."""
+        if self.weights is None or self.pretrained:
+            return []
+        return [
+            (
+                f"{self.family}.weights",
+                f"got {self.weights!r}; allowed: null, as {self.family}.pretrained=false starts from random weights",
+            )
+        ]
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -94,7 +104,7 @@ class NetworkClassifier(ScoringClassifier):
         if self.weights is not None and not Path(self.weights).expanduser().is_file():
             # Said before the seconds that torch and timm take to be imported.
             raise ModelError(
-                f"{self.section}.weights: got {self.weights!r}, no such file; allowed: a safetensors or torch "
+                f"{self.family}.weights: got {self.weights!r}, no such file; allowed: a safetensors or torch "
                 f"file of the weights of {self.backbone}"
             )
         from spectro.classifiers.networks.device import choose, seeded
@@ -115,7 +125,7 @@ class NetworkClassifier(ScoringClassifier):
         from spectro.classifiers.networks.weights import Backbone
 
         options = {**own, **(self.backbone_options or {})}
-        return Backbone(self.section, self.backbone, options, self.pretrained, self.weights)
+        return Backbone(self.family, self.backbone, options, self.pretrained, self.weights)
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         from spectro.classifiers.networks.device import choose, count_parameters, kept_memory, seeded
@@ -192,18 +202,6 @@ class NetworkClassifier(ScoringClassifier):
     def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
         """How much places of normalised images lift one logit above another, ``(n, h, w)``; None: it is not known."""
         return None
-
-    def _params(self) -> dict[str, Any]:
-        params = self.get_params(deep=False)
-        return {**params, "training": asdict(self.training), "loss": asdict(self.loss)}
-
-    @classmethod
-    def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
-        given = {"training": Training, "loss": Loss}
-        for name, kind in given.items():
-            if set(params[name]) != {field.name for field in fields(kind)}:
-                raise ValueError(f"{name}: got {sorted(params[name])}")
-        return cls(**{**params, **{name: kind(**params[name]) for name, kind in given.items()}})
 
     def _save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file

@@ -1,8 +1,9 @@
-"""Optimizers, and their state as tensors with names."""
+"""Optimizer, learning rate and sizes of steps."""
 
-from collections.abc import Mapping
+import math
 
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from spectro.classifiers.networks.settings import Training
@@ -10,14 +11,32 @@ from spectro.classifiers.networks.settings import Training
 _MOMENTUM = 0.9
 
 
+def batch_sizes(n: int, batch_size: int) -> list[int]:
+    """An epoch of n records in as few steps as possible, of sizes that differ by one at most, the larger ones first."""
+    steps = math.ceil(n / batch_size)
+    return [n // steps + (step < n % steps) for step in range(steps)]
+
+
+def lr_at(step: int, *, peak: float, steps: int, warmup: int) -> float:
+    """The learning rate of a step: linear warm-up, then a cosine down to 0 (Loshchilov and Hutter, 2017, "SGDR").
+
+    The first step of a warm-up over w steps has ``peak / w``, not 0, the last one ``peak``. The cosine would reach 0 in
+    the step after the last one.
+
+    Args:
+        step: From 0 to ``steps`` - 1.
+        peak: The largest learning rate.
+        steps: Number of steps.
+        warmup: How many of them are warm-up, from 0 to ``steps``.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
 def make_optimizer(network: nn.Module, settings: Training, device: torch.device) -> torch.optim.Optimizer:
-    """The configured optimizer over what is trained; biases and norms are not decayed."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """The configured optimizer over the trained parameters; biases and norms are not decayed."""
+    groups = [g for g in param_groups_weight_decay(network, settings.weight_decay) if g["params"]]
     # A captured step reads its learning rate from the device.
     captured = device.type == "cuda"
     lr: float | Tensor = torch.tensor(settings.lr, device=device) if captured else settings.lr
@@ -34,22 +53,3 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
-
-
-def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state: ``<parameter number>.<name>`` -> tensor."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}.{name}": t for i, values in state.items() for name, t in values.items() if isinstance(t, Tensor)}
-
-
-def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Takes over what `state_of` gave."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        number, _, name = key.partition(".")
-        parameter = parameters[int(number)]
-        # Fused steps walk through memory: moments must lie in the same order as their weights.
-        same_order = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
-        state.setdefault(int(number), {})[name] = same_order
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -1,7 +1,6 @@
 """A frozen vision transformer with learnable prompt tokens."""
 
 import math
-from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectro.classifiers.networks.device import Place
-from spectro.errors import ConfigError
 
 # Stay in fp32 beside frozen weights in bf16: they cost nothing and stand directly before the head.
 _ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
@@ -32,7 +30,6 @@ class PromptedViT(nn.Module):
         length: P, 0 or more.
         dropout: Of prompts, each value of each record.
         projection: Width of the prompts, if they are to be projected to that of the tokens; None: they have it.
-        unfreeze_blocks: So many of the last blocks are trained as well.
     """
 
     def __init__(
@@ -44,16 +41,10 @@ class PromptedViT(nn.Module):
         length: int,
         dropout: float = 0.0,
         projection: int | None = None,
-        unfreeze_blocks: int = 0,
     ):
         super().__init__()
         depth = len(vit.blocks)
-        if unfreeze_blocks > depth:
-            raise ConfigError(f"vpt.unfreeze_blocks: got {unfreeze_blocks}; allowed with this backbone: 0 to {depth}")
         self.vit = vit.requires_grad_(False)
-        for block in vit.blocks[depth - unfreeze_blocks :]:
-            block.requires_grad_(True)
-        self.first_trained = depth - unfreeze_blocks
         self.deep = deep
         self.place = Place(torch.device("cpu"), "fp32")
         width = projection or vit.embed_dim
@@ -76,8 +67,6 @@ class PromptedViT(nn.Module):
         """Training mode for what is trained: dropout in a frozen backbone would be noise."""
         super().train(mode)
         self.vit.eval()
-        for block in self.vit.blocks[self.first_trained :]:
-            block.train(mode)
         return self
 
     def prepare(self, place: Place) -> None:
@@ -86,7 +75,7 @@ class PromptedViT(nn.Module):
         self.to(place.device)
         if place.precision == "bf16":
             for name, parameter in self.vit.named_parameters():
-                if not parameter.requires_grad and not name.startswith(_ALWAYS_FP32):
+                if not name.startswith(_ALWAYS_FP32):
                     parameter.data = parameter.data.to(torch.bfloat16)
         if place.precision == "bf16" and place.device.type == "cpu":
             # torch's fused attention is the slowest part of a bf16 step on a processor.
@@ -107,11 +96,10 @@ class PromptedViT(nn.Module):
         """Through all blocks, each with prompts of its own: tokens never hold what became of prompts."""
         for i, block in enumerate(self.vit.blocks):
             prompts = self._prompts(i, tokens)
-            with self._precision(i):
-                if is_plain(block):
-                    tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
-                else:
-                    tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
+            if is_plain(block):
+                tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
+            else:
+                tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
         return tokens
 
     def _shallow(self, tokens: Tensor) -> Tensor:
@@ -119,9 +107,8 @@ class PromptedViT(nn.Module):
         n_own = tokens.shape[1]
         tokens = self._with_prompts(tokens, self._prompts(0, tokens))
         for i, block in enumerate(self.vit.blocks):
-            with self._precision(i):
-                n_read = self._n_read(i, tokens)
-                tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
+            n_read = self._n_read(i, tokens)
+            tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
         return self._without_prompts(tokens) if tokens.shape[1] > n_own else tokens
 
     def _prompts(self, i: int, tokens: Tensor) -> Tensor:
@@ -138,10 +125,6 @@ class PromptedViT(nn.Module):
     def _without_prompts(self, tokens: Tensor) -> Tensor:
         n_prefix = self.vit.num_prefix_tokens
         return torch.cat([tokens[:, :n_prefix], tokens[:, n_prefix + self.prompts.shape[1] :]], dim=1)
-
-    def _precision(self, i: int) -> Any:
-        """Trained weights are kept in fp32, where small steps are not rounded away."""
-        return self.place.autocast() if i >= self.first_trained else nullcontext()
 
     def _n_read(self, i: int, tokens: Tensor) -> int:
         """How many of the first tokens that a block gives are read afterwards."""

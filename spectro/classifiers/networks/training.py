@@ -5,21 +5,20 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spectro.classifiers import fit_context as work
+from spectro.classifiers.fit_context import current
 from spectro.classifiers.networks.batches import Batches
 from spectro.classifiers.networks.checkpoint import Checkpoints
 from spectro.classifiers.networks.device import Place, seeded
 from spectro.classifiers.networks.graphs import CapturedStep, Step
 from spectro.classifiers.networks.losses import LossFunction, class_weights, make_loss
-from spectro.classifiers.networks.optimizers import make_optimizer, restore_state, set_lr, state_of
-from spectro.classifiers.networks.schedule import batches_of, epoch_rows, lr_at
+from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer, set_lr
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.errors import SpectroError
 from spectro.progress import progress
@@ -31,7 +30,7 @@ _COMPILE_PAYS = 40_000
 
 
 class TrainingError(SpectroError):
-    """Training came to numbers that are none."""
+    """A loss is NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,13 @@ class Job:
     Attributes:
         network: Images ``(n, 3, height, width)`` -> logits ``(n, k)``; it is changed.
         classes: The labels, k of them.
-        train: Records that are learned from.
+        train: Training records.
         val: Records that the best epoch is chosen on; none: the last epoch is taken.
         settings: How it is trained.
-        loss: What is made small.
-        place: Where it is computed.
-        seed: Of the order of the records, their variants, and dropout.
-        params: What else makes this training another one than others, JSON values.
+        loss: The loss function.
+        place: Device and precision.
+        seed: Of the order of the records, their views, and dropout.
+        params: What else a checkpoint must have been written with to be resumed from, JSON values.
     """
 
     network: nn.Module
@@ -77,9 +76,9 @@ class Job:
 def train(job: Job) -> list[dict[str, Any]]:
     """Trains the network, and leaves it with the weights of the best epoch.
 
-    The best epoch is the one of the largest val macro-F1; of several, the one of the smallest val loss. Chance depends
-    on the seed and the number of the epoch alone, so that a training that goes on from a checkpoint ends with the same
-    numbers as one that was never stopped.
+    The best epoch is the one of the largest val macro-F1; of several, the one of the smallest val loss. Random numbers
+    depend on the seed and the number of the epoch alone, so that a training that is resumed from a checkpoint ends with
+    the same numbers as one that was never stopped.
 
     Args:
         job: The training.
@@ -88,54 +87,71 @@ def train(job: Job) -> list[dict[str, Any]]:
         A row for each epoch: ``epoch, train_loss, val_loss, val_macro_f1, lr, seconds, best``.
 
     Raises:
-        TrainingError: A loss became infinite or no number.
+        TrainingError: A loss is NaN or infinite.
         ConfigError: Class weights are given and one is missing.
     """
-    settings, device, here = job.settings, job.place.device, work.current()
-    rng = np.random.default_rng([job.seed, 0])
-    rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
-    weights = class_weights(job.loss.class_weights, job.train.labels[rows], job.classes)
+    network, settings, device, context = job.network, job.settings, job.place.device, current()
+
+    # Set-up
+    weights = class_weights(job.loss.class_weights, job.train.labels, job.classes)
     loss = make_loss(job.loss, torch.tensor(weights, dtype=torch.float32, device=device))
-    optimizer = make_optimizer(job.network, settings, device)
+    optimizer = make_optimizer(network, settings, device)
     step = _make_step(job, loss, optimizer)
     labels = torch.from_numpy(job.train.labels).to(device)
-    steps = len(batches_of(rows, settings.batch_size))
-    total, warmup = steps * settings.epochs, min(round(settings.warmup_epochs * steps), steps * settings.epochs)
+    n = len(job.train.labels)
+    sizes = batch_sizes(n, settings.batch_size)
+    total = len(sizes) * settings.epochs
+    warmup = min(round(settings.warmup_epochs * len(sizes)), total)
 
-    checkpoints = Checkpoints(here.folder, _identity(job))
-    history, best = _resume(checkpoints, job.network, optimizer)
-    here.on_epoch(here.stage, history)
-    with progress(f"training {here.stage}".strip(), total) as advance:
-        advance(steps * len(history), _headline(here.stage, history, settings))
+    # Resume
+    checkpoints = Checkpoints(context.folder, _identity(job), device)
+    history: list[dict[str, Any]] = []
+    best = _snapshot(network)
+    state = checkpoints.latest()
+    if state is not None:
+        _restore(network, state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, best = state["history"], state["best"]
+    context.on_epoch(context.stage, history)
+
+    # Loop
+    with progress(f"training {context.stage}".strip(), total) as advance:
+        advance(len(sizes) * len(history), _headline(context.stage, history, settings))
         for epoch in range(len(history) + 1, settings.epochs + 1):
             if _is_over(history, settings.patience):
                 break
-            start, summed = time.perf_counter(), torch.zeros((), device=device)
+            start, loss_sum = time.perf_counter(), torch.zeros((), device=device)
             rng = np.random.default_rng([job.seed, epoch])
-            rows = epoch_rows(job.train.labels, oversample=settings.oversample, rng=rng)
-            sizes = [len(batch) for batch in batches_of(rows, settings.batch_size)]
-            index = torch.from_numpy(rows).to(device)
-            given = (index, job.train.images.codes(rng).to(device)[index], labels[index])
+            rows = torch.from_numpy(rng.permutation(n)).to(device)
+            inputs = (rows, job.train.images.codes(rng).to(device)[rows], labels[rows])
             with seeded(int(rng.integers(2**63)), device):
-                job.network.train()
-                for number, batch in enumerate(zip(*(t.split(sizes) for t in given), strict=True)):
-                    lr = lr_at(steps * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
+                network.train()
+                for number, batch in enumerate(zip(*(tensor.split(sizes) for tensor in inputs), strict=True)):
+                    lr = lr_at(len(sizes) * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
                     set_lr(optimizer, lr)
-                    summed += step(*batch).detach() * sizes[number]
+                    loss_sum += step(*batch).detach() * sizes[number]
                     advance(1)
-            row = {"epoch": epoch, "train_loss": summed.item() / len(rows), **_evaluate(job, loss), "lr": lr}
+            row = {"epoch": epoch, "train_loss": loss_sum.item() / n, **_evaluate(job, loss), "lr": lr}
             _check_finite(row, history)
             history.append({**row, "seconds": round(time.perf_counter() - start, 3), "best": False})
-            chosen = _best(history)
+            best_row = _best(history)
             for past in history:
-                past["best"] = past is chosen
+                past["best"] = past is best_row
             if history[-1]["best"]:
-                best = _snapshot(job.network)
-            checkpoints.write(epoch, _pack(job.network, optimizer, best), {"history": history})
-            here.on_epoch(here.stage, history)
-            advance(0, _headline(here.stage, history, settings))
+                best = _snapshot(network)
+            checkpoints.write(
+                epoch,
+                {
+                    "network": _snapshot(network),
+                    "best": best,
+                    "optimizer": optimizer.state_dict(),
+                    "history": history,
+                },
+            )
+            context.on_epoch(context.stage, history)
+            advance(0, _headline(context.stage, history, settings))
         advance(total, None)
-    _restore(job.network, best)
+    _restore(network, best)
     return history
 
 
@@ -206,9 +222,9 @@ def _check_finite(row: Mapping[str, Any], history: list[dict[str, Any]]) -> None
     wrong = [f"{k} {row[k]}" for k in ("train_loss", "val_loss") if row[k] is not None and not math.isfinite(row[k])]
     if wrong:
         last = {k: v for k, v in history[-1].items() if k not in ("seconds", "best")} if history else {}
-        told = ", ".join(f"{key} {value}" for key, value in last.items()) or "none, it was the first epoch"
+        shown = ", ".join(f"{key} {value}" for key, value in last.items()) or "none, it was the first epoch"
         raise TrainingError(
-            f"training came to {' and '.join(wrong)} in epoch {row['epoch']}; the last finite numbers: {told}. "
+            f"epoch {row['epoch']}: got {' and '.join(wrong)}; the last finite numbers: {shown}. "
             "A smaller train.lr, or train.precision=fp32, may help"
         )
 
@@ -222,8 +238,8 @@ def _headline(stage: str, history: list[dict[str, Any]], settings: Training) -> 
 
 
 def _identity(job: Job) -> str:
-    """Names a training; what only decides how fast it goes is left out."""
-    facts = [asdict(job.settings), asdict(job.loss), job.place.precision, job.seed, job.params, job.classes]
+    """A hash of everything that the result of a training depends on, but for the device."""
+    facts = [job.settings.get_params(), job.loss.get_params(), job.place.precision, job.seed, job.params, job.classes]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(job.train.labels.tobytes() + b"|" + job.val.labels.tobytes())
     return digest.hexdigest()
@@ -236,30 +252,7 @@ def _snapshot(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _restore(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    own = network.state_dict()
+    state = network.state_dict()
     with torch.no_grad():
         for name, tensor in tensors.items():
-            own[name].copy_(tensor)
-
-
-def _pack(network: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a checkpoint holds."""
-    parts = {"now": _snapshot(network), "best": best, "optimizer": state_of(optimizer)}
-    return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-
-def _resume(
-    checkpoints: Checkpoints, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-    """History and best weights so far; network and optimizer as they were after the last epoch."""
-    found = checkpoints.latest()
-    if found is None:
-        return [], _snapshot(network)
-    tensors, facts = found
-    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}, "optimizer": {}}
-    for key, tensor in tensors.items():
-        part, _, name = key.partition("/")
-        parts[part][name] = tensor
-    _restore(network, parts["now"])
-    restore_state(optimizer, parts["optimizer"])
-    return facts["history"], parts["best"]
+            state[name].copy_(tensor)

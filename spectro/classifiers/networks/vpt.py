@@ -1,22 +1,21 @@
 """Visual prompt tuning: a frozen vision transformer that is told by a few learned tokens what to look for."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from spectro.classifiers.networks.network import NetworkClassifier
-from spectro.classifiers.networks.settings import BackboneKnobs, Loss, NetworkKnobs, Training
+from spectro.classifiers.networks.settings import Training
+from spectro.classifiers.registry import register_family
 from spectro.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_TRAINING = Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
-_LOSS = Loss()
-
-
+@register_family("vpt")
+@dataclass(eq=False, kw_only=True, repr=False)
 class VptClassifier(NetworkClassifier):
     """Visual prompt tuning (Jia et al., 2022) of a timm vision transformer: prompts and head are trained, little else.
 
@@ -25,7 +24,6 @@ class VptClassifier(NetworkClassifier):
         prompt_length: How many prompts.
         prompt_dropout: Share of prompt values that are left out in training.
         prompt_projection: Width of the prompts where it is not that of the tokens; None: it is.
-        unfreeze_blocks: So many of the last blocks are trained as well.
         backbone: timm's name of the backbone.
         backbone_options: timm's own arguments of it.
         pretrained: Start from pretrained weights; without, from random ones.
@@ -38,44 +36,17 @@ class VptClassifier(NetworkClassifier):
         seed: Of everything random.
     """
 
-    family: ClassVar[str] = "vpt"
-    section: ClassVar[str] = "vpt"
     _places_are: ClassVar[str] = "gradient-weighted attention"
 
-    def __init__(
-        self,
-        *,
-        variant: str = "shallow",
-        prompt_length: int = 10,
-        prompt_dropout: float = 0.0,
-        prompt_projection: int | None = None,
-        unfreeze_blocks: int = 0,
-        backbone: str = "deit_small_patch16_224",
-        backbone_options: Mapping[str, Any] | None = None,
-        pretrained: bool = True,
-        weights: str | None = None,
-        size_px: int = 224,
-        image_fit: Literal["squash", "center_crop", "pad"] = "center_crop",
-        training: Training = _TRAINING,
-        loss: Loss = _LOSS,
-        device: str = "auto",
-        seed: int = 0,
-    ):
-        self.variant = variant
-        self.prompt_length = prompt_length
-        self.prompt_dropout = prompt_dropout
-        self.prompt_projection = prompt_projection
-        self.unfreeze_blocks = unfreeze_blocks
-        self.backbone = backbone
-        self.backbone_options = backbone_options
-        self.pretrained = pretrained
-        self.weights = weights
-        self.size_px = size_px
-        self.image_fit = image_fit
-        self.training = training
-        self.loss = loss
-        self.device = device
-        self.seed = seed
+    variant: Literal["shallow", "deep"] = "shallow"
+    prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
+    prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    prompt_projection: Annotated[int, Field(ge=1)] | None = None
+    backbone: Annotated[str, Field(min_length=1)] = "deit_small_patch16_224"
+    image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "center_crop"
+    training: Annotated[Training, "train"] = field(
+        default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
+    )
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
         from timm.models.vision_transformer import VisionTransformer
@@ -93,7 +64,6 @@ class VptClassifier(NetworkClassifier):
             length=self.prompt_length,
             dropout=self.prompt_dropout,
             projection=self.prompt_projection,
-            unfreeze_blocks=self.unfreeze_blocks,
         )
         return network, origin
 
@@ -101,26 +71,3 @@ class VptClassifier(NetworkClassifier):
         from spectro.classifiers.networks.gradients import relevance
 
         return relevance(self.network_, images, labels, others)  # type: ignore[arg-type]
-
-
-class VptKnobs(BackboneKnobs):
-    """The network."""
-
-    variant: Literal["shallow", "deep"]
-    prompt_length: Annotated[int, Field(ge=0, le=1000)]
-    prompt_dropout: Annotated[float, Field(ge=0, lt=1)]
-    prompt_projection: Annotated[int, Field(ge=1)] | None
-    unfreeze_blocks: Annotated[int, Field(ge=0)]
-
-
-class Knobs(NetworkKnobs):
-    """What a user can set under ``model=deit_vpt``."""
-
-    vpt: VptKnobs
-
-    def build(self, seed: int) -> VptClassifier:
-        """The unfitted classifier."""
-        return VptClassifier(**self.arguments(self.vpt, seed))
-
-
-CLASSIFIER = VptClassifier

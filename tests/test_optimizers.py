@@ -1,0 +1,54 @@
+"""Learning rate, sizes of steps, and what is decayed."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer
+from spectro.classifiers.networks.settings import Training
+
+
+def rates(steps, warmup, peak=1.0):
+    return [lr_at(step, peak=peak, steps=steps, warmup=warmup) for step in range(steps)]
+
+
+def test_warm_up_starts_above_zero_and_ends_at_the_peak():
+    """A first step of 0 would be a step without learning."""
+    np.testing.assert_allclose(rates(10, 4)[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_the_cosine_falls_to_nearly_nothing():
+    falling = rates(104, 4)
+    assert all(a > b for a, b in itertools.pairwise(falling[4:]))
+    assert falling[54] == pytest.approx(0.5)
+    assert 0 < falling[-1] < 1e-3
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (5, 5), (5, 0)])
+def test_short_trainings(steps, warmup):
+    """A rate of 0, or above the peak, in a training of few steps."""
+    assert all(0 < rate <= 2.0 for rate in rates(steps, warmup, 2.0))
+    assert max(rates(steps, warmup, 2.0)) == 2.0
+
+
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_steps_hold_all_records_and_are_even(n, size):
+    """A last step of one record would be too few for a batch norm."""
+    sizes = batch_sizes(n, size)
+    assert sum(sizes) == n
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_biases_norms_and_frozen_weights_are_not_decayed(name):
+    """Decay of a norm's scale changes what the configured weight_decay means."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 2).requires_grad_(False))
+    groups = make_optimizer(network, Training(optimizer=name, weight_decay=0.1), torch.device("cpu")).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert [decay.get(id(p)) for p in network.parameters()] == [0.1, 0.0, 0.0, 0.0, None, None]
