@@ -16,7 +16,6 @@ from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
 from spectro.data import Dataset, Images, ImageSpec, Record
-from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import calibration, score
 from spectro.progress import progress
@@ -202,10 +201,7 @@ def temperatures(
 
 def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
     """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
-    if not isinstance(classifier, CascadeClassifier):
-        return {config.stage: classifier}
-    names = hard_stage_names(list(classifier.hard_))
-    return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
+    return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {config.stage: classifier}
 
 
 def evaluate(
@@ -220,21 +216,12 @@ def evaluate(
         records = in_task(config, dataset.of(split))
         truth = task_labels(config, records)
         X = dataset.images(records)
-        if not isinstance(classifier, CascadeClassifier):
-            p = classifier.predict_proba(X)
-            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes)
-            continue
-        easy, hard = classifier.stage_probabilities(X)
-        whole = classifier.compose(easy, hard)
-        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes)
-        easy_truth = classifier.merged(truth)
-        tasks.setdefault("easy", {})[split] = Evaluated(records, easy_truth, classifier.easy_.classes_, easy)
-        names = hard_stage_names(list(classifier.hard_))
-        for group, model in classifier.hard_.items():
-            in_group = np.isin(truth, list(classifier.look_alikes[group]))
-            group_records = [record for record, is_in in zip(records, in_group, strict=True) if is_in]
-            tasks.setdefault(names[group], {})[split] = Evaluated(
-                group_records, truth[in_group], model.classes_, hard[group][in_group]
+        stage_labels = classifier.stage_labels(truth)
+        for name, (classes, p) in classifier.stage_probabilities(X).items():
+            labels, rows = stage_labels[name]
+            look_alikes = () if name else config.look_alikes
+            tasks.setdefault(name, {})[split] = Evaluated(
+                [records[i] for i in rows], labels[rows], classes, p[rows], look_alikes
             )
     return tasks
 
