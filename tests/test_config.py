@@ -14,7 +14,6 @@ from spectro.cli import main as cli
 from spectro.cli.explain import explain
 from spectro.cli.help import groups, knobs, options
 from spectro.config.check import model_names
-from spectro.data import VARIANTS
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
 
@@ -53,12 +52,13 @@ def test_every_option_composes_and_is_valid(option: str) -> None:
     """A broken option would be found by a user only."""
     config = cli.composed([option, *COMPANIONS.get(option, [])])
     group, _, name = option.partition("=")
-    if group in ("model", "cascade_stage", "augmentation"):
+    if group in ("model", "cascade_stage"):
         assert getattr(config.common, group).name == name
 
 
 @pytest.mark.parametrize(
-    ("model", "stage", "augmentation"), list(itertools.product(model_names(), options("cascade_stage"), VARIANTS))
+    ("model", "stage", "augmentation"),
+    list(itertools.product(model_names(), options("cascade_stage"), options("augmentation"))),
 )
 def test_models_stages_and_augmentations_go_together(model: str, stage: str, augmentation: str) -> None:
     """An option that brings keys of its own must fit beside every option of the other groups."""
@@ -166,7 +166,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
     (["cascade.gate=hard", "cascade_stage=hard"], ["cascade.gate: unknown key under cascade_stage=hard", "group"]),
     (
         ["augmentation=none", "augmentation.exclude={x: [double_l]}"],
-        ["augmentation.exclude: unknown key under augmentation=none", "got {x: [double_l]}"],
+        ["augmentation.exclude.x: got 'double_l'; allowed: original"],
     ),
     (["hydra.foo=1"], ["hydra.foo: unknown key", "--cfg hydra"]),
     (
@@ -227,7 +227,7 @@ WRONG: list[tuple[list[str], list[str]]] = [
         [*FOLDER, "data.split.val=0.9", "data.split.test=0.5"],
         ["data.split: got val 0.9 and test 0.5; allowed: a sum below 1"],
     ),
-    (["augmentation.exclude={x: [double_q]}"], ["augmentation.exclude.x.0: got 'double_q'", "'double_l'"]),
+    (["augmentation.exclude={x: [double_q]}"], ["augmentation.exclude.x: got 'double_q'", "double_l"]),
     (
         ["augmentation=mirror", "augmentation.exclude={x: [double_l]}"],
         ["augmentation.exclude.x: got 'double_l'; allowed: original, mirrored"],

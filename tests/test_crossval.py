@@ -13,7 +13,7 @@ from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CnnClassifier, HogSvmClassifier
 from spectro.classifiers import fit_context as work
-from spectro.classifiers.base import StageOutput
+from spectro.classifiers.cascade import Said
 from spectro.classifiers.networks import training
 from spectro.cli import main as cli
 from spectro.data import Record
@@ -68,7 +68,7 @@ def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, mo
         assert not set(X.digests) & set(X_new.digests)
         assert set(X.digests) | set(X_new.digests) == pool
         assert len(X) == len(y) == (4 if augmentation == "mirror_halves" else 1) * len(set(X.digests))
-        assert set(X_new.variants) == {"original"}
+        assert set(X_new.views) == {"original"}
         assert len(X_val) == 0
         evaluated += list(X_new.digests)
     assert sorted(evaluated) == sorted(pool)
@@ -78,9 +78,8 @@ def test_test_is_never_read(demo, monkeypatch):
     """Not one pixel and not one descriptor: a sweep over it would otherwise choose on test."""
     config, dataset = demo()
     store, wanted = dataset.store, []
-    real_rows, real_cached = store.rows, store.cache.rows
-    monkeypatch.setattr(store, "rows", lambda spec, keys: wanted.extend(keys) or real_rows(spec, keys))
-    monkeypatch.setattr(store.cache, "rows", lambda kind, keys, *a: wanted.extend(keys) or real_cached(kind, keys, *a))
+    read = store.cache.rows
+    monkeypatch.setattr(store.cache, "rows", lambda kind, keys, *a: wanted.extend(keys) or read(kind, keys, *a))
     cv = cross_validate(config, dataset)
     of = {split: {r.digest for r in dataset.of(split)} for split in ("train", "val", "test")}
     assert wanted
@@ -191,7 +190,7 @@ def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
         assert set.union(*parts) == pool
         assert sum(map(len, parts)) == len(pool)
         assert 0 < len(X_val) <= len(pool) / 3
-        assert set(X_val.variants) == {"original"}
+        assert set(X_val.views) == {"original"}
         assert set(y_val) <= set(y)
 
 
@@ -392,7 +391,7 @@ def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path
         asked.append(number)
         work.current().on_epoch("flat", [{"epoch": 1}])
         n = int((planned.folds[repeat] == number).sum())
-        return {"": StageOutput(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
+        return {"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
 
     monkeypatch.setattr(crossval, "_evaluated", evaluated)
     for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):

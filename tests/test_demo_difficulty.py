@@ -6,15 +6,15 @@ import pytest
 from spectro.classifiers import CascadeClassifier, HogSvmClassifier
 from spectro.classifiers.cascade import merge
 from spectro.data import (
-    VARIANTS,
+    Augmentation,
     Crop,
     ImageSpec,
     ImageStore,
     Mapping,
-    expand,
     labels_of,
     load_folder,
 )
+from spectro.data.transforms import BUILT_IN_VIEWS
 from spectro.demo.generate import CROP_PX, make_demo
 
 PAIRS = {"field": ("noise_DNS", "noise_Tip-off"), "lake": ("noise_ice_cracking", "noise_lake")}
@@ -50,8 +50,9 @@ def test_easy_is_easy_and_the_pair_is_hard_but_learnable(label_set, tmp_path):
         store = ImageStore(crop=Crop(**CROP_PX))
         data = load_folder(root, Mapping(look_alikes=look_alikes), store=store, specs=HogSvmClassifier().specs)
         train, test = data.of("train"), data.of("test")
-        rows, variants = expand([r.source for r in train], VARIANTS["mirror_halves"])
-        X, y = data.images([train[i] for i in rows], variants), labels_of(train)[rows]
+        views = Augmentation(BUILT_IN_VIEWS)
+        X, rows = views.apply(data.images(train), [r.source for r in train], per_epoch=False)
+        y = labels_of(train)[rows]
         cascade = CascadeClassifier(HogSvmClassifier(), HogSvmClassifier(), look_alikes).fit(X, y)
         X_test, y_test = data.images(test), labels_of(test)
         pair, pair_test = np.isin(y, PAIRS[label_set]), np.isin(y_test, PAIRS[label_set])

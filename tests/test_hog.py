@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectro.classifiers.hog.descriptor import BLOCK_NORMS, Hog
-from spectro.data import Images, ImageStore, RowCache
+from spectro.data import Augmentation, Images, ImageStore, RowCache
+from spectro.data.images import file_digest
+from spectro.data.transforms import BUILT_IN_VIEWS
 
 
 def skimage_hog(image: np.ndarray, hog: Hog) -> np.ndarray:
@@ -65,7 +67,7 @@ def store_of(tmp_path, images, cache=None):
         paths.append(tmp_path / f"{number}.png")
         Image.fromarray(pixels).save(paths[-1])
     store = ImageStore(cache)
-    digests = [str(number) for number in range(len(paths))]
+    digests = [file_digest(path) for path in paths]
     assert store.add(paths, digests, [Hog(size_px=32).spec]) == {}
     return store, digests
 
@@ -89,11 +91,11 @@ def test_vectors_are_computed_once_and_kept_between_processes(tmp_path, monkeypa
     assert sum(calls) == 10
 
 
-def test_a_variant_has_its_own_vector(tmp_path):
-    """A cache key without the variant would give every mirrored copy the original's features."""
+def test_a_view_has_its_own_vector(tmp_path):
+    """A cache key without the view would give every mirrored copy the original's features."""
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32)).astype(np.uint8)
     store, digests = store_of(tmp_path, images)
     hog = Hog(size_px=32)
-    both = hog.features(Images(store, digests * 2, ["original", "mirrored"]))
+    both = hog.features(Images(store, digests * 2).augmented(Augmentation(BUILT_IN_VIEWS), ["original", "mirrored"]))
     np.testing.assert_allclose(both[1], hog(images[:, :, ::-1])[0], atol=1e-6)
     assert np.abs(both[0] - both[1]).max() > 0.01

@@ -14,8 +14,9 @@ from test_classifiers import LABELS, svm, toy
 from spectro.classifiers.hog import svm as hog_svm
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.svm import DegenerateModelWarning, HogSvmClassifier, absolute_gamma
-from spectro.data import Images, ImageStore, RowCache
+from spectro.data import Augmentation, Images, ImageStore, RowCache
 from spectro.data.images import file_digest
+from spectro.data.transforms import BUILT_IN_VIEWS
 
 
 def test_equals_scikit_learns_own_pipeline():
@@ -123,7 +124,7 @@ def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     """Folds that share a name would share their components."""
     paths, y = noisy
     X = stored(paths, tmp_path / "cache")
-    mirrored = Images(X.store, X.digests, ["mirrored"] * len(X))
+    mirrored = X.augmented(Augmentation(BUILT_IN_VIEWS), ["mirrored"] * len(X))
     colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
     for options in colder:
         svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])

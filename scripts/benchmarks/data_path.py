@@ -12,6 +12,7 @@ Ratios are medians over --repeats alternating rounds; run it on a quiet machine.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def cv(repeats: int) -> None:
     from threadpoolctl import threadpool_limits
 
     from spectro.cli import main as cli
-    from spectro.data.arrays import ArrayCache
+    from spectro.data import RowCache
     from spectro.runs import task
     from spectro.runs.crossval import cross_validate
 
@@ -135,7 +136,9 @@ def cv(repeats: int) -> None:
             cross_validate(config, dataset).value("cv/macro_f1")
 
         def forget(disk: bool) -> None:
-            cache.arrays = ArrayCache(Path(folder) / f"forgotten{time.time_ns()}" if disk else cache.arrays._folder)
+            if disk:
+                shutil.rmtree(cache.folder / "arrays")
+            dataset.store.cache = RowCache(cache.folder)
 
         times: dict[str, list[float]] = {"plain": [], "new components": [], "warm disk": [], "warm memory": []}
         for _ in range(repeats):

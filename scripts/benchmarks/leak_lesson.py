@@ -49,12 +49,12 @@ def _lesson(overrides: list[str]) -> None:
         config = cli.composed([*overrides, *other])
         dataset = task.load_data(config)
         planned, given = plan(config, dataset), config.estimator()
-        # One row for each variant of each record, and which record it is.
+        # One row for each view of each record, and which record it is.
         X, y = task.training_set(config, dataset, planned.records)
         record_of = {record.digest: number for number, record in enumerate(planned.records)}
         folds = planned.folds[0][[record_of[digest] for digest in X.digests]]
         over_rows = _folds_over_rows(y, config.common.validation.k, seed)
-        outside, evaluated = _outside(given, X), {True: np.full(len(y), True), False: X.variants == "original"}
+        outside, evaluated = _outside(given, X), {True: np.full(len(y), True), False: X.views == "original"}
         settings = [given, *(clone(given).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA))]
         for (way, (where, copies)), (n, estimator) in itertools.product(enumerate(WAYS), enumerate(settings)):
             components, anywhere = (outside if where == "before the folds" else None), copies == "anywhere"

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from spectro.classifiers.networks.settings import Loss, Training
     from spectro.classifiers.networks.vpt import VptClassifier
     from spectro.classifiers.pixels import PixelsClassifier
-    from spectro.classifiers.registry import families, family, load, register_family
-    from spectro.classifiers.temperature import ScoringClassifier
+    from spectro.classifiers.registry import families, family, load
 
 _HOME = {
     "ImageClassifier": "base",
@@ -24,10 +23,8 @@ _HOME = {
     "HogSvmClassifier": "hog.svm",
     "Loss": "networks.settings",
     "PixelsClassifier": "pixels",
-    "ScoringClassifier": "temperature",
     "Training": "networks.settings",
     "VptClassifier": "networks.vpt",
-    "register_family": "registry",
 }
 __all__ = [
     "CascadeClassifier",
@@ -36,13 +33,11 @@ __all__ = [
     "ImageClassifier",
     "Loss",
     "PixelsClassifier",
-    "ScoringClassifier",
     "Training",
     "VptClassifier",
     "families",
     "family",
     "load",
-    "register_family",
 ]
 
 

@@ -55,7 +55,7 @@ def explain(error: Exception, arguments: list[str]) -> str | None:
     missing = r"Could not find '([^']+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
         group, _, name = option[1].rpartition("/")
-        return f"{group}: got {name!r}; allowed: {', '.join(option[2].split())}"
+        return f"{group}: got {name!r}; allowed: {', '.join(o for o in option[2].split() if o[0] != '_')}"
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key or 'config'}: {text.splitlines()[0]}"
     return " ".join(text.splitlines()[:2])

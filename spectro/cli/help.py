@@ -78,8 +78,10 @@ def help_text(arguments: Sequence[str] = ()) -> str:
         for name, text in options(group).items():
             lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
     lines += ["", "Knobs (of the options marked *)"]
-    files = [(CONF / "config.yaml", ""), *((CONF / g / f"{o}.yaml", g) for g, o in chosen.items())]
-    files.insert(1 + list(chosen).index("data") + 1, (CONF / "data" / "_base.yaml", "data"))
+    files = [(CONF / "config.yaml", "")]
+    for group, option in chosen.items():
+        files += [(CONF / group / f"{name}.yaml", group) for name in (option, "_base")]
+    files = [(path, group) for path, group in files if path.is_file()]
     if chosen["sweeper"] != "none":
         files.append((CONF / "hydra" / "sweeper" / "study.yaml", ""))
     found = [knob for path, prefix in files for knob in knobs(path, prefix)]

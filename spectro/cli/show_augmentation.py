@@ -22,22 +22,22 @@ def main() -> None:
 
 
 def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
+    from spectro.data.augmentation import NOT_DRAWN
     from spectro.figures.gallery import sheet_figure
-    from spectro.runs.task import SHOW, load_data, training_rows
+    from spectro.runs.task import SHOW, load_data
 
     # A drawing needs no cascade, and so no look-alikes.
     config = cli.composed(["cascade_stage=flat", *overrides])
     dataset = load_data(config)
-    train, rows, variants = training_rows(config, dataset)
-    chosen = [i for label in dataset.classes for i in _first(train, label, per_class)]
-    columns = list(dict.fromkeys(variants))
-    shown = []
-    for i in chosen:
-        there = {v: row for row, v in zip(rows, variants, strict=True) if row == i}
-        images = dataset.images([train[i]] * len(there), list(there)).pixels(SHOW)
-        shown.append((train[i].label, train[i].source, dict(zip(there, images, strict=True))))
-    print(sheet_figure(shown, columns, out, f"augmentation={config.common.augmentation.name}"))
-
-
-def _first(records: list, label: str, n: int) -> list[int]:
-    return [i for i, record in enumerate(records) if record.label == label][:n]
+    train = dataset.of("train")
+    of_class = ([record for record in train if record.label == label] for label in dataset.classes)
+    records = [record for same in of_class for record in same[:per_class]]
+    images, rows = config.augmentation().apply(dataset.images(records), [r.source for r in records], per_epoch=False)
+    sheet: list[tuple[str, str, dict]] = [(record.label, record.source, {}) for record in records]
+    for row, view, seed, pixels in zip(rows, images.views, images.seeds, images.pixels(SHOW), strict=True):
+        cells, name = sheet[row][2], view
+        if seed != NOT_DRAWN:
+            name = f"{view}, random {1 + sum(other.startswith(f'{view}, ') for other in cells)}"
+        cells[name] = pixels
+    columns = list(dict.fromkeys(name for _, _, cells in sheet for name in cells))
+    print(sheet_figure(sheet, columns, out, f"augmentation={config.common.augmentation.label}"))

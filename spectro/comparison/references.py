@@ -108,7 +108,7 @@ def pixels_line(run: Run, images: Images, split: str) -> tuple[Contender, dict[s
         settings={
             "model.name": PIXELS,
             "cascade_stage.name": config.stage,
-            "augmentation.name": config.common.augmentation.name,
+            "augmentation.name": config.common.augmentation.label,
         },
         is_reference=True,
     )

@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from spectro import data
 from spectro.classifiers import family
 from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
+from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, ModelError
 from spectro.evaluation import METRICS
@@ -55,6 +55,15 @@ class Config:
         The easy stage sees them as one, and what the hard stage tells apart is nothing else.
         """
         return list(self.common.mapping.group_of) if self.stage in ("full", "flat") else []
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether every model that is fitted sees the records in epochs, and augmentation can be drawn for each."""
+        return all(classifier.draws_views for classifier in self.classifiers.values())
+
+    def augmentation(self) -> Augmentation:
+        """What is done to training images."""
+        return Augmentation.from_config(self.common.augmentation, seed=self.common.seed)
 
     @property
     def sweep(self) -> SweepKnobs:
@@ -107,8 +116,12 @@ def check(cfg: DictConfig) -> Config:
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
     classifiers = {stage: _stage_classifier(common, rest, stage) for stage in stages}
     wrong = _contradictions(common, stages)
+    try:
+        Augmentation.from_config(common.augmentation, seed=common.seed)
+    except ConfigError as error:
+        wrong.append(str(error))
     if common.augmentation.mode == "sample":
-        # A family that sees every record once would see one variant of it, for good.
+        # A family that sees every record once would see one view of it, for good.
         once = [stage for stage, classifier in classifiers.items() if not classifier.draws_views]
         if once:
             wrong.append(
@@ -237,10 +250,6 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
             " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""
         )
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(allowed)}, null{hint}")
-    variants = data.VARIANTS[common.augmentation.name]
-    for source, excluded in (common.augmentation.exclude or {}).items():
-        for variant in sorted(set(excluded) - set(variants)):
-            wrong.append(f"augmentation.exclude.{source}: got {variant!r}; allowed: {', '.join(variants)}")
     if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
         split = common.data.split
         wrong.append(f"data.split: got val {split.val} and test {split.test}; allowed: a sum below 1")

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from spectro import data
+from spectro.data.augmentation import AugmentationKnobs
 from spectro.knobs import Section
-
-Variant = Literal["original", "mirrored", "double_l", "double_r"]
 
 
 class _Data(Section):
@@ -36,14 +35,6 @@ class FolderKnobs(_Data):
     kind: Literal["folder"]
     root: Annotated[str, Field(min_length=1)]
     split: data.Split
-
-
-class AugmentationKnobs(Section):
-    """Variants of training records."""
-
-    name: Literal["none", "mirror", "mirror_halves"]
-    mode: Literal["expand", "sample"] = "expand"
-    exclude: dict[str, list[Variant]] | None = None
 
 
 class ModelKnobs(Section):

@@ -1,16 +1,17 @@
 """Folder tree -> manifest -> decoded images; mapping; splits; augmentation; demo data."""
 
-from spectro.data.augmentation import VARIANTS, expand, vary
+from spectro.data.augmentation import Augmentation
 from spectro.data.cache import RowCache, row_cache
 from spectro.data.dataset import Dataset, Split, labels_of, load_folder
 from spectro.data.decode import Crop, ImageSpec
 from spectro.data.images import Images, ImageStore, pixels_of
 from spectro.data.manifest import SPLITS, Record
 from spectro.data.mapping import Mapping
+from spectro.data.transforms import Spectrogram
 
 __all__ = [
     "SPLITS",
-    "VARIANTS",
+    "Augmentation",
     "Crop",
     "Dataset",
     "ImageSpec",
@@ -19,11 +20,10 @@ __all__ = [
     "Mapping",
     "Record",
     "RowCache",
+    "Spectrogram",
     "Split",
-    "expand",
     "labels_of",
     "load_folder",
     "pixels_of",
     "row_cache",
-    "vary",
 ]

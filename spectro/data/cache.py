@@ -1,255 +1,262 @@
-"""Rows of one fixed shape (images, feature vectors) kept on disk under what they were made from.
+"""Results kept under what they were made from: one immutable file each on disk, or in memory.
 
-A *pack* is one immutable file of rows and one JSON file that says which rows they are. Every process that has something
-new writes packs of its own, under a temporary name, and renames them when they are whole: several writers at once and a
-kill half-way harm nobody, at worst a row is kept twice. Packs are memory-mapped when read, so that a data set may be
-far larger than memory.
+A file is written under a temporary name and renamed when it is whole. Several processes may write at once and any of
+them may be killed: at worst a file is written twice. Nothing is locked.
 """
 
+import hashlib
+import io
 import json
 import logging
 import os
 import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
-from spectro.data.arrays import ArrayCache
-from spectro.data.rows import Pack, RowKind, Rows
-from spectro.errors import SpectroError
-
 log = logging.getLogger("spectro")
 
-# A temporary file of this age was left by a process that died.
-_LEFTOVER_S = 24 * 3600
-
-
+Arrays = Mapping[str, np.ndarray]
 # Missing keys -> chunks of (the keys that gave a row, their rows).
 Compute = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], np.ndarray]]]
 
+# Files used more recently are neither deleted nor marked as used again.
+_RECENT_S = 3600
 
-class RowCache:
-    """All rows of a process, kept in memory and, with a folder, on disk between processes.
 
-    The disk holds at most ``limit_bytes``: past that the packs that were used longest ago are deleted, never those that
-    this process uses.
+@dataclass(frozen=True)
+class RowKind:
+    """What rows are, apart from what they were made from.
 
     Attributes:
-        arrays: Results made from rows, such as the components of a fold, under the same limit.
+        name: ``pixels``, ``hog``.
+        settings: Everything that changes a row's values besides its key, code version included; JSON values.
+        shape: Shape of one row.
+        dtype: Its type.
     """
 
-    def __init__(self, folder: Path | None, limit_bytes: float = float("inf")):
-        """``folder`` is made when the first row is written; None keeps rows in memory only."""
-        self.folder, self.limit_bytes = folder, limit_bytes
-        self.arrays = ArrayCache(None if folder is None else folder / "arrays", self._shrink)
-        self._packs: dict[str, list[Pack]] = {}
-        self._where: dict[str, dict[str, tuple[int, int]]] = {}
-        self._read: set[Path] = set()
-        self._crc32: dict[Path, int] = {}
+    name: str
+    settings: dict
+    shape: tuple[int, ...]
+    dtype: str
+
+    @cached_property
+    def folder(self) -> str:
+        """A folder name that two kinds share only if they are the same."""
+        text = json.dumps([self.settings, self.shape, self.dtype], sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @cached_property
+    def header(self) -> bytes:
+        """How the ``.npy`` file of each row begins."""
+        file = io.BytesIO()
+        np.save(file, np.empty(self.shape, self.dtype))
+        return file.getvalue()[: -self.row_bytes]
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class RowCache:
+    """Rows of fixed shapes (images, feature vectors), one ``.npy`` file each, and results of a few arrays each.
+
+    Args:
+        folder: Made when the first file is written. None: everything is kept in memory.
+        limit_bytes: Past this the files that were used longest ago are deleted, but none of the last hour.
+        arrays_in_memory_bytes: Past this the `arrays` that were used longest ago are read from disk again.
+    """
+
+    def __init__(
+        self, folder: Path | None, limit_bytes: float = float("inf"), *, arrays_in_memory_bytes: float = 256e6
+    ):
+        self.folder, self.limit_bytes, self._arrays_in_memory_bytes = folder, limit_bytes, arrays_in_memory_bytes
+        self._rows: dict[tuple[str, str], np.ndarray] = {}
+        self._arrays: dict[str, Arrays] = {}
+        self._disk_bytes: int | None = None
+        self._warned: set[str] = set()
 
     def missing(self, kind: RowKind, keys: Iterable[str]) -> list[str]:
-        """The keys without a row, each once, in order. A pack that rows would come from is checked first."""
-        self._look(kind)
-        known, wanted = self._where[kind.folder], list(dict.fromkeys(keys))
-        packs = self._packs[kind.folder]
-        for number in sorted({known[key][0] for key in wanted if key in known}):
-            if not self._is_good(packs[number]):
-                self._where[kind.folder] = known = {k: where for k, where in known.items() if where[0] != number}
-        return [key for key in wanted if key not in known]
+        """The keys without a row, each once, in order."""
+        return [key for key in dict.fromkeys(keys) if not self._has(kind, key)]
 
-    def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> Rows:
+    def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> np.ndarray:
         """Rows for ``keys``, computed where they are not kept yet.
 
         Args:
             kind: What rows.
-            keys: One key for each row wanted; keys may repeat.
+            keys: One key for each row; keys may repeat.
             compute: Called with the missing keys; yields chunks of (keys, rows). May be None if nothing is missing.
 
         Returns:
-            The rows, in the order of ``keys``.
+            A new array ``(len(keys), *shape)``, in the order of ``keys``.
 
         Raises:
             KeyError: A key has no row even after ``compute``.
         """
-        missing = self.missing(kind, keys)
-        if missing and compute is not None:
-            with self.writer(kind) as write:
-                for done, rows in compute(missing):
-                    write(done, rows)
-        known = self._where[kind.folder]
-        where = np.array([known[key] for key in keys], dtype=np.int64).reshape(-1, 2)
-        return Rows(kind.shape, np.dtype(kind.dtype), self._packs[kind.folder], where)
-
-    def writer(self, kind: RowKind) -> "_Writer":
-        """A context in which rows are written: ``write(keys, rows)``; they are kept when it ends without an error."""
-        return _Writer(self, kind)
-
-    def _look(self, kind: RowKind) -> None:
-        """Reads the indexes of packs that were not there before."""
-        self._packs.setdefault(kind.folder, [])
-        self._where.setdefault(kind.folder, {})
-        if self.folder is None:
-            return
-        for index in sorted((self.folder / kind.folder).glob("*.json")):
-            if index in self._read:
-                continue
-            self._read.add(index)
-            path = index.with_suffix(".rows")
-            try:
-                said = json.loads(index.read_text())
-                keys, crc32 = [str(key) for key in said["keys"]], int(said["crc32"])
-            except OSError:  # gone, or not ours to read
-                continue
-            except (ValueError, TypeError, KeyError) as error:
-                self._give_up(path, error)
-                continue
-            self._keep(kind, keys, Pack(None, kind, len(keys), path))
-            self._crc32[path] = crc32
-
-    def _is_good(self, pack: Pack) -> bool:
-        """Whether a pack's rows can be used; its first use in this process checks and marks it."""
-        if pack.is_used or pack.path is None:
-            return True
-        try:
-            pack.check(self._crc32[pack.path])
-        except OSError:  # gone, not ours to read, too many files open: no sign of damage
-            return False
-        except ValueError as error:
-            self._give_up(pack.path, error)
-            return False
-        pack.is_used = True
-        with suppress(OSError):  # somebody else's cache may be read, not touched
-            os.utime(pack.path)
-        return True
-
-    def _give_up(self, path: Path, error: Exception) -> None:
-        log.warning("cache: %s is damaged (%s); its rows are made again", path, error)
-        self._delete(path)
-
-    def _keep(self, kind: RowKind, keys: Sequence[str], pack: Pack) -> None:
-        packs = self._packs.setdefault(kind.folder, [])
-        known = self._where.setdefault(kind.folder, {})
-        packs.append(pack)
+        out = np.empty((len(keys), *kind.shape), kind.dtype)
+        positions: dict[str, list[int]] = {}
         for position, key in enumerate(keys):
-            known.setdefault(key, (len(packs) - 1, position))
+            positions.setdefault(key, []).append(position)
+        for key in list(positions):
+            row = self._read(kind, key)
+            if row is not None:
+                out[positions.pop(key)] = row
+        if positions and compute is not None:
+            for computed_keys, rows in compute(list(positions)):
+                self.write(kind, computed_keys, rows)
+                for key, row in zip(computed_keys, rows, strict=True):
+                    out[positions.pop(key)] = row
+            self.shrink()
+        if positions:
+            raise KeyError(next(iter(positions)))
+        return out
 
-    @staticmethod
-    def _delete(path: Path) -> None:
-        # The index goes first: a pack without one is invisible.
-        for part in (path.with_suffix(".json"), path):
-            with suppress(OSError):
-                part.unlink()
+    def write(self, kind: RowKind, keys: Sequence[str], rows: np.ndarray) -> None:
+        """Keeps rows ``(len(keys), *shape)``; `shrink` is to be called after the last of them."""
+        for key, row in zip(keys, np.ascontiguousarray(rows, dtype=kind.dtype), strict=True):
+            if not self._write(self._path(kind, key), kind.header + row.tobytes()):
+                self._rows[kind.folder, key] = row.copy()
 
-    def _shrink(self) -> None:
-        """Deletes what was used longest ago until the folder is within its limit."""
+    def arrays(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
+        """A few named arrays: from memory, from disk, or computed. They must not be changed.
+
+        Args:
+            key: Names everything that the arrays were made from; letters and digits.
+            compute: Makes them.
+        """
+        arrays = self._arrays.pop(key, None)
+        path = None if self.folder is None else self.folder / "arrays" / f"{key}.npz"
+        if arrays is None and path is not None:
+            arrays = _load(path)
+        if arrays is None:
+            arrays = dict(compute())
+            file = io.BytesIO()
+            np.savez(file, allow_pickle=False, **arrays)
+            self._write(path, file.getbuffer())
+            self.shrink()
+        # The last one used stands last.
+        self._arrays[key] = arrays
+        while len(self._arrays) > 1 and sum(map(_size, self._arrays.values())) > self._arrays_in_memory_bytes:
+            del self._arrays[next(iter(self._arrays))]
+        return arrays
+
+    def shrink(self) -> None:
+        """Deletes what was used longest ago if the folder holds more than its limit."""
         if self.folder is None or self.limit_bytes == float("inf"):
             return
-        for leftover in self.folder.glob("*/*.tmp"):
-            with suppress(OSError):
-                if time.time() - leftover.stat().st_mtime > _LEFTOVER_S:
-                    leftover.unlink()
-        used = {pack.path for packs in self._packs.values() for pack in packs if pack.is_used}
-        found = []
-        for path in chain(self.folder.glob("*/*.rows"), self.folder.glob("arrays/*.npz")):
-            with suppress(OSError):
-                stat = path.stat()
-                found.append((stat.st_mtime, stat.st_size, path))
-        excess = sum(size for _, size, _ in found) - self.limit_bytes
-        for _, size, path in sorted(found):
-            if excess > 0 and path not in used:
-                self._delete(path)
-                excess -= size
-        if excess > 0:
-            log.warning("cache: %s needs %.1f GB more than data.cache_limit_gb allows", self.folder, excess / 1e9)
-
-
-class _Writer:
-    """One pack in the making: streamed to a temporary file, or gathered in memory where there is no disk."""
-
-    def __init__(self, cache: RowCache, kind: RowKind):
-        self._cache, self._kind = cache, kind
-        self._keys: list[str] = []
-        self._parts: list[np.ndarray] = []
-        self._crc = 0
-        self._path: Path | None = None
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Callable[[Sequence[str], np.ndarray], None]:
-        if self._cache.folder is not None:
-            folder = self._cache.folder / self._kind.folder
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._path = folder / f"{uuid.uuid4().hex}.rows"
-                self._file = self._path.with_suffix(".tmp").open("wb")
-            except OSError as error:
-                log.warning("cache: cannot write to %s (%s); rows are kept in memory only", folder, error)
-                self._path = None
-        return self._write
-
-    def _write(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        rows = np.ascontiguousarray(rows, dtype=self._kind.dtype)
-        self._keys += keys
-        if self._file is None:
-            self._parts.append(rows.copy())
-        else:
-            try:
-                self._file.write(rows.data)
-            except OSError as error:
-                raise self._full(error) from error
-            self._crc = zlib.crc32(rows.data, self._crc)
-
-    def _full(self, error: OSError) -> SpectroError:
-        return SpectroError(f"data.cache_dir: cannot write to {self._path}: {error}")
-
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        temporary = self._path.with_suffix(".tmp") if self._path else None
-        unwritten = None
-        if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as error:  # the last bytes go out only now
-                unwritten = error
-        if failed or unwritten or not self._keys:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            if unwritten and not failed:
-                raise self._full(unwritten) from unwritten
+        if self._disk_bytes is not None and self._disk_bytes <= self.limit_bytes:
             return
-        if self._path is None or temporary is None:
-            rows = np.concatenate(self._parts)
-            self._cache._keep(self._kind, self._keys, Pack(rows, self._kind, len(rows)))
-            return
-        index = self._path.with_suffix(".json")
-        draft = index.with_suffix(".tmp")
-        self._cache._read.add(index)
-        try:
-            temporary.rename(self._path)
-            draft.write_text(json.dumps({"crc32": self._crc, "keys": self._keys}))
-            draft.rename(index)
-            pack = Pack(None, self._kind, len(self._keys), self._path)
-            pack.is_used = True
-        except OSError as error:
-            log.warning("cache: cannot write to %s (%s); its rows serve this process only", index, error)
-            made = self._path if self._path.exists() else temporary
-            rows = np.fromfile(made, dtype=self._kind.dtype).reshape(len(self._keys), *self._kind.shape)
-            pack = Pack(rows, self._kind, len(rows))
-            for part in (temporary, self._path, draft):
+        files, now = [], time.time()
+        for folder, _, names in os.walk(self.folder):
+            for path in (os.path.join(folder, name) for name in names):
                 with suppress(OSError):
-                    part.unlink()
-        self._cache._keep(self._kind, self._keys, pack)
-        self._cache._shrink()
+                    found = os.stat(path)
+                    files.append((found.st_mtime, found.st_size, path))
+        self._disk_bytes = sum(size for _, size, _ in files)
+        for mtime, size, path in sorted(files):
+            # A temporary file of this age was left by a process that died.
+            if mtime < now - _RECENT_S and (self._disk_bytes > self.limit_bytes or path.endswith(".tmp")):
+                with suppress(OSError):
+                    os.unlink(path)
+                    self._disk_bytes -= size
+        if self._disk_bytes > self.limit_bytes:
+            self._warn(f"{self.folder} needs {self._disk_bytes / 1e9:.1f} GB, more than data.cache_limit_gb allows")
+
+    def _path(self, kind: RowKind, key: str) -> str | None:
+        name = key.replace(":", "-")
+        return None if self.folder is None else f"{self.folder}/{kind.folder}/{name[:2]}/{name}.npy"
+
+    def _has(self, kind: RowKind, key: str) -> bool:
+        path = self._path(kind, key)
+        if (kind.folder, key) in self._rows:
+            return True
+        try:
+            return path is not None and _touch(path) == len(kind.header) + kind.row_bytes
+        except OSError:
+            return False
+
+    def _read(self, kind: RowKind, key: str) -> np.ndarray | None:
+        if (kind.folder, key) in self._rows:
+            return self._rows[kind.folder, key]
+        path = self._path(kind, key)
+        try:
+            if path is None:
+                return None
+            with open(path, "rb", buffering=0) as file:
+                content = file.read()
+            _touch(path)
+        except OSError:
+            return None
+        if not content.startswith(kind.header) or len(content) != len(kind.header) + kind.row_bytes:
+            log.warning("cache: %s is damaged; it is made again", path)
+            return None
+        return np.frombuffer(content, kind.dtype, offset=len(kind.header)).reshape(kind.shape)
+
+    def _write(self, path: str | Path | None, content: bytes | memoryview) -> bool:
+        """Whether the file could be written."""
+        if path is None:
+            return False
+        draft = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(draft, "wb") as file:
+                file.write(content)
+            os.replace(draft, path)
+        except OSError as error:
+            self._warn(f"cannot write to {self.folder} ({error}); what is new is kept in memory only")
+            with suppress(OSError):
+                os.unlink(draft)
+            return False
+        if self._disk_bytes is not None:
+            self._disk_bytes += len(content)
+        return True
+
+    def _warn(self, text: str) -> None:
+        """Once in each cache."""
+        if text[:10] not in self._warned:
+            self._warned.add(text[:10])
+            log.warning("cache: %s", text)
+
+
+def _touch(path: str | Path) -> int:
+    """Marks a file as used; returns its size in bytes."""
+    found = os.stat(path)
+    if found.st_mtime < time.time() - _RECENT_S:
+        with suppress(OSError):  # somebody else's cache may be read, not touched
+            os.utime(path)
+    return found.st_size
+
+
+def _load(path: Path) -> Arrays | None:
+    try:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        _touch(path)
+        return arrays
+    except OSError:
+        return None
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        log.warning("cache: %s is damaged (%s); it is made again", path, error)
+        return None
+
+
+def _size(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
 
 
 _caches: dict[tuple[Path | None, float], RowCache] = {}
 
 
 def row_cache(folder: Path | None, limit_bytes: float = float("inf")) -> RowCache:
-    """The process's one cache for ``folder``, so that jobs of one process share what they have read."""
+    """The process's one cache for ``folder``, so that jobs of one process share what is in memory."""
     key = (folder.resolve() if folder else None, limit_bytes)
     return _caches.setdefault(key, RowCache(key[0], limit_bytes))

@@ -73,14 +73,9 @@ class Dataset:
         """A record's path below the root, with forward slashes."""
         return record.path.relative_to(self.root).as_posix()
 
-    def images(
-        self,
-        records: Sequence[Record],
-        variants: Sequence[str] | None = None,
-        choices: Sequence[Sequence[str]] | None = None,
-    ) -> Images:
-        """The images of some records, as the ``X`` of an estimator; of each a variant, or several to choose from."""
-        return Images(self.store, [record.digest for record in records], variants, choices)
+    def images(self, records: Sequence[Record]) -> Images:
+        """The images of some records, as the ``X`` of an estimator."""
+        return Images(self.store, [record.digest for record in records])
 
 
 def labels_of(records: Sequence[Record]) -> np.ndarray:

@@ -6,22 +6,18 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 from PIL import Image
 
-from spectro.data.augmentation import ORIGINAL, vary
-from spectro.data.cache import RowCache
+from spectro.data.augmentation import NOT_DRAWN, ORIGINAL, Augmentation
+from spectro.data.cache import RowCache, RowKind
 from spectro.data.decode import CODE_VERSION, BadImageError, Crop, ImageSpec, decode, fit
-from spectro.data.rows import RowKind, Rows
 from spectro.progress import progress
-
-# Images that are decoded together: bounds memory, and is the step of the progress bar.
-_CHUNK = 64
 
 _digests: dict[tuple[str, int, int], str] = {}
 
@@ -79,7 +75,7 @@ class ImageStore:
         Args:
             paths: Image files.
             digests: Their digests.
-            specs: The geometries that will be asked for. None: every file is decoded, only to see that it can be.
+            specs: The geometries in which images will be read. None: every file is decoded, only to see that it can be.
 
         Returns:
             The files that give no image, with the reason.
@@ -87,126 +83,129 @@ class ImageStore:
         by_digest = dict(zip(digests, paths, strict=True))
         self._paths.update(by_digest)
         kinds = {spec: self.kind(spec) for spec in specs}
-        missing = {spec: set(self.cache.missing(kind, by_digest)) for spec, kind in kinds.items()}
-        wanted = [digest for digest in by_digest if not specs or any(digest in keys for keys in missing.values())]
-        bad: dict[str, str] = {}
-        if wanted:
-            self._decode(wanted, missing, kinds, bad)
-        return {path: bad[digest] for path, digest in zip(paths, digests, strict=True) if digest in bad}
+        missing = {digest for kind in kinds.values() for digest in self.cache.missing(kind, by_digest)}
+        wanted = [digest for digest in by_digest if digest in missing or not kinds]
 
-    def _decode(
-        self,
-        wanted: Sequence[str],
-        missing: dict[ImageSpec, set[str]],
-        kinds: dict[ImageSpec, RowKind],
-        bad: dict[str, str],
-    ) -> None:
-        """Streams decoded chunks into one pack for each geometry."""
-
-        read_here = set(_digests.values())
-
-        def one(digest: str) -> dict[ImageSpec, np.ndarray] | str:
+        def add_one(digest: str) -> str | None:
             try:
-                data = self._paths[digest].read_bytes()
-                # A digest from `file_digest` names bytes: what was written since must not be kept under it.
-                if digest in read_here and hashlib.sha256(data).hexdigest() != digest:
+                data = by_digest[digest].read_bytes()
+                # What was written since the digest was taken must not be kept under it.
+                if hashlib.sha256(data).hexdigest() != digest:
                     return "changed while it was read"
                 image = decode(data, self.crop, self._max_megapixels)
             except (BadImageError, OSError) as error:
                 return str(error)
-            return {spec: fit(image, spec) for spec, keys in missing.items() if digest in keys}
+            for spec, kind in kinds.items():
+                self.cache.write(kind, [digest], fit(image, spec)[None])
+            return None
 
-        with ExitStack() as stack:
-            # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded. Not in
-            # `decode`: the filters are one for all threads, and the last of them to leave would leave them ignoring.
-            stack.enter_context(warnings.catch_warnings())
+        bad = {}
+        # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded. Not in
+        # `decode`: the filters are one for all threads, and the last of them to leave would leave them ignoring.
+        with warnings.catch_warnings(), progress("reading images", len(wanted)) as advance, _pool() as pool:
             warnings.simplefilter("ignore")
-            writes = {spec: stack.enter_context(self.cache.writer(kind)) for spec, kind in kinds.items()}
-            advance = stack.enter_context(progress("reading images", len(wanted)))
-            pool = stack.enter_context(_pool())
-            for chunk in _chunks(wanted):
-                done = dict(zip(chunk, pool.map(one, chunk), strict=True))
-                bad.update({digest: result for digest, result in done.items() if isinstance(result, str)})
-                for spec, write in writes.items():
-                    rows = {d: r[spec] for d, r in done.items() if not isinstance(r, str) and spec in r}
-                    if rows:
-                        write(list(rows), np.stack(list(rows.values())))
-                advance(len(chunk))
+            for digest, problem in zip(wanted, pool.map(add_one, wanted), strict=True):
+                if problem is not None:
+                    bad[digest] = problem
+                advance(1)
+        if wanted:
+            self.cache.shrink()
+        return {path: bad[digest] for path, digest in zip(paths, digests, strict=True) if digest in bad}
 
-    def rows(self, spec: ImageSpec, digests: Sequence[str]) -> Rows:
-        """The images with these digests.
+    def pixels(self, spec: ImageSpec, digests: Sequence[str]) -> np.ndarray:
+        """The images with these digests: uint8 ``(n, *spec.shape)``, a copy.
 
         Raises:
             BadImageError: An image that was not decoded by `add` cannot be decoded.
         """
         kind = self.kind(spec)
-        missing = self.cache.missing(kind, digests)
-        if missing:
-            bad = self.add([self._paths[d] for d in missing], missing, [spec])
-            if bad:
-                path, reason = next(iter(bad.items()))
-                raise BadImageError(f"{path}: {reason}")
+        try:
+            return self.cache.rows(kind, digests)
+        except KeyError:
+            missing = self.cache.missing(kind, digests)
+        for path, reason in self.add([self._paths[digest] for digest in missing], missing, [spec]).items():
+            raise BadImageError(f"{path}: {reason}")
         return self.cache.rows(kind, digests)
 
 
 class Images:
-    """A lazy array of records, or of variants of records: the ``X`` of an estimator.
+    """A lazy array of records, or of augmented records: the ``X`` of an estimator.
 
-    ``X[index]`` with a slice, an integer array or a mask is a `Images` again; nothing is read until `pixels`.
+    ``X[index]`` with a slice, an integer array or a mask is an `Images` again; nothing is read until `pixels`.
 
     Attributes:
-        variants: The variant that each row is, ``(n,)``.
-        choices: For each row the variants of which a network draws one in every epoch, ``(n,)``; None: it is always
-            the one in ``variants``.
+        digests: The file that each row is made from, ``(n,)``.
+        views: The view that each row is, ``(n,)``.
+        seeds: Of the random transforms of each row, ``(n,)``; `NOT_DRAWN` for none.
+        choices: For each row the views of which one is drawn in every epoch, together with a seed, ``(n,)``; None:
+            nothing is drawn.
     """
 
-    def __init__(
-        self,
-        store: ImageStore,
-        digests: Sequence[str] | np.ndarray,
-        variants: Sequence[str] | np.ndarray | None = None,
-        choices: Sequence[Sequence[str]] | np.ndarray | None = None,
-    ):
+    def __init__(self, store: ImageStore, digests: Sequence[str] | np.ndarray):
         self.store = store
         self.digests = np.asarray(digests, dtype=object)
-        self.variants = np.asarray([ORIGINAL] * len(self.digests) if variants is None else variants, dtype=object)
+        self.views = np.full(len(self), ORIGINAL, dtype=object)
+        self.seeds = np.full(len(self), NOT_DRAWN)
         self.choices: np.ndarray | None = None
+        self._augmentation = Augmentation()
+
+    def augmented(
+        self,
+        augmentation: Augmentation,
+        views: Sequence[str] | np.ndarray,
+        seeds: Sequence[int] | np.ndarray | None = None,
+        choices: Sequence[Sequence[str]] | np.ndarray | None = None,
+    ) -> "Images":
+        """The same rows as views, see the attributes; `Augmentation.apply` makes the rows to choose them for."""
+        images = Images(self.store, self.digests)
+        images._augmentation, images.views = augmentation, np.asarray(views, dtype=object)
+        if seeds is not None:
+            images.seeds = np.asarray(seeds, dtype=np.int64)
         if choices is not None:
             # An array of tuples: numpy would take tuples of one length for a second axis.
-            self.choices = np.empty(len(self.digests), dtype=object)
-            self.choices[:] = [tuple(names) for names in choices]
+            images.choices = np.empty(len(self), dtype=object)
+            images.choices[:] = [tuple(names) for names in choices]
+        return images
 
     def __len__(self) -> int:
         return len(self.digests)
 
     @property
     def shape(self) -> tuple[int]:
-        """``(n,)``: how high and wide an image is depends on the geometry asked for."""
+        """``(n,)``: height and width depend on the geometry in which pixels are read."""
         return (len(self),)
 
     def __getitem__(self, index: np.ndarray | slice) -> "Images":
         choices = None if self.choices is None else self.choices[index]
-        return Images(self.store, self.digests[index], self.variants[index], choices)
+        rows = Images(self.store, self.digests[index])
+        return rows.augmented(self._augmentation, self.views[index], self.seeds[index], choices)
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """A variant for each row, ``(n,)``: drawn from its choices where it has them."""
+    def drawn(self, rng: np.random.Generator) -> "Images":
+        """The images of one epoch: of each row one of its choices, with new seeds; itself where nothing is drawn."""
         if self.choices is None:
-            return self.variants
-        return np.array([names[rng.integers(len(names))] for names in self.choices], dtype=object)
+            return self
+        views = [names[rng.integers(len(names))] for names in self.choices]
+        seeds = rng.integers(2**62, size=len(self)) if self._augmentation.transforms else None
+        return self.augmented(self._augmentation, views, seeds)
 
     @property
     def keys(self) -> list[str]:
-        """What each row is made from, for caches of features: digest and variant."""
-        return [f"{d}:{v}" for d, v in zip(self.digests, self.variants, strict=True)]
+        """What each row is made from, for caches of features: digest and augmentation."""
+        rows = zip(self.digests, self.views, self.seeds, strict=True)
+        return [f"{digest}:{self._augmentation.key(view, seed)}" for digest, view, seed in rows]
+
+    def augment(self, originals: Any, index: np.ndarray | slice = slice(None)) -> Any:
+        """Turns the originals of some rows into what the rows are.
+
+        Args:
+            originals: uint8 ``(b, size, size)`` or ``(b, size, size, 3)``, numpy or PyTorch; it is changed.
+            index: The rows, ``(b,)``.
+        """
+        return self._augmentation(originals, self.views[index], self.seeds[index])
 
     def pixels(self, spec: ImageSpec) -> np.ndarray:
         """All images at once: uint8 ``(n, size, size)`` or ``(n, size, size, 3)``."""
-        rows = self.store.rows(spec, list(self.digests))
-        out = rows[:]
-        for variant in set(self.variants) - {ORIGINAL}:
-            chosen = np.flatnonzero(self.variants == variant)
-            out[chosen] = vary(out[chosen], variant)
-        return out
+        return self.augment(self.store.pixels(spec, list(self.digests)))
 
 
 def pixels_of(X: Images | np.ndarray, spec: ImageSpec) -> np.ndarray:
@@ -246,7 +245,3 @@ def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, 
 def _pool() -> ThreadPoolExecutor:
     # Decoding, resizing and numpy release the interpreter lock, so that threads do as well as processes here.
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-
-
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK))

@@ -232,7 +232,7 @@ def identity_of(config: Config) -> dict[str, Any]:
             "model": common.model.name,
             "stage": config.stage,
             "mapping": common.mapping.name,
-            "augmentation": common.augmentation.name,
+            "augmentation": common.augmentation.label,
             "seed": str(common.seed),
             "git_commit": commit or "unknown",
         },

@@ -16,6 +16,7 @@ from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
 from spectro.data import Dataset, Images, ImageSpec, Record
+from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import calibration, score
 from spectro.progress import progress
@@ -26,8 +27,8 @@ EVAL_SPLITS = ("val", "test")
 SHOW = ImageSpec(224, "RGB")
 # So many records are timed; their images are decoded for it once more.
 _TIMED = 32
-# Training records, and for each row of the augmented set its record and its variant.
-TrainingRows = tuple[list[Record], np.ndarray, np.ndarray]
+# Training records, and the augmented training set: images and labels.
+TrainingRows = tuple[list[Record], Images, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -126,56 +127,24 @@ def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
 
 
 def training_rows(config: Config, dataset: Dataset) -> TrainingRows:
-    """Training records, and for each row of the augmented training set its record and its variant."""
+    """Training records, and their augmented images with the label of each."""
     train = in_task(config, dataset.of("train"))
-    rows, variants = _expand(config, train)
-    if len(set(task_labels(config, train)[rows])) < len(set(task_labels(config, train))):
+    X, y = training_set(config, dataset, train)
+    if len(set(y)) < len(set(task_labels(config, train))):
         raise ConfigError("augmentation.exclude: leaves a class without any training row; allowed: one or more a class")
-    return train, rows, variants
+    return train, X, y
 
 
-def _expand(config: Config, train: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-    knobs = config.common.augmentation
-    return data.expand([r.source for r in train], data.VARIANTS[knobs.name], knobs.exclude)
-
-
-def training_set(
-    config: Config,
-    dataset: Dataset,
-    train: Sequence[Record],
-    rows: np.ndarray | None = None,
-    variants: np.ndarray | None = None,
-) -> tuple[Images, np.ndarray]:
-    """What is fitted to: images of the augmented training records and their labels, ``X`` and ``y``.
-
-    With ``augmentation.mode=sample`` each record is there once, and its rows are what is drawn from.
-
-    Args:
-        config: The configuration.
-        dataset: Its data.
-        train: The training records.
-        rows: For each row of the augmented set its record, as `training_rows` gives it.
-        variants: And its variant.
-    """
-    if rows is None or variants is None:
-        rows, variants = _expand(config, train)
-    if config.common.augmentation.mode == "sample":
-        of_record: dict[int, list[str]] = {}
-        for row, variant in zip(rows, variants, strict=True):
-            of_record.setdefault(int(row), []).append(variant)
-        rows = np.array(list(of_record), dtype=int)
-        X = dataset.images([train[i] for i in rows], choices=list(of_record.values()))
-    else:
-        X = dataset.images([train[i] for i in rows], list(variants))
+def training_set(config: Config, dataset: Dataset, train: Sequence[Record]) -> tuple[Images, np.ndarray]:
+    """What is fitted to: images of the augmented training records and their labels, ``X`` and ``y``."""
+    sources = [record.source for record in train]
+    X, rows = config.augmentation().apply(dataset.images(train), sources, per_epoch=config.has_epochs)
     return X, task_labels(config, train)[rows]
 
 
-def fit(
-    config: Config, dataset: Dataset, train: Sequence[Record], rows: np.ndarray, variants: np.ndarray
-) -> ImageClassifier:
+def fit(config: Config, dataset: Dataset, train: Sequence[Record], X: Images, y: np.ndarray) -> ImageClassifier:
     """The configured classifier, fitted to the augmented training records; val as it is."""
     val = in_task(config, dataset.of("val"))
-    X, y = training_set(config, dataset, train, rows, variants)
     X_val, y_val = dataset.images(val), task_labels(config, val)
     classifier: ImageClassifier = config.estimator().fit(X, y, X_val, y_val)
     return classifier
@@ -201,7 +170,10 @@ def temperatures(
 
 def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
     """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
-    return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {config.stage: classifier}
+    if not isinstance(classifier, CascadeClassifier):
+        return {config.stage: classifier}
+    names = hard_stage_names(list(classifier.hard_))
+    return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
 
 
 def evaluate(
@@ -216,12 +188,21 @@ def evaluate(
         records = in_task(config, dataset.of(split))
         truth = task_labels(config, records)
         X = dataset.images(records)
-        stage_labels = classifier.stage_labels(truth)
-        for name, (classes, p) in classifier.stage_probabilities(X).items():
-            labels, rows = stage_labels[name]
-            look_alikes = () if name else config.look_alikes
-            tasks.setdefault(name, {})[split] = Evaluated(
-                [records[i] for i in rows], labels[rows], classes, p[rows], look_alikes
+        if not isinstance(classifier, CascadeClassifier):
+            p = classifier.predict_proba(X)
+            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes)
+            continue
+        easy, hard = classifier.stage_probabilities(X)
+        whole = classifier.compose(easy, hard)
+        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes)
+        easy_truth = classifier.merged(truth)
+        tasks.setdefault("easy", {})[split] = Evaluated(records, easy_truth, classifier.easy_.classes_, easy)
+        names = hard_stage_names(list(classifier.hard_))
+        for group, model in classifier.hard_.items():
+            in_group = np.isin(truth, list(classifier.look_alikes[group]))
+            group_records = [record for record, is_in in zip(records, in_group, strict=True) if is_in]
+            tasks.setdefault(names[group], {})[split] = Evaluated(
+                group_records, truth[in_group], model.classes_, hard[group][in_group]
             )
     return tasks
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from spectro.data import augmentation
+from spectro.data import transforms
+from spectro.data.cache import RowKind
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, ImageStore, map_chunks, pixels_of
-from spectro.data.rows import RowKind
 from spectro.progress import progress
 
 # Part of every cache key: raise it when the same images give other values.
@@ -46,12 +46,6 @@ class Hog:
     def spec(self) -> ImageSpec:
         """The geometry of its images."""
         return ImageSpec(self.size_px, "L")
-
-    @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """Of a descriptor: block row, block column, cell row, cell column, orientation."""
-        blocks = self.size_px // self.cell_px - self.block_cells + 1
-        return blocks, blocks, self.block_cells, self.block_cells, self.orientations
 
     @property
     def n_features(self) -> int:
@@ -124,12 +118,12 @@ class Hog:
                     yield part, rows
                     advance(len(part))
 
-        return X.store.cache.rows(self.kind(X.store), X.keys, compute)[:]
+        return X.store.cache.rows(self.kind(X.store), X.keys, compute)
 
     def kind(self, store: ImageStore) -> RowKind:
         """The cache's name for descriptors of a store's images."""
         settings = {
-            "code": [_CODE_VERSION, augmentation.CODE_VERSION],
+            "code": [_CODE_VERSION, transforms.CODE_VERSION],
             "pixels": store.kind(self.spec).folder,
             **asdict(self),
         }

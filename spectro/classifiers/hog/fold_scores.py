@@ -8,7 +8,7 @@ import numpy as np
 
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.pca import full_scores
-from spectro.data.arrays import Arrays
+from spectro.data.cache import Arrays
 from spectro.data.images import Images
 
 # Part of every cache key: raise it when the same images give other values.
@@ -42,7 +42,7 @@ def fold_scores(hog: Hog, scaler: Any, X: Images | np.ndarray, X_new: Images | n
         return compute()
     kinds = [hog.kind(rows.store).folder for rows in (X, X_new)]
     made_from = [_CODE_VERSION, repr(scaler), kinds, X.keys, X_new.keys]
-    return X.store.cache.arrays.get(hashlib.sha256(json.dumps(made_from).encode()).hexdigest(), compute)
+    return X.store.cache.arrays(hashlib.sha256(json.dumps(made_from).encode()).hexdigest(), compute)
 
 
 def kernel(A: np.ndarray, B: np.ndarray, gamma: float | None) -> np.ndarray:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger("spectro")
 
-# What a training step is: rows, codes of variants, labels -> the loss.
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+# What a training step is: images, labels -> the loss.
+Step = Callable[[Tensor, Tensor], Tensor]
 _WARM_UPS = 3
 
 
@@ -31,22 +31,22 @@ class CapturedStep:
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]] = {}
         self._failed = False
 
-    def __call__(self, rows: Tensor, codes: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step; the loss is overwritten by the next one."""
         if self._failed:
-            return self._step(rows, codes, labels)
-        if len(rows) not in self._captured:
+            return self._step(images, labels)
+        if len(images) not in self._captured:
             try:
-                self._captured[len(rows)] = self._capture(rows, codes, labels)
+                self._captured[len(images)] = self._capture(images, labels)
             except RuntimeError as error:
                 self._failed = True
                 log.warning(
                     "the training step could not be captured as a CUDA graph and runs slower (%s)",
                     str(error).strip().split("\n")[0],
                 )
-                return self._step(rows, codes, labels)
-        graph, inputs, loss = self._captured[len(rows)]
-        for own, given in zip(inputs, (rows, codes, labels), strict=True):
+                return self._step(images, labels)
+        graph, inputs, loss = self._captured[len(images)]
+        for own, given in zip(inputs, (images, labels), strict=True):
             own.copy_(given)
         graph.replay()
         return loss

@@ -184,11 +184,10 @@ class NetworkClassifier(ScoringClassifier):
         parts = []
         self.network_.eval()
         for start in range(0, len(X), _EFFECTS_BATCH):
-            rows = torch.arange(start, min(start + _EFFECTS_BATCH, len(X)))
-            codes = batches.codes(np.random.default_rng(0))[rows]
+            rows = np.arange(start, min(start + _EFFECTS_BATCH, len(X)))
             columns = (torch.from_numpy(own)[rows].to(device) for own in (labels, others))
             try:
-                found = self._places(batches(rows.to(device), codes.to(device)), *columns)
+                found = self._places(batches(rows), *columns)
             except RuntimeError as error:
                 # Of an image that nobody needs: a device whose memory is full, a backbone that cannot be cut here.
                 _log.warning("no attribution: %s", str(error).strip().split("\n")[0])

@@ -122,14 +122,14 @@ def train(job: Job) -> list[dict[str, Any]]:
                 break
             start, loss_sum = time.perf_counter(), torch.zeros((), device=device)
             rng = np.random.default_rng([job.seed, epoch])
-            rows = torch.from_numpy(rng.permutation(n)).to(device)
-            inputs = (rows, job.train.images.codes(rng).to(device)[rows], labels[rows])
+            rows = rng.permutation(n)
+            images = job.train.images.drawn(rng)
             with seeded(int(rng.integers(2**63)), device):
                 network.train()
-                for number, batch in enumerate(zip(*(tensor.split(sizes) for tensor in inputs), strict=True)):
+                for number, batch in enumerate(np.split(rows, np.cumsum(sizes)[:-1])):
                     lr = lr_at(len(sizes) * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
                     set_lr(optimizer, lr)
-                    loss_sum += step(*batch).detach() * sizes[number]
+                    loss_sum += step(images(batch), labels[batch]).detach() * len(batch)
                     advance(1)
             row = {"epoch": epoch, "train_loss": loss_sum.item() / n, **_evaluate(job, loss), "lr": lr}
             _check_finite(row, history)
@@ -161,9 +161,8 @@ def logits_of(network: nn.Module, images: Batches, device: torch.device) -> Tens
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), PREDICT_BATCH):
-            rows = torch.arange(start, min(start + PREDICT_BATCH, len(images)))
-            codes = images.codes(np.random.default_rng(0))[rows]
-            parts.append(network(images(rows.to(device), codes.to(device))).float())
+            rows = np.arange(start, min(start + PREDICT_BATCH, len(images)))
+            parts.append(network(images(rows)).float())
     return torch.cat(parts)
 
 
@@ -185,14 +184,14 @@ def _make_step(job: Job, loss: LossFunction, optimizer: torch.optim.Optimizer) -
     if job.settings.compile == "always" or (job.settings.compile == "auto" and pays):
         network = torch.compile(job.network)
 
-    def step(rows: Tensor, codes: Tensor, labels: Tensor) -> Tensor:
+    def step(images: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        value = loss(network(job.train.images(rows, codes)), labels)
+        value = loss(network(images), labels)
         value.backward()
         optimizer.step()
         return value
 
-    if job.place.device.type == "cuda" and job.train.images.is_resident:
+    if job.place.device.type == "cuda":
         return CapturedStep(step, job.network, optimizer, job.place.device)
     return step
 
