@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,16 @@ def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Two runs and a failed one that MLflow has, and their ids."""
-    from spectro import tracking
+    from spectro.runs.runinfo import RunInfo
+    from spectro.tracking import MlflowEntry
 
     outputs = tmp_path_factory.mktemp("stored") / "outputs"
-    entry = tracking.new_entry(f"sqlite:///{outputs / 'mlflow.db'}", outputs)
+    entry = asdict(MlflowEntry.new(f"sqlite:///{outputs / 'mlflow.db'}", outputs))
     ids = []
     for seed, status in enumerate(["FINISHED", "FINISHED", "FAILED"]):
         info = {"mlflow": entry, "status": status, "ended_at": 2000.0, "host": "another", "pid": 1}
         folder = make_run(outputs / "runs" / f"r{seed}", [seed], seed=seed, info=info)
-        tracking.send(folder)
+        RunInfo.read(folder).send_to_mlflow()
         ids.append(json.loads((folder / "run.json").read_text())["mlflow"]["run_id"])
     return {"outputs": outputs, "ids": ids}
 

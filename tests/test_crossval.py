@@ -23,6 +23,7 @@ from spectro.runs import crossval, task
 from spectro.runs import run as experiment
 from spectro.runs.crossval import OutOfFold, cross_validate
 from spectro.runs.fold_plan import plan
+from spectro.runs.runinfo import RunInfo
 
 SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
 KFOLD = ["validation=kfold", *SMALL]
@@ -375,7 +376,7 @@ def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root
     again = []
     monkeypatch.setattr(training, "_evaluate", lambda *given: again.append(1) or real(*given))
     monkeypatch.setattr("spectro.runs.results.draw", lambda *_: None)
-    experiment.run(cli.composed(overrides), run_dir, json.loads((run_dir / "run.json").read_text()))
+    experiment.run(cli.composed(overrides), run_dir, RunInfo.read(run_dir))
     assert len(again) == 12 - 6
     assert results_of(run_dir) == results_of(whole)
     assert (run_dir / "oof_predictions.csv").read_bytes() == (whole / "oof_predictions.csv").read_bytes()

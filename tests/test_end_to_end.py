@@ -23,6 +23,7 @@ from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
 from spectro.runs import results, task
 from spectro.runs import run as experiment
+from spectro.runs.runinfo import RunInfo
 
 TRAIN = CONF.parent / "train.py"
 FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
@@ -128,7 +129,13 @@ def test_records_and_card_say_what_was_used(full_run: Path, demo_root: Path) -> 
     assert (info["status"], info["reason"], info["seed"]) == ("FINISHED", None, 0)
     assert info["ended_at"] > info["started_at"]
     assert info["config"]["svm"]["C"] == 1.0
-    assert info["mlflow"] == {"tracking_uri": None, "artifact_location": None, "run_id": None, "sent": False}
+    assert info["mlflow"] == {
+        "tracking_uri": None,
+        "artifact_location": None,
+        "run_id": None,
+        "experiment_id": None,
+        "sent": False,
+    }
     assert {"data", "fit", "evaluate", "write", "figures"} <= set(info["wall_s"])
     assert {"python", "spectro", "torch", "scikit-learn", "mlflow", "hydra-core"} <= set(info["versions"])
     assert len(info["data"]["fingerprint"]) == 16
@@ -511,7 +518,7 @@ def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     [(RuntimeError("boom"), "FAILED", "RuntimeError: boom"), (KeyboardInterrupt(), "KILLED", "interrupted")],
     ids=["error", "interrupt"],
 )
-@pytest.mark.parametrize("where", [(experiment.tracking, "open_run"), (task, "fit"), (results, "write_predictions")])
+@pytest.mark.parametrize("where", [(RunInfo, "open_in_mlflow"), (task, "fit"), (results, "metrics_of")])
 def test_a_run_that_ends_badly_says_so(
     where: tuple[Any, str],
     error: BaseException,

@@ -68,7 +68,7 @@ def test_only_the_entry_imports_hydra(path: Path) -> None:
 
 # The floors of the house, from the ground up: a package imports from the floors below it only.
 FLOORS = [
-    ["errors", "paths", "progress", "interrupt", "knobs", "plugins"],
+    ["errors", "files", "paths", "progress", "interrupt", "knobs", "plugins"],
     ["data", "demo"],
     ["evaluation"],
     ["classifiers", "figures"],

@@ -23,6 +23,8 @@ from spectro.data.decode import ImageSpec, fit
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
 from spectro.runs import run as experiment
+from spectro.runs.runinfo import RunInfo
+from spectro.tracking import MlflowEntry
 
 TRAIN = CONF.parent / "train.py"
 SHARED = Path(os.environ.get("SPECTRO_SHARED", CONF.parent.parent / "shared"))
@@ -222,19 +224,19 @@ class TestResume:
         run_dir.mkdir()
         with pytest.raises(KeyboardInterrupt):
             experiment.run(cli.composed(overrides), run_dir)
-        before = read_json(run_dir / "run.json")
-        assert before["status"] == "KILLED"
+        before = RunInfo.read(run_dir)
+        assert before.status == "KILLED"
         assert len(history_of(run_dir)) == 4
         experiment.run(cli.composed(overrides), run_dir, before)
         assert results_of(run_dir) == results_of(whole)
         info = read_json(run_dir / "run.json")
-        assert (info["status"], info["started_at"], len(info["resumed_at"])) == ("FINISHED", before["started_at"], 1)
+        assert (info["status"], info["started_at"], len(info["resumed_at"])) == ("FINISHED", before.started_at, 1)
         assert not (run_dir / "checkpoints").exists()
 
     def test_other_data_are_refused(self, run_here, root, tmp_path):
         run_dir = run_here(*tiny("resnet18", epochs=1), *root)
-        before = read_json(run_dir / "run.json")
-        before["data"]["fingerprint"] = "0" * 16
+        before = RunInfo.read(run_dir)
+        before.data.fingerprint = "0" * 16
         composed = cli.composed(["tracking.uri=null", "data.cache_dir=null", *tiny("resnet18", epochs=1), *root])
         with pytest.raises(DataError, match="are not those that the run began with"):
             experiment.run(composed, run_dir, before)
@@ -250,8 +252,10 @@ class TestResume:
         ids=["none", "finished", "damaged", "alive"],
     )
     def test_what_cannot_be_resumed(self, info, text, tmp_path):
-        if info is not None:
-            (tmp_path / "run.json").write_text(info if isinstance(info, str) else json.dumps(info))
+        if isinstance(info, dict):
+            RunInfo.start(tmp_path, run_name="r", experiment="e", mlflow=MlflowEntry(tracking_uri=None), **info).write()
+        elif info is not None:
+            (tmp_path / "run.json").write_text(info)
         with pytest.raises(ConfigError, match=text):
             resume.resume([f"resume={tmp_path}"])
 

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from spectro import tracking
 from spectro.cli.resend import main as command
+from spectro.runs.resend import resend
+from spectro.runs.runinfo import RunInfo
 from spectro.tracking import _store, safe_name, safe_names
 
 CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
@@ -100,6 +102,20 @@ def read(run_dir: Path) -> dict[str, Any]:
     return json.loads((run_dir / "run.json").read_text())
 
 
+def open_run(run_dir: Path) -> bool:
+    """Opens the MLflow run of a run directory; whether the store took it."""
+    info = RunInfo.read(run_dir)
+    info.open_in_mlflow()
+    return info.mlflow.run_id is not None
+
+
+def send(run_dir: Path) -> bool:
+    """Sends a run directory; whether the store took all of it."""
+    info = RunInfo.read(run_dir)
+    info.send_to_mlflow()
+    return info.mlflow.sent
+
+
 def client_of(run_dir: Path) -> Any:
     """Returns a client of the store that a run directory names."""
     from mlflow import MlflowClient
@@ -136,7 +152,7 @@ def test_importing_is_cheap() -> None:
 def test_an_opened_run_is_running_and_complete_so_far(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The run is visible while it runs, under its name, with parameters and tags."""
     run_dir = make_run(database.parent)
-    assert tracking.open_run(run_dir)
+    assert open_run(run_dir)
     run = stored(run_dir)
     assert run.info.status == "RUNNING"
     assert run.info.run_name == "hog_svm full one"
@@ -150,7 +166,7 @@ def test_an_opened_run_is_running_and_complete_so_far(database: Path, caplog: py
     assert '["x","y"]' in run.data.params.values()
     assert not read(run_dir)["mlflow"]["sent"]
     assert not warnings_in(caplog)
-    assert tracking.open_run(run_dir)
+    assert open_run(run_dir)
     assert stored(run_dir).info.run_id == run.info.run_id
 
 
@@ -159,9 +175,9 @@ def test_the_store_equals_the_run_directory_also_after_a_resend(
 ) -> None:
     """Metrics, files, data set and status arrive; sending again changes nothing."""
     run_dir = make_run(database.parent)
-    tracking.open_run(run_dir)
+    open_run(run_dir)
     finish(run_dir)
-    assert tracking.send(run_dir)
+    assert send(run_dir)
     first, files = stored(run_dir), artifacts(run_dir)
     metrics = first.data.metrics
     assert first.info.status == "FINISHED"
@@ -182,7 +198,7 @@ def test_the_store_equals_the_run_directory_also_after_a_resend(
     curve = client_of(run_dir).get_metric_history(first.info.run_id, "easy/history/train_loss")
     assert [(point.step, point.value) for point in curve] == [(0, 0.9), (1, 0.4)]
 
-    assert tracking.resend([run_dir], outputs=database.parent) == 0
+    assert resend([run_dir], outputs=database.parent) == 0
     assert stored(run_dir).to_dictionary() == first.to_dictionary()
     assert artifacts(run_dir) == files
     assert all(len(client_of(run_dir).get_metric_history(first.info.run_id, name)) == 1 for name in ("val/macro_f1",))
@@ -195,11 +211,11 @@ def test_a_run_whose_id_was_lost_is_found_again(database: Path) -> None:
     """run.json written over by a stale copy does not make a second run."""
     run_dir = make_run(database.parent)
     stale = (run_dir / "run.json").read_text()
-    tracking.open_run(run_dir)
+    open_run(run_dir)
     run_id = read(run_dir)["mlflow"]["run_id"]
     (run_dir / "run.json").write_text(stale)
     finish(run_dir)
-    assert tracking.send(run_dir)
+    assert send(run_dir)
     assert read(run_dir)["mlflow"]["run_id"] == run_id
 
 
@@ -209,7 +225,7 @@ def test_the_reason_of_a_bad_end_is_a_tag(database: Path, status: str) -> None:
     run_dir = make_run(database.parent)
     finish(run_dir, status, "loss is not a number in epoch 3\nat step 7")
     (run_dir / "metrics.json").unlink()
-    assert tracking.send(run_dir)
+    assert send(run_dir)
     assert stored(run_dir).info.status == status
     assert stored(run_dir).data.tags["reason"] == "loss is not a number in epoch 3\nat step 7"
 
@@ -223,16 +239,16 @@ def test_a_run_that_died_silently_is_sent_as_killed(
     dead = make_run(database.parent, name="dead", pid=gone.pid)
     recycled = make_run(database.parent, name="recycled")  # this test's process started after the run
     alive = make_run(database.parent, name="alive", started_at=time.time())
-    assert tracking.resend([], outputs=database.parent) == 0
+    assert resend([], outputs=database.parent) == 0
     assert "left alone" in next(line for line in capsys.readouterr().out.splitlines() if "alive" in line)
     for run_dir in (dead, recycled):
         assert stored(run_dir).info.status == "KILLED"
         assert "without reporting" in stored(run_dir).data.tags["reason"]
     assert read(alive)["mlflow"]["run_id"] is None
-    assert not tracking.send(alive)
+    assert not send(alive)
 
     finish(dead)  # it lived after all, somewhere else
-    assert tracking.send(dead)
+    assert send(dead)
     assert stored(dead).info.status == "FINISHED"
     assert "reason" not in stored(dead).data.tags
 
@@ -241,13 +257,13 @@ def test_a_deleted_experiment_or_run_comes_back(database: Path) -> None:
     """What a person threw away in the UI does not stop the next run, nor a resend."""
     run_dir = make_run(database.parent)
     finish(run_dir)
-    assert tracking.send(run_dir)
+    assert send(run_dir)
     client, info = client_of(run_dir), stored(run_dir).info
     client.delete_run(info.run_id)
-    assert tracking.send(run_dir)
+    assert send(run_dir)
     client.delete_experiment(info.experiment_id)
-    assert tracking.open_run(make_run(database.parent, name="two"))
-    assert tracking.send(run_dir)
+    assert open_run(make_run(database.parent, name="two"))
+    assert send(run_dir)
     assert stored(run_dir).info.lifecycle_stage == "active"
 
 
@@ -276,7 +292,7 @@ def test_losing_the_race_for_an_experiment(database: Path) -> None:
 def test_losing_the_race_for_a_data_set(database: Path) -> None:
     """Two runs may add the same data set at once; the slower one takes the other's."""
     run_dir = make_run(database.parent)
-    tracking.open_run(run_dir)
+    open_run(run_dir)
     client, run, errors = client_of(run_dir), stored(run_dir), [1]
 
     class Late:
@@ -319,9 +335,9 @@ def test_a_dead_store_costs_one_warning_and_little_time(
         import mlflow  # noqa: F401  its import is not what is measured
 
         start = time.monotonic()
-        assert not tracking.open_run(run_dir)
+        assert not open_run(run_dir)
         finish(run_dir)
-        assert not tracking.send(run_dir)
+        assert not send(run_dir)
         assert time.monotonic() - start < 5
     (warning,) = warnings_in(caplog)
     assert "secret" not in warning
@@ -355,9 +371,9 @@ def test_resend_delivers_once_the_store_is_back(
     database.rename(away)
     database.write_text("broken")
     run_dir = make_run(database.parent)
-    assert not tracking.open_run(run_dir)
+    assert not open_run(run_dir)
     finish(run_dir)
-    assert not tracking.send(run_dir)
+    assert not send(run_dir)
     assert call() == 1
     assert f"{run_dir}: not sent: DatabaseError" in capsys.readouterr().out
     away.replace(database)
@@ -374,7 +390,10 @@ def test_resend_delivers_once_the_store_is_back(
 def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
     """Both find a whole database and one experiment; neither says a word."""
     run_dirs = [make_run(tmp_path / "outputs", name=name, status="FINISHED", ended_at=1700000001.0) for name in "ab"]
-    code = "import sys, pathlib; from spectro import tracking as t; sys.exit(not t.send(pathlib.Path(sys.argv[1])))"
+    code = (
+        "import sys, pathlib; from spectro.runs.runinfo import RunInfo; info = RunInfo.read(pathlib.Path(sys.argv[1]));"
+        "info.send_to_mlflow(); sys.exit(not info.mlflow.sent)"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
         for path in run_dirs
@@ -427,7 +446,7 @@ def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatc
     monkeypatch.chdir(elsewhere)
     run_dir = make_run(tmp_path, uri="http://127.0.0.1:9")
     finish(run_dir)
-    assert tracking.resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
+    assert resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
     assert stored(run_dir).info.status == "FINISHED"
     assert artifacts(run_dir) == files_below(run_dir)
     assert not list(elsewhere.iterdir())

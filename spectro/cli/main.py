@@ -197,7 +197,6 @@ def _end_multiruns(status: str, reason: str | None = None) -> None:
 
 def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:
     """One trial of a search in a process of its own; what came of it is told to the study, not to Hydra."""
-    from spectro import tracking
     from spectro.config.check import check
     from spectro.sweeps.trial import Ticket, run_trial
 
@@ -211,8 +210,9 @@ def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:
             raise FileNotFoundError(run_dir.parent)
     except OSError as error:
         raise ConfigError(f"{error.filename or error}: not seen from {gethostname()}; all machines need it") from error
-    if run_trial(check(cfg), run_dir, its) is not None:
-        tracking.send(run_dir)
+    info = run_trial(check(cfg), run_dir, its)
+    if info is not None:
+        info.send_to_mlflow()
 
 
 def _remove_if_unused(run_dir: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from spectro import tracking
 from spectro.config.check import Config
 from spectro.paths import redact
 from spectro.runs import run as experiment
-from spectro.runs.runinfo import RunInfo, read_json, write_json
+from spectro.runs.runinfo import RunInfo
 
 # What a column of MLflow's pages shows.
 _NAME = 48
@@ -34,10 +33,10 @@ def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequ
             "config": {"multirun": [redact(word) for word in words]},
             "tags": {"multirun": "true", "git_commit": commit},
         }
-        # Jobs may differ in both.
-        del content["data"], content["seed"]
-        RunInfo(folder, content).write()
-        tracking.open_run(folder)
+        # Jobs may differ in their seed.
+        info = RunInfo.start(folder, **{**content, "seed": None})
+        info.write()
+        info.open_in_mlflow()
 
 
 def end_parent(folder: Path, status: str, reason: str | None = None) -> None:
@@ -48,10 +47,11 @@ def end_parent(folder: Path, status: str, reason: str | None = None) -> None:
         status: ``FINISHED``, ``FAILED`` or ``KILLED``.
         reason: Why it did not finish.
     """
-    content = read_json(folder / "run.json")
-    if content is None or "multirun" not in content.get("tags", {}):
+    if not (folder / "run.json").exists():
         return
-    ends = [read_json(path).get("ended_at") for path in folder.glob("*/run.json")]
-    content |= {"status": status, "reason": reason, "ended_at": max((end for end in ends if end), default=None)}
-    write_json(folder / "run.json", content)
-    tracking.send(folder)
+    info = RunInfo.read(folder)
+    if "multirun" not in info.tags:
+        return
+    ends = [RunInfo.read(path.parent).ended_at for path in folder.glob("*/run.json")]
+    info.status, info.reason, info.ended_at = status, reason, max((end for end in ends if end), default=None)
+    info.send_to_mlflow()

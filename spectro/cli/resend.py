@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main() -> int:
     """Entry point of ``spectro resend`` and ``python scripts/resend.py``; returns the exit code."""
-    from spectro.tracking import resend
+    from spectro.runs.resend import resend
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dirs", nargs="*", type=Path, metavar="RUN_DIR", help="default: all that are unsent")

@@ -1,14 +1,16 @@
 """``python train.py resume=DIR``: a run that was killed goes on from the last epoch that it finished."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
-from spectro.errors import ConfigError
+from spectro.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from spectro.runs.runinfo import RunInfo
 
 
 def asks_for_it(arguments: Sequence[str]) -> bool:
@@ -40,22 +42,23 @@ def resume(arguments: Sequence[str]) -> None:
     experiment.run(config.saved(run_dir), run_dir, before)
 
 
-def _card(run_dir: Path) -> dict[str, Any] | None:
-    """What ``run.json`` says; None where the run was killed before it was written."""
+def _card(run_dir: Path) -> "RunInfo | None":
+    """The content of ``run.json``; None where the run was killed before it was written."""
     from spectro import tracking
+    from spectro.runs.runinfo import RunInfo
 
-    try:
-        info = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (run_dir / "run.json").exists():
         if not (run_dir / ".hydra").is_dir():
-            raise ConfigError(f"resume: got {str(run_dir)!r}; allowed: a run directory") from None
+            raise ConfigError(f"resume: got {str(run_dir)!r}; allowed: a run directory")
         return None
-    except ValueError as error:
-        raise ConfigError(f"resume: {run_dir / 'run.json'} is damaged ({error})") from error
-    if info["status"] == "FINISHED":
+    try:
+        info = RunInfo.read(run_dir)
+    except DataError as error:
+        raise ConfigError(f"resume: {error}") from error
+    if info.status == "FINISHED":
         raise ConfigError(f"resume: got {str(run_dir)!r}, which has finished; allowed: a run that was stopped")
-    if info["status"] == "RUNNING" and tracking.is_alive(info) and info["pid"] != os.getpid():
-        raise ConfigError(f"resume: got {str(run_dir)!r}, which is still going in process {info['pid']}")
+    if info.status == "RUNNING" and tracking.is_alive(info.content()) and info.pid != os.getpid():
+        raise ConfigError(f"resume: got {str(run_dir)!r}, which is still going in process {info.pid}")
     return info
 
 

@@ -1,17 +1,20 @@
 """The folder of a comparison: tables, figures, one page, and a ``run.json`` by which it goes to MLflow like a run."""
 
 import re
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from spectro import interrupt, tracking
+from spectro import interrupt
 from spectro.comparison.figures import draw
 from spectro.comparison.references import Images, thumbnails
 from spectro.comparison.report import page, shown_wrong
 from spectro.comparison.result import Result
 from spectro.comparison.tables import csv_table, markdown
 from spectro.errors import ConfigError
-from spectro.runs.runinfo import RunInfo, git_commit, write_csv, write_json, write_text
+from spectro.files import write_csv, write_json, write_text
+from spectro.runs.runinfo import DataInfo, RunInfo, git_commit
+from spectro.tracking import MlflowEntry
 
 
 def check_out(out: Path | None) -> None:
@@ -64,14 +67,12 @@ def write(
         write_json(folder / "comparison.json", result.as_json())
         figures = draw(result, folder / "figures")
         shown = thumbnails(images, [one.path for one in shown_wrong(result)])
-        write_text(folder / "report.html", page(result, figures, shown, images.reason, info.content))
+        write_text(folder / "report.html", page(result, figures, shown, images.reason, info.content()))
     except BaseException as error:
         info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise
     info.end("FINISHED")
-    if info.content["mlflow"]["tracking_uri"] is not None:
-        tracking.open_run(folder)
-        tracking.send(folder)
+    info.send_to_mlflow()
     return folder
 
 
@@ -101,32 +102,26 @@ def _card(
     known = (run.info["mlflow"] for run in result.runs if run.info["mlflow"].get("tracking_uri"))
     entry = next(known, None)
     if tracking_uri is not None:
-        entry = tracking.new_entry(tracking_uri, outputs)
+        entry = asdict(MlflowEntry.new(tracking_uri, outputs))
     elif entry is None:
-        entry = tracking.new_entry(None, outputs)
+        entry = asdict(MlflowEntry.new(None, outputs))
     commit = git_commit(Path(__file__).parent)
     names = ", ".join(one.name for one in result.models)
-    return RunInfo(
+    return RunInfo.start(
         folder,
-        {
-            "run_name": f"comparison of {names}",
-            "experiment": str(first.info["experiment"]),
-            "tags": {
-                "kind": "comparison",
-                "mlflow.source.name": "compare.py",
-                "mapping": str((first.info.get("tags") or {}).get("mapping", first.info["experiment"])),
-                "data_fingerprint": first.fingerprint,
-                "git_commit": commit or "unknown",
-            },
-            "config": {
-                "split": result.split,
-                "seed": seed,
-                "runs": [run.origin for run in result.runs],
-            },
-            "seed": seed,
-            "git_commit": commit,
-            "data": dict(first.info["data"]),
-            "mlflow": {**entry, "run_id": None, "sent": False},
-            "started_at": started_at,
+        run_name=f"comparison of {names}",
+        experiment=str(first.info["experiment"]),
+        tags={
+            "kind": "comparison",
+            "mlflow.source.name": "compare.py",
+            "mapping": str((first.info.get("tags") or {}).get("mapping", first.info["experiment"])),
+            "data_fingerprint": first.fingerprint,
+            "git_commit": commit or "unknown",
         },
+        config={"split": result.split, "seed": seed, "runs": [run.origin for run in result.runs]},
+        seed=seed,
+        git_commit=commit,
+        data=DataInfo(**first.info["data"]),
+        mlflow=MlflowEntry(tracking_uri=entry["tracking_uri"], artifact_location=entry.get("artifact_location")),
+        started_at=started_at,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from spectro.classifiers import fit_context as work
 from spectro.classifiers.cascade import Said
-from spectro.runs.runinfo import write_json
+from spectro.files import write_json
 
 
 def remembered(name: str, identity: str, evaluate: Callable[[], dict[str, Said]], *, is_first: bool) -> dict[str, Said]:

@@ -18,11 +18,12 @@ from spectro.data import Dataset, labels_of
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import applicable_metrics
 from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
+from spectro.files import write_csv, write_text
 from spectro.paths import redact
 from spectro.progress import progress
 from spectro.runs.crossval import OutOfFold, cross_validate
 from spectro.runs.fold_plan import plan
-from spectro.runs.runinfo import git_commit, write_csv, write_text
+from spectro.runs.runinfo import git_commit
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import is_fold
 from spectro.config.check import Config
 from spectro.data import Dataset
+from spectro.files import write_csv, write_json
 from spectro.runs.crossval import CrossValidated, OutOfFold
-from spectro.runs.runinfo import write_csv, write_json
-from spectro.runs.task import EVAL_SPLITS, SHOW, Evaluated
+from spectro.runs.predictions import Predictions
+from spectro.runs.task import EVAL_SPLITS, SHOW
 
 
 class History:
@@ -34,7 +35,7 @@ class History:
 
 
 def metrics_of(
-    config: Config, tasks: Mapping[str, Mapping[str, Evaluated]], cv: CrossValidated | None = None
+    config: Config, tasks: Mapping[str, Mapping[str, Predictions]], cv: CrossValidated | None = None
 ) -> dict[str, Any]:
     """The content of ``metrics.json``: the whole task's splits, the stages', and the objective.
 
@@ -44,7 +45,10 @@ def metrics_of(
         cv: What was said out of fold; it stands beside the splits as ``cv``.
     """
     seed = config.common.seed
-    scored = {name: {split: j.report(seed) for split, j in splits.items()} for name, splits in tasks.items()}
+    scored = {}
+    for name, splits in tasks.items():
+        look_alikes = () if name else config.look_alikes
+        scored[name] = {split: p.report(seed=seed, look_alikes=look_alikes) for split, p in splits.items()}
     for name, own in (cv.tasks if cv else {}).items():
         scored[name] = {"cv": own.report(seed), **scored[name]}
     metrics: dict[str, Any] = {**scored.pop(""), "stages": scored, "objective": None}
@@ -58,20 +62,6 @@ def write_records(path: Path, dataset: Dataset) -> None:
     """Every record used, with the split it is in: what a split drawn here was."""
     rows = ((r.split, dataset.name_of(r), r.source, r.folder, r.label, r.digest) for r in dataset.records)
     write_csv(path, ("split", "path", "source", "folder", "label", "sha256"), rows)
-
-
-def write_predictions(path: Path, dataset: Dataset, splits: Mapping[str, Evaluated]) -> None:
-    """One row for each record of val and test: label, prediction, probability of every class."""
-    classes = next(iter(splits.values())).classes
-    write_csv(
-        path,
-        ("split", "path", "source", "label", "predicted", *(f"p_{label}" for label in classes)),
-        (
-            (split, dataset.name_of(record), record.source, truth, predicted, *row)
-            for split, j in splits.items()
-            for record, truth, predicted, row in zip(j.records, j.truth, j.predicted, j.probabilities, strict=True)
-        ),
-    )
 
 
 def write_out_of_fold(path: Path, dataset: Dataset, said: OutOfFold) -> None:
@@ -107,7 +97,7 @@ def write_model_card(config: Config, dataset: Dataset, classifier: ImageClassifi
 def draw(
     folder: Path,
     metrics: Mapping[str, Any],
-    splits: Mapping[str, Evaluated],
+    splits: Mapping[str, Predictions],
     dataset: Dataset,
     named: str,
     classifier: ImageClassifier,
@@ -143,13 +133,13 @@ def draw(
         recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
     reliability_figure(tasks[""], folder / "reliability.png", f"{named}: reliability")
     for split, evaluated in splits.items():
-        wrong = np.flatnonzero(evaluated.predicted != evaluated.truth)
+        wrong = np.flatnonzero(evaluated.predicted != evaluated.y_true)
         surest = evaluated.probabilities.max(axis=1)
         order = wrong[np.argsort(-surest[wrong], kind="stable")][:MAX_IMAGES]
         shown = [evaluated.records[i] for i in order]
         images = list(dataset.images(shown).pixels(SHOW)) if shown else []
         captions = [
-            (evaluated.truth[i], evaluated.predicted[i], float(surest[i]), evaluated.records[i].path.name)
+            (evaluated.y_true[i], evaluated.predicted[i], float(surest[i]), evaluated.records[i].path.name)
             for i in order
         ]
         wrong_figure(
@@ -169,7 +159,7 @@ def draw(
 def _draw_attribution(
     path: Path,
     classifier: ImageClassifier,
-    evaluated: Evaluated,
+    evaluated: Predictions,
     order: np.ndarray,
     dataset: Dataset,
     images: Sequence[np.ndarray],
@@ -181,11 +171,11 @@ def _draw_attribution(
 
     order = order[:MAX_PAIRS]
     X = dataset.images([evaluated.records[i] for i in order])
-    found = classifier.attribution(X, evaluated.predicted[order], evaluated.truth[order])
+    found = classifier.attribution(X, evaluated.predicted[order], evaluated.y_true[order])
     known = [(one, images[n], captions[n]) for n, one in enumerate(found) if one is not None]
     if not known:
         return
-    wrong = int((evaluated.predicted != evaluated.truth).sum())
+    wrong = int((evaluated.predicted != evaluated.y_true).sum())
     about = dict.fromkeys(f"{one.stage}: {one.says}" if one.stage else one.says for one, _, _ in known)
     attribution_figure(
         [image for _, image, _ in known],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spectro import interrupt, tracking
+from spectro import interrupt
 from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import FitContext, OnEpoch, fit_context
 from spectro.config.check import Config
@@ -17,15 +17,19 @@ from spectro.config.schema import DemoKnobs, KFoldKnobs
 from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.evaluation import METRICS
+from spectro.files import write_json
+from spectro.paths import redact
 from spectro.runs import crossval, fold_plan, results, task
-from spectro.runs.runinfo import RunInfo, git_commit, write_json
+from spectro.runs.predictions import Predictions, write_predictions
+from spectro.runs.runinfo import DataInfo, RunInfo, git_commit
 from spectro.runs.terminal import show_network, show_result
+from spectro.tracking import MlflowEntry
 
 
 def run(
     config: Config,
     run_dir: Path,
-    before: Mapping[str, Any] | None = None,
+    before: RunInfo | None = None,
     belonging: Mapping[str, Any] | None = None,
 ) -> float | None:
     """Fits and evaluates one configuration, and writes its run directory.
@@ -33,7 +37,7 @@ def run(
     Args:
         config: A valid configuration.
         run_dir: The run's own folder.
-        before: Where the run goes on after it was killed: what its ``run.json`` said.
+        before: Where the run goes on after it was killed: its ``run.json``.
         belonging: What its ``run.json`` says besides as a part of something: ``run_name``, ``parent``, ``tags``.
 
     Returns:
@@ -44,22 +48,21 @@ def run(
     """
     identity, belonging = identity_of(config), belonging or {}
     identity |= {**belonging, "tags": identity["tags"] | belonging.get("tags", {})}
-    info = RunInfo(run_dir, identity, before)
+    info = RunInfo.start(run_dir, before=before, **identity)
     with info.phase("data"):
         config.estimator().prepare()
         dataset = task.load_data(config)
         (train, rows, variants), folds = check_data(config, dataset)
         _check_same_data(dataset, before)
-    info.content["data"] |= data_entry(dataset)
-    info.content["tags"]["data_fingerprint"] = dataset.fingerprint
-    info.content["warnings"] += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
-    info.content["warnings"] += folds.warnings if folds else []
+    info.data = data_info(config, dataset)
+    info.tags["data_fingerprint"] = dataset.fingerprint
+    info.warnings += [*dataset.warnings, *_unknown_exclusions(config, dataset)]
+    info.warnings += folds.warnings if folds else []
     results.write_records(run_dir / "records.csv", dataset)
     info.write()
     try:
         with info.phase("mlflow_open"):
-            tracking.open_run(run_dir)
-        info.reload_mlflow()
+            info.open_in_mlflow()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             history = results.History(run_dir / "history.csv")
@@ -70,42 +73,41 @@ def run(
                 with info.phase("fit"):
                     classifier = task.fit(config, dataset, train, rows, variants)
         _add_facts(info, task.stages_of(config, classifier))
-        info.content["warnings"] += _texts(caught)
+        info.warnings += _texts(caught)
         with info.phase("evaluate"):
             tasks = task.evaluate(config, dataset, classifier)
             metrics = results.metrics_of(config, tasks, cv)
             predict_records_per_s = task.predict_speed(config, dataset, classifier)
         if cv is not None:
-            info.content["warnings"] += [line for line in cv.warnings if line not in info.content["warnings"]]
-        info.content["warnings"] += _never_predicted(tasks)
-        info.content["temperature"], lines = task.temperatures(config, classifier, tasks)
-        info.content["warnings"] += lines
+            info.warnings += [line for line in cv.warnings if line not in info.warnings]
+        info.warnings += _never_predicted(tasks)
+        info.temperature, lines = task.temperatures(config, classifier, tasks)
+        info.warnings += lines
         with info.phase("write"):
             classifier.save(run_dir / "model")
             results.write_model_card(config, dataset, classifier, run_dir / "model")
             write_json(run_dir / "metrics.json", metrics)
-            results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+            write_predictions(run_dir / "predictions.csv", tasks[""], dataset.name_of)
             if cv is not None:
                 results.write_out_of_fold(run_dir / "oof_predictions.csv", dataset, cv.tasks[""])
         with info.phase("figures"):
-            named = f"{info.content['run_name']} on {info.content['data']['name']}"
+            named = f"{info.run_name} on {info.data.name}"
             results.draw(run_dir / "figures", metrics, tasks[""], dataset, named, classifier)
     except BaseException as error:
         if interrupt.caused(error):
             info.end("KILLED", "interrupted")
         else:
             info.end("FAILED", f"{type(error).__name__}: {error}")
-        tracking.send(run_dir)
+        info.send_to_mlflow()
         raise
     info.add_cost(predict_records_per_s)
     info.end("FINISHED")
     # They are large, and there is nothing left to go on with.
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     with info.phase("mlflow_send"):
-        tracking.send(run_dir)
-    info.reload_mlflow()
+        info.send_to_mlflow()
     info.write()
-    show_result(run_dir, info.content, metrics)
+    show_result(info, metrics)
     return metrics["objective"]
 
 
@@ -148,7 +150,7 @@ def attempt(
             with info.phase("evaluate"):
                 metrics = results.metrics_of(config, {name: {} for name in cv.tasks}, cv)
             results.write_out_of_fold(run_dir / "oof_predictions.csv", dataset, cv.tasks[""])
-            info.content["warnings"] += cv.warnings
+            info.warnings += cv.warnings
         else:
             with info.phase("fit"):
                 train, rows, variants = task.training_rows(config, dataset)
@@ -156,9 +158,9 @@ def attempt(
             with info.phase("evaluate"):
                 tasks = task.evaluate(config, dataset, classifier, splits=("val",))
                 metrics = results.metrics_of(config, tasks)
-            results.write_predictions(run_dir / "predictions.csv", dataset, tasks[""])
+            write_predictions(run_dir / "predictions.csv", tasks[""], dataset.name_of)
             _add_facts(info, task.stages_of(config, classifier))
-    info.content["warnings"] += _texts(caught)
+    info.warnings += _texts(caught)
     write_json(run_dir / "metrics.json", metrics)
     info.end("FINISHED")
     return float(metrics["objective"])
@@ -169,8 +171,7 @@ def new_trial_card(config: Config, run_dir: Path, number: int, study: str, shown
     content = identity_of(config)
     content["tags"] |= {"study": study, "trial": str(number)}
     content |= {"run_name": f"trial {number}", "config": dict(shown), "parent": ".."}
-    del content["data"]
-    info = RunInfo(run_dir, content)
+    info = RunInfo.start(run_dir, **content)
     info.write()
     return info
 
@@ -207,18 +208,17 @@ def _check_objective(config: Config, dataset: Dataset) -> None:
         raise DataError(f"objective: got {objective!r}, but val has no records for it; allowed: null")
 
 
-def _check_same_data(dataset: Dataset, before: Mapping[str, Any] | None) -> None:
-    found = (before or {}).get("data", {}).get("fingerprint", dataset.fingerprint)
-    if found != dataset.fingerprint:
+def _check_same_data(dataset: Dataset, before: RunInfo | None) -> None:
+    if before is not None and before.data is not None and before.data.fingerprint != dataset.fingerprint:
         raise DataError(f"resume: the data in {dataset.root} are not those that the run began with; start a new run")
 
 
 def _add_facts(info: RunInfo, stages: Mapping[str, ImageClassifier]) -> None:
     """What is known of the fitted stages: parameters, weights, epochs."""
-    info.content["networks"] = {stage: facts for stage, own in stages.items() if (facts := own.facts)}
-    weights = {facts["weights"]["sha256"] or "random" for facts in info.content["networks"].values()}
+    info.networks = {stage: facts for stage, own in stages.items() if (facts := own.facts)}
+    weights = {facts["weights"]["sha256"] or "random" for facts in info.networks.values()}
     if weights:
-        info.content["tags"]["weights"] = " ".join(sorted(weights))
+        info.tags["weights"] = " ".join(sorted(weights))
 
 
 def identity_of(config: Config) -> dict[str, Any]:
@@ -239,28 +239,34 @@ def identity_of(config: Config) -> dict[str, Any]:
         "config": _without_password(config.raw),
         "seed": common.seed,
         "git_commit": commit,
-        "data": {"name": common.data.label_set if isinstance(common.data, DemoKnobs) else Path(common.data.root).name},
-        "mlflow": tracking.new_entry(common.tracking.uri, Path(common.outputs)),
+        "mlflow": MlflowEntry.new(common.tracking.uri, Path(common.outputs)),
     }
 
 
 def _without_password(raw: dict[str, Any]) -> dict[str, Any]:
     """The configuration as it goes to MLflow's parameters."""
     uri = raw["tracking"]["uri"]
-    return raw if uri is None else {**raw, "tracking": {**raw["tracking"], "uri": tracking.redact(uri)}}
+    return raw if uri is None else {**raw, "tracking": {**raw["tracking"], "uri": redact(uri)}}
 
 
-def data_entry(dataset: Dataset) -> dict[str, Any]:
-    """What ``run.json`` says of the data."""
-    return {
-        "root": str(dataset.root),
-        "fingerprint": dataset.fingerprint,
-        "records": dataset.counts(),
-        "split_here": dataset.split_here,
-        "ignored": dataset.ignored,
-        "copies": dataset.copies,
-        "left_out": dict(dataset.left_out),
-    }
+def data_name(config: Config) -> str:
+    """The name of the data set: of the demo data their set, else the folder's."""
+    knobs = config.common.data
+    return knobs.label_set if isinstance(knobs, DemoKnobs) else Path(knobs.root).name
+
+
+def data_info(config: Config, dataset: Dataset) -> DataInfo:
+    """The data set for ``run.json``."""
+    return DataInfo(
+        name=data_name(config),
+        root=str(dataset.root),
+        fingerprint=dataset.fingerprint,
+        records=dataset.counts(),
+        split_here=dataset.split_here,
+        ignored=dataset.ignored,
+        copies=dataset.copies,
+        left_out=dict(dataset.left_out),
+    )
 
 
 def _unknown_exclusions(config: Config, dataset: Dataset) -> list[str]:
@@ -269,16 +275,16 @@ def _unknown_exclusions(config: Config, dataset: Dataset) -> list[str]:
     return [f"augmentation.exclude names sources that are not there: {', '.join(unknown)}"] if unknown else []
 
 
-def _never_predicted(tasks: Mapping[str, Mapping[str, task.Evaluated]]) -> list[str]:
+def _never_predicted(tasks: Mapping[str, Mapping[str, Predictions]]) -> list[str]:
     """Classes that val has and that no val record is called, in the whole task and in its stages."""
     lines = []
     for name, splits in tasks.items():
         val = splits["val"]
-        never = sorted(set(val.truth) - set(val.predicted))
+        never = sorted(set(val.y_true) - set(val.predicted))
         if never:
             stage = f"stage {name}" if name else "the model"
-            n = int(np.isin(val.truth, never).sum())
-            lines.append(f"{stage} calls no val record {' or '.join(never)}, though {n} of {len(val.truth)} are")
+            n = int(np.isin(val.y_true, never).sum())
+            lines.append(f"{stage} calls no val record {' or '.join(never)}, though {n} of {len(val.y_true)} are")
     return lines
 
 

@@ -1,128 +1,210 @@
-"""The files of a run directory that are not a model or a figure. Each is written whole or not at all."""
+"""``run.json``: what a run is, how it went, what it cost, and where it is in MLflow."""
 
-import csv
-import json
 import os
 import platform
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
-from spectro import __version__
+from spectro import __version__, tracking
+from spectro.errors import DataError
+from spectro.files import read_json, write_json
 from spectro.paths import redact
 from spectro.progress import status
+from spectro.tracking import MlflowEntry
 
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
-class RunInfo:
-    """``run.json``: what a run is, how it went, and where it stands in MLflow.
+@dataclass(kw_only=True)
+class DataInfo:
+    """The data set of a run.
 
     Attributes:
-        path: The file.
-        content: What it holds; call `write` after changing it.
+        name: The folder's name, or the set of the demo data.
+        root: The folder.
+        fingerprint: Identifies the images, labels and splits.
+        records: Split -> class -> number of records.
+        split_here: Whether the splits were drawn by the run and not found on disk.
+        ignored: Number of entries that are no images.
+        copies: Number of mirrored copies on disk that were left out.
+        left_out: Bad file -> reason.
     """
 
-    def __init__(self, run_dir: Path, content: dict[str, Any], before: Mapping[str, Any] | None = None):
-        """``before`` is the info of the same run when it was killed."""
-        self.path = run_dir / "run.json"
-        self.content = {
-            "status": "RUNNING",
-            "reason": None,
+    name: str
+    root: str = ""
+    fingerprint: str = ""
+    records: dict[str, dict[str, int]] = field(default_factory=dict)
+    split_here: bool = False
+    ignored: int = 0
+    copies: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Cost:
+    """What a run cost.
+
+    Attributes:
+        fit_s: Seconds of the fit.
+        predict_records_per_s: Records per second, from file to probabilities.
+        trainable_parameters: Of the networks of all stages together; None without a network.
+        peak_memory_mb: Peak resident memory of the process, in megabytes.
+    """
+
+    fit_s: float | None = None
+    predict_records_per_s: float | None = None
+    trainable_parameters: int | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(kw_only=True)
+class RunInfo:
+    """The content of ``run.json``; call `write` after changing it.
+
+    Attributes:
+        folder: The run directory; not a part of the content.
+        run_name: Name, also in MLflow.
+        experiment: The mapping's name; MLflow's experiment.
+        status: ``RUNNING``, ``FINISHED``, ``FAILED``, ``KILLED`` or ``PRUNED``.
+        reason: Why the run did not finish.
+        started_at: Unix seconds; ``ended_at`` likewise, and ``resumed_at`` for each resumption.
+        pid: The process that the run has, on ``host``.
+        parent: The folder of the run that this one is a part of, relative to its own.
+        tags: Tags, as in MLflow.
+        config: The composed configuration.
+        data: The data set; None for a run that has none of its own, such as a trial of a search.
+        mlflow: Where the run is in MLflow.
+        command: The command line, without passwords.
+        wall_s: Phase -> seconds.
+        networks: Stage -> facts of a network: parameters, weights, epochs, device.
+        temperature: Stage -> temperature of its probabilities.
+        study_id: Identifies the study of a search.
+    """
+
+    folder: Path
+    run_name: str
+    experiment: str
+    status: str = "RUNNING"
+    reason: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    resumed_at: list[float] = field(default_factory=list)
+    pid: int | None = None
+    host: str | None = None
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    git_commit: str | None = None
+    data: DataInfo | None = None
+    mlflow: MlflowEntry
+    versions: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    wall_s: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float | None = None
+    networks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    temperature: dict[str, float] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+    warnings: list[str] = field(default_factory=list)
+    study_id: str | None = None
+
+    @classmethod
+    def start(cls, folder: Path, *, before: Self | None = None, **content: Any) -> Self:
+        """A run that starts in this process.
+
+        Args:
+            folder: The run directory.
+            before: The same run when it was killed: its start, its entry in MLflow and its seconds stay.
+            content: Further attributes.
+        """
+        process: dict[str, Any] = {
             "started_at": time.time(),
-            "ended_at": None,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            **content,
             "versions": {"python": platform.python_version(), **_versions()},
             "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
-            "wall_s": {},
-            "peak_memory_mb": None,
-            "warnings": [],
         }
+        info = cls(folder=folder, **{**process, **content})
         if before is not None:
-            # MLflow knows the run by its start, and by its id.
-            self.content |= {key: before[key] for key in ("started_at", "mlflow", "wall_s")}
-            self.content["resumed_at"] = [*before.get("resumed_at", []), time.time()]
+            info.started_at, info.mlflow, info.wall_s = before.started_at, before.mlflow, before.wall_s
+            info.resumed_at = [*before.resumed_at, time.time()]
+        return info
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads ``run.json``; keys that are not known are ignored.
+
+        Raises:
+            DataError: It does not exist or is damaged.
+        """
+        path = folder / "run.json"
+        try:
+            return TypeAdapter(cls).validate_python({**(read_json(path) or {}), "folder": folder})
+        except ValidationError as error:
+            problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+            raise DataError(f"{path}: damaged or not there ({'; '.join(problems)})") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: damaged or not there ({error})") from error
+
+    def content(self) -> dict[str, Any]:
+        """The JSON values of ``run.json``."""
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+    def write(self) -> None:
+        """Writes ``run.json``."""
+        write_json(self.folder / "run.json", self.content())
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the seconds of a part of a run as ``wall_s[name]``, and says on the terminal that it is under way."""
+        """Adds the seconds of a part of the run to ``wall_s[name]``, and shows its name on the terminal meanwhile."""
         start = time.perf_counter()
         try:
             with status(name.replace("_", " ")):
                 yield
         finally:
-            so_far = self.content["wall_s"].get(name, 0.0)
-            self.content["wall_s"][name] = round(so_far + time.perf_counter() - start, 3)
+            self.wall_s[name] = round(self.wall_s.get(name, 0.0) + time.perf_counter() - start, 3)
 
     def add_cost(self, predict_records_per_s: float | None) -> None:
-        """Puts together what the run cost: seconds of the fit, records per second, trained parameters, memory.
-
-        Trained parameters are those of the networks, all stages together; None for models that are none.
-        """
-        networks = (self.content.get("networks") or {}).values()
-        self.content["cost"] = {
-            "fit_s": self.content["wall_s"].get("fit"),
-            "predict_records_per_s": predict_records_per_s,
-            "trainable_parameters": sum(own["parameters"]["trainable"] for own in networks) if networks else None,
-            "peak_memory_mb": peak_memory_mb(),
-        }
+        """Fills in ``cost`` from what is known of the fit."""
+        trainable = [facts["parameters"]["trainable"] for facts in self.networks.values()]
+        self.cost = Cost(
+            fit_s=self.wall_s.get("fit"),
+            predict_records_per_s=predict_records_per_s,
+            trainable_parameters=sum(trainable) if trainable else None,
+            peak_memory_mb=peak_memory_mb(),
+        )
 
     def end(self, status: str, reason: str | None = None) -> None:
-        """Closes the run and writes the file."""
-        self.content |= {"status": status, "reason": reason, "ended_at": time.time()}
-        self.content["peak_memory_mb"] = peak_memory_mb()
+        """Sets how and when the run ended, and writes the file."""
+        self.status, self.reason, self.ended_at = status, reason, time.time()
+        self.peak_memory_mb = peak_memory_mb()
         self.write()
 
-    def write(self) -> None:
-        """Writes the file."""
-        write_json(self.path, self.content)
+    def open_in_mlflow(self) -> None:
+        """Creates the run in MLflow and writes its id; without a store a warning is logged."""
+        self.mlflow = tracking.open_run(self.folder, self.content())
+        self.write()
 
-    def reload_mlflow(self) -> None:
-        """Takes over the MLflow entry that tracking wrote into the file."""
-        self.content["mlflow"] = json.loads(self.path.read_text(encoding="utf-8"))["mlflow"]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON under a temporary name and renames it."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text under a temporary name and renames it."""
-    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is not there."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table under a temporary name and renames it; numbers with all their digits."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
-    draft.replace(path)
+    def send_to_mlflow(self) -> None:
+        """Copies the run directory into MLflow and writes whether all of it was sent; logs a warning if not."""
+        self.mlflow = tracking.send(self.folder, self.content())
+        self.write()
 
 
 @cache
 def git_commit(folder: Path) -> str | None:
-    """The commit that ``folder`` stands at, ``-dirty`` behind it where tracked files differ; None outside git."""
+    """The commit of a checkout, with ``-dirty`` appended where tracked files differ; None outside git."""
     try:
         ask = ["git", "-C", str(folder)]
         commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
@@ -135,7 +217,7 @@ def git_commit(folder: Path) -> str | None:
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory that this process has had resident, in megabytes; None where the system does not tell."""
+    """Peak resident memory of this process, in megabytes; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from spectro.config.schema import DemoKnobs
 from spectro.data import Dataset, Images, ImageSpec, Record
 from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
-from spectro.evaluation import calibration, score
 from spectro.progress import progress
+from spectro.runs.predictions import Predictions
 
 # Val is for choosing, test is for the last word; train is never scored.
 EVAL_SPLITS = ("val", "test")
@@ -29,39 +28,6 @@ SHOW = ImageSpec(224, "RGB")
 _TIMED = 32
 # Training records, and the augmented training set: images and labels.
 TrainingRows = tuple[list[Record], Images, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """What a fitted task says of the records of one split.
-
-    Attributes:
-        records: The records, ``n``.
-        truth: Their labels in this task, ``(n,)``.
-        classes: The task's classes, ``k``.
-        probabilities: ``(n, k)``.
-        look_alikes: The classes whose mean F1 is told besides, if any.
-    """
-
-    records: Sequence[Record]
-    truth: np.ndarray
-    classes: np.ndarray
-    probabilities: np.ndarray
-    look_alikes: Sequence[str] = ()
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Labels ``(n,)``: those of the largest probabilities."""
-        return self.classes[self.probabilities.argmax(axis=1)]
-
-    def report(self, seed: int) -> dict[str, Any]:
-        """Every metric with its interval, and how well the probabilities are calibrated."""
-        sources = [record.source for record in self.records]
-        classes, look_alikes = list(self.classes), self.look_alikes
-        return {
-            **score(self.truth, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes),
-            **calibration(self.truth, self.probabilities, self.classes, seed=seed),
-        }
 
 
 def load_data(config: Config) -> Dataset:
@@ -151,7 +117,7 @@ def fit(config: Config, dataset: Dataset, train: Sequence[Record], X: Images, y:
 
 
 def temperatures(
-    config: Config, classifier: ImageClassifier, tasks: Mapping[str, Mapping[str, Evaluated]]
+    config: Config, classifier: ImageClassifier, tasks: Mapping[str, Mapping[str, Predictions]]
 ) -> tuple[dict[str, float], list[str]]:
     """The temperature of each stage that has one.
 
@@ -178,30 +144,30 @@ def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageCla
 
 def evaluate(
     config: Config, dataset: Dataset, classifier: ImageClassifier, splits: Sequence[str] = EVAL_SPLITS
-) -> dict[str, dict[str, Evaluated]]:
+) -> dict[str, dict[str, Predictions]]:
     """What the classifier says of some splits: task -> split -> evaluation; the whole task's name is empty.
 
     Each stage predicts once; the whole cascade is composed from the stages' probabilities.
     """
-    tasks: dict[str, dict[str, Evaluated]] = {"": {}}
+    tasks: dict[str, dict[str, Predictions]] = {"": {}}
     for split in splits:
         records = in_task(config, dataset.of(split))
         truth = task_labels(config, records)
         X = dataset.images(records)
         if not isinstance(classifier, CascadeClassifier):
             p = classifier.predict_proba(X)
-            tasks[""][split] = Evaluated(records, truth, classifier.classes_, p, config.look_alikes)
+            tasks[""][split] = Predictions(records, truth, classifier.classes_, p)
             continue
         easy, hard = classifier.stage_probabilities(X)
         whole = classifier.compose(easy, hard)
-        tasks[""][split] = Evaluated(records, truth, classifier.classes_, whole, config.look_alikes)
+        tasks[""][split] = Predictions(records, truth, classifier.classes_, whole)
         easy_truth = classifier.merged(truth)
-        tasks.setdefault("easy", {})[split] = Evaluated(records, easy_truth, classifier.easy_.classes_, easy)
+        tasks.setdefault("easy", {})[split] = Predictions(records, easy_truth, classifier.easy_.classes_, easy)
         names = hard_stage_names(list(classifier.hard_))
         for group, model in classifier.hard_.items():
             in_group = np.isin(truth, list(classifier.look_alikes[group]))
             group_records = [record for record, is_in in zip(records, in_group, strict=True) if is_in]
-            tasks.setdefault(names[group], {})[split] = Evaluated(
+            tasks.setdefault(names[group], {})[split] = Predictions(
                 group_records, truth[in_group], model.classes_, hard[group][in_group]
             )
     return tasks

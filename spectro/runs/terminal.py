@@ -5,7 +5,6 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,9 +14,10 @@ from rich.table import Table
 
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
-from spectro.paths import short
+from spectro.paths import redact, short, sqlite_path
 from spectro.progress import say
-from spectro.tracking import page_of, redact
+from spectro.runs.runinfo import RunInfo
+from spectro.tracking import page_of
 
 
 def set_up() -> None:
@@ -49,16 +49,15 @@ class _ConsoleHandler(logging.Handler):
         self.console.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}", highlight=False, soft_wrap=True)
 
 
-def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     """One table of val and test, where the run is, and how to open MLflow.
 
     Args:
-        run_dir: The run directory.
         info: The content of ``run.json``.
         metrics: The content of ``metrics.json``.
     """
     console = Console(highlight=False)
-    title = f"{info['run_name']}, mapping {info['experiment']}"
+    title = f"{info.run_name}, mapping {info.experiment}"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for one, first, names in (
@@ -97,23 +96,19 @@ def show_result(run_dir: Path, info: Mapping[str, Any], metrics: Mapping[str, An
         console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
     if metrics["test"].get("ece") is not None:
         console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
-    for stage, network in (info.get("networks") or {}).items():
+    for stage, network in info.networks.items():
         console.print(escape(_about(stage, network)), soft_wrap=True)
-    for warning in info["warnings"]:
+    for warning in info.warnings:
         console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
-    console.print(f"run:    {escape(shlex.quote(short(run_dir)))}", soft_wrap=True)
-    uri = info["mlflow"]["tracking_uri"]
-    if uri is None:
-        return
-    if info["mlflow"]["sent"]:
-        # A relative address of a local file is what one can type.
-        local = uri.removeprefix("sqlite:///")
-        shown = f"sqlite:///{short(Path(local))}" if local != uri else uri
-        # A password in a server's address is not for the screen.
-        command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}" if local != uri else redact(uri)
+    console.print(f"run:    {escape(shlex.quote(short(info.folder)))}", soft_wrap=True)
+    uri = info.mlflow.tracking_uri
+    if uri is not None and info.mlflow.sent:
+        # A relative address of a local file is what one can type; a server's password is not for the screen.
+        database = sqlite_path(uri)
+        shown = redact(uri) if database is None else f"sqlite:///{short(database)}"
+        command = shown if database is None else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
         console.print(f"mlflow: {escape(command)}", soft_wrap=True)
-        if page := page_of(info["mlflow"]):
-            console.print(f"        {escape(page)}", soft_wrap=True)
+        console.print(f"        {escape(str(page_of(info.mlflow)))}", soft_wrap=True)
 
 
 def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from spectro.config.check import Config, check
 from spectro.errors import ConfigError
 from spectro.progress import say, status
 from spectro.runs import run as experiment
-from spectro.runs.runinfo import read_json
+from spectro.runs.runinfo import RunInfo
 from spectro.sweeps import study as studies
 from spectro.sweeps import summary
 from spectro.sweeps.elsewhere import Launch, SweepError, hand_out, has_died_before
@@ -80,8 +80,8 @@ class Search:
 
     def _check_folder(self) -> None:
         """The folder of a study of this name that lies in another database must not get this one's trials."""
-        before, here = read_json(self.folder / "run.json"), self._study.user_attrs[studies.ID]
-        found = None if before is None else before.get("study_id")
+        here = self._study.user_attrs[studies.ID]
+        found = RunInfo.read(self.folder).study_id if (self.folder / "run.json").exists() else None
         if found != here and self.folder.exists() and any(self.folder.iterdir()):
             raise ConfigError(
                 f"study: got {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
@@ -97,7 +97,7 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
             info = summary.open_card(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
-            tracking.open_run(self.folder)
+            info.open_in_mlflow()
         watch = Watch(self._study, self.folder, self._n_trials, self._space)
         stale = studies.fail_stale(self._study)
         watch.begin(stale)
@@ -151,9 +151,8 @@ class Search:
     def _unsent(self) -> list[Path]:
         """Trials that ended before they were sent to MLflow, in a process that was killed."""
         folders = [path.parent for path in self.folder.glob("[0-9]*/run.json")]
-        cards = {folder: read_json(folder / "run.json") for folder in sorted(folders)}
-        unsent = [folder for folder, info in cards.items() if not info["mlflow"].get("sent")]
-        return [folder for folder in unsent if not tracking.is_alive(cards[folder])]
+        unsent = [info for folder in sorted(folders) if not (info := RunInfo.read(folder)).mlflow.sent]
+        return [info.folder for info in unsent if not tracking.is_alive(info.content())]
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -250,9 +249,9 @@ class Search:
             cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)
             told = f"trial {best.number} of {self.name}, {self._config.common.objective} {best.value:.4f}"
             self._space.save_best(self.folder, cfg, told)
-            before = read_json(run_dir / "run.json")
+            before = RunInfo.read(run_dir) if (run_dir / "run.json").exists() else None
             watch.best(best)
-            if before is None or before["status"] != "FINISHED":
+            if before is None or before.status != "FINISHED":
                 self._space.save(run_dir, cfg, best.params)
                 extra = {
                     "run_name": f"final: trial {best.number} of {self.name}",
@@ -273,7 +272,7 @@ def _sender() -> Any:
     def work() -> None:
         while (run_dir := waiting.get()) is not None:
             begun = time.perf_counter()
-            tracking.send(run_dir)
+            RunInfo.read(run_dir).send_to_mlflow()
             is_over.wait(_REST * (time.perf_counter() - begun))
 
     thread = threading.Thread(target=work, name="mlflow", daemon=True)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spectro.config.check import Config, check
 from spectro.errors import ConfigError
+from spectro.files import write_text
 from spectro.paths import CONF, short
-from spectro.runs.runinfo import write_text
 
 # Keys that say how a search goes on and not what is fitted.
 SWEEP_KEYS = ("n_trials", "study", "storage", "n_jobs", "sweep")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from spectro.config.check import Config
 from spectro.data import Dataset
+from spectro.files import write_csv, write_json, write_text
 from spectro.runs import run as experiment
-from spectro.runs.runinfo import RunInfo, read_json, write_csv, write_json, write_text
+from spectro.runs.runinfo import RunInfo
 from spectro.sweeps.space import SWEEP_KEYS, nested
 from spectro.sweeps.study import ID, REASON, counting
 from spectro.sweeps.trial import seconds_of
-from spectro.tracking import send
 
 if TYPE_CHECKING:
     import optuna
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 def name_of(config: Config, settings: dict[str, Any]) -> str:
     """The name of a search that was given none: another for whatever else is searched or set."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    data = experiment.identity_of(config)["data"]["name"]
-    return f"{config.common.model.name}_{config.stage}_{data}_{digest}"
+    return f"{config.common.model.name}_{config.stage}_{experiment.data_name(config)}_{digest}"
 
 
 def open_card(
     folder: Path, config: Config, study: "optuna.Study", space: "Space", sampler: dict[str, Any], dataset: Dataset
 ) -> RunInfo:
     """``run.json`` of a sweep's folder, the one that is there if there is one: MLflow keeps one parent."""
-    before = read_json(folder / "run.json")
+    before = RunInfo.read(folder) if (folder / "run.json").exists() else None
     content = experiment.identity_of(config)
     content["tags"] |= {"study": study.study_name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
     content["config"] = {
@@ -43,11 +42,11 @@ def open_card(
         **{key: value for key, value in content["config"].items() if key not in (*SWEEP_KEYS, "objective")},
     }
     content |= {"run_name": f"sweep {study.study_name}", "study_id": study.user_attrs[ID]}
-    content["data"] |= experiment.data_entry(dataset)
-    info = RunInfo(folder, content, before)
-    if info.content["mlflow"]["tracking_uri"] != content["mlflow"]["tracking_uri"]:
-        # Told to go to another store than before, where nothing is yet.
-        info.content["mlflow"] = content["mlflow"]
+    content["data"] = experiment.data_info(config, dataset)
+    info = RunInfo.start(folder, before=before, **content)
+    if info.mlflow.tracking_uri != content["mlflow"].tracking_uri:
+        # Another store than before, where nothing is yet.
+        info.mlflow = content["mlflow"]
     info.write()
     return info
 
@@ -71,10 +70,9 @@ def end_card(folder: Path, info: RunInfo, study: "optuna.Study", status: str, re
         "trials": {**{state: states[state] for state in ("complete", "pruned", "fail")}, "all": sum(states.values())},
         "trial_seconds": sum(seconds_of(trial) for trial in trials),
     }
-    info.reload_mlflow()
     write_json(folder / "metrics.json", metrics)
     info.end(status, reason)
-    send(folder)
+    info.send_to_mlflow()
 
 
 def write_tables(folder: Path, study: "optuna.Study", space: "Space") -> None:

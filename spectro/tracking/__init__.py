@@ -8,26 +8,26 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spectro.paths import redact
-from spectro.runs.runinfo import write_json
+from spectro.files import as_json
+from spectro.paths import redact, sqlite_path
 from spectro.tracking import _store
 from spectro.tracking._ending import ending, is_alive
 from spectro.tracking._pages import note_tags, view_address
 from spectro.tracking._values import cut, flatten_metrics, flatten_params, read_history, safe_name, safe_names, tags_of
 
 __all__ = [
+    "MlflowEntry",
     "flatten_metrics",
     "flatten_params",
     "is_alive",
-    "new_entry",
     "open_run",
     "page_of",
     "redact",
-    "resend",
     "safe_name",
     "safe_names",
     "send",
@@ -40,140 +40,101 @@ _KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages 
 _NOT_SENT = ("checkpoints", ".submitit")
 
 
-def new_entry(uri: str | None, outputs: Path) -> dict[str, Any]:
-    """The "mlflow" entry of a run.json that nothing has been sent of.
+@dataclass(frozen=True, kw_only=True)
+class MlflowEntry:
+    """The entry ``mlflow`` of a run.json: where the run is in MLflow.
 
-    A database is given an absolute address and a place for files: it says nothing of them, and MLflow would put them
-    where one stands. A server keeps its own.
-
-    Args:
-        uri: The store; None for none.
-        outputs: The folder that holds the runs.
+    Attributes:
+        tracking_uri: The store; None for none.
+        artifact_location: Where a database's experiments keep files; None for a server, which has a place of its own.
+        run_id: The run's id; None while it is not in MLflow.
+        experiment_id: Its experiment's id.
+        sent: Whether MLflow has everything that the run directory holds.
     """
-    local = uri.removeprefix("sqlite:///") if uri is not None and uri.startswith("sqlite:///") else None
-    return {
-        "tracking_uri": uri if local is None else f"sqlite:///{Path(local).expanduser().absolute()}",
-        "artifact_location": (outputs.absolute() / "mlartifacts").as_uri() if _store.is_database(uri) else None,
-        "run_id": None,
-        "sent": False,
-    }
+
+    tracking_uri: str | None
+    artifact_location: str | None = None
+    run_id: str | None = None
+    experiment_id: str | None = None
+    sent: bool = False
+
+    @classmethod
+    def new(cls, uri: str | None, outputs: Path) -> "MlflowEntry":
+        """The entry of a run that is not in MLflow yet, with absolute addresses.
+
+        Args:
+            uri: The store; None for none.
+            outputs: The folder of all runs, where files go whose store is a database.
+        """
+        database = sqlite_path(uri)
+        return cls(
+            tracking_uri=uri if database is None else f"sqlite:///{database}",
+            artifact_location=(outputs.absolute() / "mlartifacts").as_uri() if _store.is_database(uri) else None,
+        )
 
 
-def page_of(entry: Mapping[str, Any]) -> str | None:
-    """Returns the address of the page that shows a run beside the others of its experiment.
+def page_of(entry: MlflowEntry) -> str | None:
+    """The address of the page that shows a run beside the others of its experiment; None where it was not sent.
 
-    Args:
-        entry: The "mlflow" entry of a run.json. A database's pages are where `mlflow ui` puts them.
-
-    Returns:
-        None where the run has not been sent.
+    A database's pages are where `mlflow ui` puts them.
     """
-    if entry.get("experiment_id") is None:
+    if entry.experiment_id is None or entry.tracking_uri is None:
         return None
-    uri = entry["tracking_uri"]
-    server = redact(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/{view_address(entry['experiment_id'], 'results')}"
+    server = (
+        redact(entry.tracking_uri).rstrip("/") if entry.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    )
+    return f"{server}/{view_address(entry.experiment_id, 'results')}"
 
 
-def open_run(run_dir: Path) -> bool:
+def open_run(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
     """Creates the MLflow run of a run directory, with status RUNNING, tags and parameters.
-
-    The id is stored in run.json, which must exist; a run that has one already is left as it is.
 
     Args:
         run_dir: The run directory.
+        run: The content of its run.json.
 
     Returns:
-        False if the store could not be used; a warning on the logger `spectro` says why.
-
-    Raises:
-        OSError, ValueError, KeyError: run.json is missing or not what it should be.
+        The new entry ``mlflow`` of run.json; the present one if the store could not be used, after a warning on the
+        logger `spectro`.
     """
-    run = _read_run(run_dir)
-    return _attempt(run_dir, run, lambda: _open(run_dir, run))
+    return _attempt(run_dir, run, lambda: _open(run_dir, run)[2])
 
 
-def send(run_dir: Path) -> bool:
+def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
     """Sends everything that a run directory holds and ends its MLflow run; sending again duplicates nothing.
 
     A run that is still marked RUNNING ends as KILLED if its process is gone, and is not sent if it lives.
 
     Args:
-        run_dir: The run directory; its run.json holds the final status.
+        run_dir: The run directory.
+        run: The content of its run.json, with the final status.
 
     Returns:
-        False if something could not be sent. At most one warning per process and run says why.
-
-    Raises:
-        OSError, ValueError, KeyError: run.json is missing or not what it should be.
+        The new entry ``mlflow`` of run.json, with ``sent`` false if something could not be sent; at most one warning
+        per process and run gives the reason.
     """
-    run = _read_run(run_dir)
-    return _attempt(run_dir, run, lambda: _send(run_dir, run))
+    return _attempt(run_dir, run, lambda: send_now(run_dir, run))
 
 
-def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -> int:
-    """Sends run directories whose copy in MLflow is missing or incomplete, and prints a line for each.
-
-    Args:
-        run_dirs: The directories to send; empty for all unsent ones under `outputs`, but for those that may be alive.
-        outputs: The folder that holds `runs/`, `sweeps/` and `comparison/`.
-        uri: Another store than the one that the runs were meant for, as when a server has moved.
-
-    Returns:
-        The exit code: 0 all sent, 1 some not, 2 a path is not a run directory (then nothing is sent).
-    """
-    strangers = [path for path in run_dirs if not (path / "run.json").is_file()]
-    for path in strangers:
-        print(f"{path}: not a run directory: expected a folder that holds run.json")
-    if strangers:
-        return 2
-    places = ("runs/*", "sweeps/*", "sweeps/*/*", "comparison/*")
-    found = sorted(path.parent for place in places for path in outputs.glob(f"{place}/run.json"))
-    if not found and not run_dirs:
-        print(f"no runs below {outputs}")
-    failures = sent = 0
-    for run_dir in run_dirs or found:
-        try:
-            run = _read_run(run_dir)
-            if not run_dirs:
-                if run["mlflow"].get("sent") or run["mlflow"]["tracking_uri"] is None:
-                    continue
-                if run["status"] == "RUNNING" and is_alive(run) is not False:
-                    print(f"{run_dir}: may still be running on {run.get('host', 'a host unknown')}: left alone")
-                    continue
-            if uri is not None:
-                _note(run_dir, **new_entry(uri, outputs))
-                run = _read_run(run_dir)
-            _send(run_dir, run)
-            sent += 1
-            print(f"{run_dir}: sent to {redact(run['mlflow']['tracking_uri'])}")
-        except Exception as error:
-            print(f"{run_dir}: not sent: {_reason(error)}")
-            failures += 1
-    if found and not (run_dirs or sent or failures):
-        print(f"nothing to send: MLflow has all {len(found)} runs below {outputs}, or they were not meant for it")
-    return 1 if failures else 0
-
-
-def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], object]) -> bool:
-    if run["mlflow"]["tracking_uri"] is None:
-        return True
+def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], MlflowEntry]) -> MlflowEntry:
+    entry = MlflowEntry(**run["mlflow"])
+    if entry.tracking_uri is None:
+        return entry
     try:
-        action()
+        return action()
     except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
         if run_dir.resolve() not in _warned:
             _warned.add(run_dir.resolve())
             _log.warning(
                 "MLflow at %s did not take the run (%s). Nothing is lost; send it later: python scripts/resend.py %s",
-                redact(run["mlflow"]["tracking_uri"]),
-                _reason(error),
+                redact(entry.tracking_uri),
+                reason_of(error),
                 shlex.quote(str(run_dir)),
             )
-        return False
-    return True
+        return replace(entry, sent=False)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Returns the first line of the error at the root: the outer ones are long and say that a request failed."""
     while inner := error.__cause__ or error.__context__:
         error = inner
@@ -181,8 +142,8 @@ def _reason(error: BaseException) -> str:
     return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
 
 
-def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Finds or creates the MLflow run; returns the client and the run."""
+def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]:
+    """Finds or creates the MLflow run; returns the client, the run and its entry."""
     with _store.settings(_store.PROBE):
         entry, key = run["mlflow"], _key(run_dir, run)
         client = _store.connect(entry["tracking_uri"])
@@ -199,8 +160,6 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
                 found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
             if found.info.lifecycle_stage == "deleted":
                 client.restore_run(found.info.run_id)
-        if found.info.run_id != entry.get("run_id"):
-            _note(run_dir, run_id=found.info.run_id, experiment_id=found.info.experiment_id)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Param
 
@@ -208,12 +167,15 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any]:
         params = flatten_params(run.get("config") or {})
         new = [Param(name, value) for name, value in params.items() if name not in found.data.params]
         client.log_batch(found.info.run_id, params=new)
-    return client, found
+    ids = {"run_id": found.info.run_id, "experiment_id": found.info.experiment_id}
+    return client, found, replace(MlflowEntry(**entry), **ids)
 
 
-def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
+def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
+    """`send` that raises whatever MLflow raises."""
     status, reason, ended_at = ending(run_dir, run)
-    client, found = _open(run_dir, run)
+    client, found, entry = _open(run_dir, run)
+    entry = replace(entry, sent=True)
     run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
     with _store.settings(_store.PATIENT):
         from mlflow.entities import Metric, RunTag
@@ -234,15 +196,11 @@ def _send(run_dir: Path, run: Mapping[str, Any]) -> None:
         for path in sorted(run_dir.iterdir()):
             if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
                 client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file() and path.suffix != ".lock" and not _holds_password(path):
+            elif path.is_file() and path.suffix != ".lock" and path.name != "run.json" and not _holds_password(path):
                 client.log_artifact(run_id, str(path))
+        client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
         client.set_terminated(run_id, status=status, end_time=ended_ms)
-        _note(run_dir, sent=True)
-        try:
-            client.log_artifact(run_id, str(run_dir / "run.json"))  # the copy too says that all was sent
-        except BaseException:
-            _note(run_dir, sent=False)
-            raise
+    return entry
 
 
 def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
@@ -250,16 +208,15 @@ def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
     if run.get("parent") is None:
         return {}
     folder = run_dir / run["parent"]
-    parent = _read_run(folder)
-    if not parent["mlflow"].get("run_id"):
+    parent = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run_id = parent["mlflow"].get("run_id")
+    if run_id is None:
         from filelock import FileLock
 
         # Several processes may come back to a store that was away, each with a child: the first makes the parent.
         with FileLock(folder / "mlflow.lock", timeout=300):
-            if not _read_run(folder)["mlflow"].get("run_id"):
-                _open(folder, parent)
-        parent = _read_run(folder)
-    return {"mlflow.parentRunId": parent["mlflow"]["run_id"]}
+            run_id = _open(folder, parent)[2].run_id
+    return {"mlflow.parentRunId": run_id}
 
 
 def _holds_password(path: Path) -> bool:
@@ -274,18 +231,3 @@ def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
 
 def _read_if_there(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _read_run(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "run.json"
-    run = json.loads(path.read_text(encoding="utf-8"))
-    if missing := {"status", "run_name", "experiment", "started_at", "mlflow"} - set(run):
-        raise KeyError(f"{path} lacks {', '.join(sorted(missing))}")
-    return run
-
-
-def _note(run_dir: Path, **entries: Any) -> None:
-    """Updates the "mlflow" entry of run.json; a reader sees the old file or the new one, never half of one."""
-    run = _read_run(run_dir)
-    run["mlflow"].update(entries)
-    write_json(run_dir / "run.json", run)

@@ -9,7 +9,7 @@ from typing import Any
 
 from spectro.errors import SpectroError
 from spectro.paths import redact
-from spectro.tracking import _reason, _store
+from spectro.tracking import _store, reason_of
 
 
 @dataclass(frozen=True)
@@ -108,4 +108,4 @@ def _asking(uri: str) -> Any:
     except SpectroError:
         raise
     except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
-        raise SpectroError(f"MLflow at {redact(uri)} cannot be asked ({_reason(error)})") from error
+        raise SpectroError(f"MLflow at {redact(uri)} cannot be asked ({reason_of(error)})") from error

@@ -1,0 +1,64 @@
+"""Text, JSON and CSV files, each written whole or not at all."""
+
+import csv
+import json
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text under a temporary name and renames it."""
+    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def as_json(content: Any) -> str:
+    """JSON text as it stands in files.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON under a temporary name and renames it; see `as_json`."""
+    write_text(path, as_json(content))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None where there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table under a temporary name and renames it; floats with all their digits."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
+    draft.replace(path)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not a table in UTF-8, or its rows differ in length.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            rows = list(csv.DictReader(file, strict=True))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("rows differ in length")
+    return rows
