@@ -1,4 +1,4 @@
-"""What speaks for a label: the map lies where the classes differ, in every family, and sums to what it explains."""
+"""Attribution maps: they lie where the classes differ, in every family, and sum to what they explain."""
 
 import copy
 
@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.svm import SVC
 from test_classifiers import LABELS, cnn, every, shortened, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
-from spectro.classifiers.hog.strokes import _pair_weights, cell_effects, strokes
-from spectro.classifiers.networks.gradients import grad_cam, relevance, watched
+from spectro.classifiers.hog.attribution import cell_effects, strokes
+from spectro.classifiers.networks.attribution import cnn_effects, vit_effects
 from spectro.figures.attribution import attribution_figure, overlay
 
 SIZE = 64
@@ -26,10 +25,10 @@ def corners(n, seed=0):
     return np.clip(X, 0, 255).astype(np.uint8), y
 
 
-def share_in_corner(found):
+def share_in_corner(attributions):
     """The part of a map's mass that lies in the upper left quarter, mean over records."""
-    maps = [one.map for one in found]
-    return np.mean([own[: own.shape[0] // 2, : own.shape[1] // 2].sum() / own.sum() for own in maps])
+    maps = [attribution.map for attribution in attributions]
+    return np.mean([m[: m.shape[0] // 2, : m.shape[1] // 2].sum() / m.sum() for m in maps])
 
 
 CORNER = {
@@ -37,6 +36,8 @@ CORNER = {
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax").set_params(size_px=SIZE),
     "pixels": PixelsClassifier,
     "cnn": lambda: cnn(epochs=10).set_params(size_px=3 * SIZE),
+    "vpt deep": lambda: vpt(epochs=10, variant="deep").set_params(size_px=SIZE),
+    "vpt shallow": lambda: vpt(epochs=10).set_params(size_px=SIZE),
 }
 
 
@@ -51,41 +52,38 @@ def test_the_map_lies_where_the_classes_differ(make):
 
 
 @every
-def test_the_contract(make, tmp_path):
-    """One for each record, between 0 and 1, the same each time and from a loaded model, whatever the family."""
+def test_maps_are_the_same_from_a_loaded_model(make, tmp_path):
+    """One for each record, between 0 and 1, whatever the family; and the model is left as it was."""
     classifier = shortened(make()).fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
     X, y = toy((2, 2, 2), seed=2)
-    before = classifier.predict_proba(X)
-    found = classifier.attribution(X, np.roll(y, 2), y)
+    probabilities = classifier.predict_proba(X)
+    first = classifier.attribution(X, np.roll(y, 2), y)
     classifier.save(tmp_path)
-    again = load(tmp_path).attribution(X, np.roll(y, 2), y)
-    assert len(found) == len(again) == 6
-    for one, other in zip(found, again, strict=True):
+    second = load(tmp_path).attribution(X, np.roll(y, 2), y)
+    assert len(first) == len(second) == 6
+    for one, other in zip(first, second, strict=True):
         assert one.map.ndim == 2
         assert one.map.min() >= 0
         assert one.map.max() in (0, 1)
-        assert one.seen.dtype == np.uint8
-        assert one.says
+        assert (one.seen.dtype, bool(one.method)) == (np.uint8, True)
         np.testing.assert_array_equal(one.map, other.map)
         np.testing.assert_array_equal(one.seen, other.seen)
-    np.testing.assert_array_equal(classifier.predict_proba(X), before, "looking changed the model")
+    np.testing.assert_array_equal(classifier.predict_proba(X), probabilities)
     assert classifier.attribution(X[:0], y[:0]) == []
 
 
-def test_without_another_label_it_is_told_from_the_most_probable_one():
-    """Also where the other one is the label itself, or one that the model has never seen."""
+def test_without_another_label_it_is_compared_with_the_most_probable_one():
+    """Also where the other one is the label itself, or one that was not trained on."""
     classifier = svm().fit(*toy((8, 6, 4)))
     X, y = toy((1, 1, 1), seed=2)
-    p = classifier.predict_proba(X)
-    second = classifier.classes_[np.argsort(p, axis=1)[:, -2]]
+    second = classifier.classes_[np.argsort(classifier.predict_proba(X), axis=1)[:, -2]]
     assert (classifier.predict(X) == y).all()
-    asked = (classifier.attribution(X, y, others) for others in (second, None, y, ["?", "?", "?"]))
-    expected, *found = ([one.map for one in own] for own in asked)
-    for own in found:
-        np.testing.assert_array_equal(own, expected)
+    expected, *others = ([a.map for a in classifier.attribution(X, y, o)] for o in (second, None, y, ["?"] * 3))
+    for maps in others:
+        np.testing.assert_array_equal(maps, expected)
 
 
-def test_labels_that_are_not_there():
+def test_invalid_labels_are_refused():
     classifier = svm().fit(*toy((8, 6, 4)))
     X, y = toy((1, 1, 1))
     with pytest.raises(ValueError, match=r"got 3 images and 3 labels, \['x'\] unknown; allowed: one for each, of"):
@@ -94,14 +92,12 @@ def test_labels_that_are_not_there():
         classifier.attribution(X, y[:2])
 
 
-def test_a_family_without_one_and_a_single_class_have_none():
-    """A new family needs to know nothing of this."""
+def test_a_family_without_a_method_and_a_single_class_have_none():
+    """A new family need not have attribution maps."""
 
     class Plain(ImageClassifier):
-        family = "plain"
-
-        def _fit(self, X, y, X_val, y_val):
-            pass
+        family, specs = "plain", ()
+        _fit = _save = _load = lambda self, *data: None
 
         def _predict_proba(self, X):
             return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
@@ -111,17 +107,17 @@ def test_a_family_without_one_and_a_single_class_have_none():
     assert svm().fit(X[:2], y[:2]).attribution(X[:2], y[:2]) == [None] * 2
 
 
-def test_a_cascade_asks_the_stage_that_tells_the_labels_apart():
-    """The hard stage knows nothing of what the easy one did wrong, nor the other way round."""
+def test_a_cascade_explains_the_stage_that_separates_the_labels():
+    """The hard stage has no part in an error of the easy one, nor the other way round."""
     a, b, c = LABELS
     cascade = CascadeClassifier(svm(), svm(), {"merged": (a, b)}).fit(*toy((8, 6, 4)))
     X, _ = toy((1, 1, 1), seed=1)
-    found = cascade.attribution(X, [a, a, c], [b, c, a])
-    assert [one.stage for one in found] == ["hard", "easy", "easy"]
-    (hard,) = cascade.hard_["merged"].attribution(X[:1], [a], [b])
+    maps = cascade.attribution(X, [a, a, c], [b, c, a])
+    assert [attribution.stage for attribution in maps] == ["hard", "easy", "easy"]
+    hard = cascade.hard_["merged"].attribution(X[:1], [a], [b])
     easy = cascade.easy_.attribution(X[1:], ["merged", c], [c, "merged"])
-    for one, expected in zip(found, [hard, *easy], strict=True):
-        np.testing.assert_array_equal(one.map, expected.map)
+    for attribution, expected in zip(maps, [*hard, *easy], strict=True):
+        np.testing.assert_array_equal(attribution.map, expected.map)
 
 
 @pytest.mark.parametrize("counts", [(8, 6, 4), (8, 6, 0)])
@@ -140,47 +136,30 @@ def test_pixels_sum_to_the_difference_of_the_scores(counts):
     np.testing.assert_allclose(told, p[rows, labels] - p[rows, others], rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 5])
-def test_weights_of_a_pair_are_those_of_the_machine(n_classes):
-    """libsvm packs the machines of all pairs into one array; a wrong row is another pair's."""
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(60, 4)), np.arange(60) % n_classes
-    X[:, 0] += y
-    svc = SVC(kernel="linear", decision_function_shape="ovo").fit(X, y)
-    decisions = svc.decision_function(X).reshape(60, -1)
-    pairs = [(i, j) for i in range(n_classes) for j in range(i + 1, n_classes)]
-    for number, (i, j) in enumerate(pairs):
-        told = X @ svc.support_vectors_.T @ _pair_weights(svc, i, j)
-        sign = -1 if n_classes == 2 else 1
-        expected = sign * (decisions[:, number] - svc.intercept_[number])
-        np.testing.assert_allclose(told, expected, atol=1e-9)
-        np.testing.assert_array_equal(_pair_weights(svc, j, i), -_pair_weights(svc, i, j))
-
-
+@pytest.mark.parametrize("counts", [(8, 6, 0), (8, 6, 4)])
 @pytest.mark.parametrize("options", [{}, {"kernel": "linear"}, {"scaler": "robust", "pca_components": 5}], ids=str)
-def test_a_cell_counts_what_replacing_it_changes(options):
-    """Held against the whole pipeline: HOG values of one cell, in all its blocks, set to the training mean."""
-    X, y = toy((8, 6, 4))
-    classifier = svm(**options).fit(X, y)
-    hog, pipeline = classifier.hog, classifier.pipeline_
-    features = hog.features(X[:1]).astype(np.float64)
-    svc = copy.copy(pipeline[2])
-    svc.decision_function_shape = "ovo"
+def test_a_cell_counts_what_replacing_it_changes(options, counts):
+    """Compared with the whole pipeline: HOG values of a cell, in all its blocks, set to the training mean."""
+    classifier = svm(**options).fit(*toy(counts))
+    (scaler, pca, svc), last = classifier.pipeline_, len(classifier.classes_) - 1
+    features = classifier.hog.features(toy((1, 0, 0))[0]).astype(np.float64)
+    svc = copy.copy(svc).set_params(decision_function_shape="ovo", break_ties=False)
 
-    def decision(rows):  # of classes 0 and 2
-        return svc.decision_function(pipeline[1].transform(rows))[:, 1]
+    def decision(scaled):  # for the first class, against the last one
+        values = svc.decision_function(pca.transform(scaled.reshape(1, -1))).ravel()
+        return -values[0] if last == 1 else values[last - 1]
 
-    scaled = pipeline[0].transform(features)
-    effects = cell_effects(hog, pipeline, features, np.array([0]), np.array([2]))[0]
-    blocks, b = 3, 2
-    for row, column in [(0, 0), (1, 2), (3, 3)]:
-        without = scaled.copy().reshape(blocks, blocks, b, b, -1)
-        mean = pipeline[1].mean_.reshape(without.shape)
-        for y_block, x_block, y_cell, x_cell in np.ndindex(blocks, blocks, b, b):
-            if (y_block + y_cell, x_block + x_cell) == (row, column):
-                without[y_block, x_block, y_cell, x_cell] = mean[y_block, x_block, y_cell, x_cell]
-        expected = decision(scaled) - decision(without.reshape(1, -1))
-        assert effects[row, column] == pytest.approx(expected[0], abs=1e-9)
+    scaled = scaler.transform(features).reshape(classifier.hog.shape)
+    mean = pca.mean_.reshape(scaled.shape)
+    for labels in ([0, last], [last, 0]):
+        effects = cell_effects(classifier.hog, classifier.pipeline_, features, *np.array(labels)[:, None])[0]
+        for cell in [(0, 0), (1, 2), (3, 3)]:
+            without = scaled.copy()
+            for index in np.ndindex(scaled.shape[:4]):
+                if (index[0] + index[2], index[1] + index[3]) == cell:
+                    without[index] = mean[index]
+            expected = (decision(scaled) - decision(without)) * (1 if labels[0] == 0 else -1)
+            assert effects[cell] == pytest.approx(expected, abs=1e-9)
 
 
 def test_strokes_lie_along_the_edges():
@@ -193,17 +172,18 @@ def test_strokes_lie_along_the_edges():
     assert np.abs(np.diff(second, axis=1)).sum() > 3 * np.abs(np.diff(second, axis=0)).sum()
 
 
-def test_grad_cam_of_a_residual_network_is_exact():
+def test_effects_of_a_residual_network_sum_to_the_margin():
     """Mean over places, then a linear layer: the map's mean is the difference of the logits without biases."""
     classifier = cnn(epochs=1).set_params(size_px=64).fit(*toy((8, 6, 4)))
     network = classifier.network_.eval()
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     labels, others = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
-    found = grad_cam(network, images, labels, others)
+    effects = cnn_effects(network, images, labels, others)
     with torch.no_grad():
         logits = network(images) - network.model.fc.bias
     rows = torch.arange(3)
-    torch.testing.assert_close(found.sum(dim=(1, 2)), logits[rows, labels] - logits[rows, others], rtol=1e-4, atol=1e-5)
+    margin = logits[rows, labels] - logits[rows, others]
+    torch.testing.assert_close(effects.sum(dim=(1, 2)), margin, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -218,51 +198,29 @@ def test_grad_cam_of_a_residual_network_is_exact():
     ],
     ids=str,
 )
-def test_relevance_against_whole_matrices(options):
-    """The paper's recursion with whole matrices; ours multiplies rows alone, and leaves out what nobody reads."""
+def test_effects_are_features_times_gradient_before_the_last_block(options):
+    """Compared with a pass that is cut there by hand; prompts and prefix tokens are no places."""
     classifier = shortened(vpt(**options)).fit(*toy((8, 6, 4)))
     network = classifier.network_.eval()
-    vit, n_prompts = network.vit, network.prompts.shape[1]
-    fused = [block.attn.fused_attn for block in vit.blocks]
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels, others = torch.tensor([0, 1]), torch.tensor([2, 0])
-    found = relevance(network, images, labels, others)
-    assert found.shape == (2, 4, 4)
-    assert (found >= 0).all()
-    assert [block.attn.fused_attn for block in vit.blocks] == fused
-    with watched(network) as (attentions, last):
-        logits = network(images)
-    for attention in attentions:
-        torch.testing.assert_close(attention.sum(dim=-1), torch.ones(attention.shape[:-1]))
-    rows = torch.arange(2)
+    labels, others, rows = torch.tensor([0, 1]), torch.tensor([2, 0]), torch.arange(2)
+    effects = vit_effects(network, images, labels, others)
+    assert effects.shape == (2, 4, 4)
+    inputs = []
+    norm = network.vit.blocks[-1].norm1
+    norm.forward = lambda tokens, plain=norm.forward: inputs.append(plain(tokens).requires_grad_()) or inputs[-1]
+    logits = network(images)
     margin = (logits[rows, labels] - logits[rows, others]).sum()
-    *slopes, slope = torch.autograd.grad(margin, [*attentions, last[0]])
-    n_prefix, deep = vit.num_prefix_tokens, network.deep
-    n = n_prefix + 16 + (0 if deep else n_prompts)
-    whole = torch.eye(n).expand(2, n, n)
-    for a, g in zip(attentions, slopes, strict=True):
-        own = (a * g).clamp(min=0).mean(dim=1)[:, :, :n].detach()
-        padded = torch.zeros(2, n, n)
-        padded[:, : own.shape[1]] = own
-        whole = whole + padded @ whole
-    given = (slope * last[0]).sum(dim=2).clamp(min=0).detach()
-    # Where no token that is read speaks for the label, all that are read count.
-    silent = given.sum(dim=1) == 0
-    given[silent] = (slope != 0).any(dim=2).float()[silent]
-    read = torch.zeros(2, n)
-    patches = slice(n - 16, n)
-    read[:, :n_prefix] = given[:, :n_prefix]
-    if given.shape[1] > n_prefix:
-        read[:, patches] = given[:, n_prefix:]
-    expected = (read[:, None] @ whole)[:, 0, patches] / read.sum(dim=1, keepdim=True)
-    torch.testing.assert_close(found.flatten(1), expected, rtol=1e-4, atol=1e-8)
+    (gradient,) = torch.autograd.grad(margin, inputs[0])
+    expected = (inputs[0] * gradient).sum(dim=2)[:, -16:].reshape(2, 4, 4)
+    torch.testing.assert_close(effects, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_a_backbone_that_cannot_be_looked_into_has_none():
+def test_a_backbone_without_a_grid_has_none():
     """timm has networks of every kind; a figure must not end a run."""
     network = cnn(epochs=1).fit(*toy((4, 4, 4))).network_
     network.model.forward_features = lambda images: torch.zeros(len(images), 7, 5)
-    assert grad_cam(network, torch.zeros(1, 3, 32, 32), torch.tensor([0]), torch.tensor([1])) is None
+    assert cnn_effects(network, torch.zeros(1, 3, 32, 32), torch.tensor([0]), torch.tensor([1])) is None
 
 
 # --- The figure ---

@@ -6,8 +6,8 @@ from conftest import ODD
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from spectro.evaluation.curves import areas
 from spectro.evaluation.intervals import wilson
-from spectro.evaluation.pair_curves import areas
 from spectro.evaluation.paired import Estimate
 from spectro.figures.comparison import macro_f1_figure, pair_curves, pair_figure, recall_by_model_figure
 

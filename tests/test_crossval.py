@@ -13,7 +13,7 @@ from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CnnClassifier, HogSvmClassifier
 from spectro.classifiers import fit_context as work
-from spectro.classifiers.cascade import Said
+from spectro.classifiers.base import StageOutput
 from spectro.classifiers.networks import training
 from spectro.cli import main as cli
 from spectro.data import Record
@@ -392,7 +392,7 @@ def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path
         asked.append(number)
         work.current().on_epoch("flat", [{"epoch": 1}])
         n = int((planned.folds[repeat] == number).sum())
-        return {"": Said(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
+        return {"": StageOutput(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
 
     monkeypatch.setattr(crossval, "_evaluated", evaluated)
     for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):

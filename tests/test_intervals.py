@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from spectro.evaluation import bootstrap_ci, wilson
+from spectro.evaluation import wilson
+from spectro.evaluation.intervals import draw_tallies, percentile_interval, pseudo_observations
 
 
 @given(st.integers(1, 200), st.data(), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -33,49 +34,50 @@ def test_wilson_rejects_what_is_no_proportion(arguments):
         wilson(*arguments)
 
 
-def mean_of_first(sums):
-    return sums[:, :1] / sums[:, 1:]
+def values_of(units, strata, pseudo=None, seed=0, resamples=1000):
+    """Means of the first column in resamples."""
+    sums = draw_tallies(
+        np.asarray(units, float), np.asarray(strata), pseudo or {}, np.random.default_rng(seed), resamples
+    )
+    return sums[:, 0] / sums[:, 1]
 
 
-def test_bootstrap_has_the_width_that_theory_gives():
+def test_a_bootstrap_has_the_width_that_theory_gives():
     """A resampling that drew the wrong number of units would be too wide or too narrow."""
     units = np.column_stack([np.arange(400) % 2, np.ones(400)])
-    low, high = bootstrap_ci(units, np.zeros(400), mean_of_first, resamples=4000)
-    assert (high - low)[0] == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.06)
+    low, high = percentile_interval(values_of(units, np.zeros(400), resamples=4000), 0.5)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.06)
 
 
-def test_bootstrap_never_mixes_strata():
-    """All of the variation is between the strata here, so a stratified interval has no width."""
+def test_a_bootstrap_never_mixes_strata():
+    """All of the variation is between the strata here: there is no interval."""
     units = np.column_stack([np.arange(40) % 2, np.ones(40)])
-    low, high = bootstrap_ci(units, np.arange(40) % 2, mean_of_first)
-    assert low == high == 0.5
+    assert percentile_interval(values_of(units, np.arange(40) % 2), 0.5) == (None, None)
 
 
-def test_made_up_units_are_drawn_by_their_weight():
-    """50 units say 1, a made-up one of weight 50 says 0: the mean of a resample is that of 50 throws of a coin."""
-    units = np.ones((50, 2))
-    low, high = bootstrap_ci(
-        units, np.zeros(50), mean_of_first, prior={0: (np.array([[0, 1]]), np.array([50]))}, resamples=4000
-    )
+def test_pseudo_observations_are_drawn_by_their_weight():
+    """50 units of 1, a pseudo-observation of weight 50 of 0: the mean of a resample is that of 50 throws of a coin."""
+    pseudo = np.array([[0.0, 1.0]]), np.array([50.0])
+    low, high = percentile_interval(values_of(np.ones((50, 2)), np.zeros(50), {0: pseudo}, resamples=4000), 0.5)
     assert (low, high) == (pytest.approx(0.5 - 0.139, abs=0.021), pytest.approx(0.5 + 0.139, abs=0.021))
-    low, high = bootstrap_ci(units, np.zeros(50), mean_of_first, prior={1: (np.array([[0, 1]]), np.array([50]))})
-    assert low == high == 1
+    assert np.ptp(values_of(np.ones((50, 2)), np.zeros(50), {1: pseudo})) == 0
 
 
-def test_bootstrap_depends_on_the_seed_but_not_on_the_order_of_units():
+def test_a_bootstrap_depends_on_the_seed_but_not_on_the_order_of_units():
     rng = np.random.default_rng(0)
-    units = np.column_stack([rng.random(30), np.ones(30)])
-    strata = np.arange(30) % 3
+    units, strata = np.column_stack([rng.random(30), np.ones(30)]), np.arange(30) % 3
     order = rng.permutation(30)
-    first = bootstrap_ci(units, strata, mean_of_first, seed=1)
-    np.testing.assert_allclose(first, bootstrap_ci(units[order], strata[order], mean_of_first, seed=1), rtol=1e-12)
-    assert not np.array_equal(first, bootstrap_ci(units, strata, mean_of_first, seed=2))
+    first = values_of(units, strata, seed=1)
+    np.testing.assert_allclose(first, values_of(units[order], strata[order], seed=1), rtol=1e-12)
+    assert not np.array_equal(first, values_of(units, strata, seed=2))
 
 
-@pytest.mark.parametrize(
-    ("units", "strata", "options"),
-    [([], [], {}), ([[1, 1]], [0, 0], {}), ([[1, 1]], [0], {"resamples": 0}), ([[1, 1]], [0], {"level": 1.5})],
-)
-def test_bootstrap_rejects_what_it_cannot_resample(units, strata, options):
-    with pytest.raises(ValueError, match="got"):
-        bootstrap_ci(units, strata, mean_of_first, **options)
+@pytest.mark.parametrize("n_seeds", [(1,), (3, 2)])
+def test_pseudo_observations_weigh_two_sources_in_all(n_seeds):
+    """Half of one model's are right; the classes that occur share them."""
+    pseudo = pseudo_observations(np.array([4.0, 2.0, 1.0]), np.array([0, 0, 2]), 4, n_seeds)
+    assert sorted(pseudo) == [0, 2]
+    assert sum(weights.sum() for _, weights in pseudo.values()) == pytest.approx(2)
+    for c, (tallies, weights) in pseudo.items():
+        assert tallies.shape[1:] == (sum(n_seeds), 4, 4)
+        assert weights @ tallies[:, 0, c, c] / weights.sum() == pytest.approx({0: 3, 2: 1}[c] / 2)

@@ -271,8 +271,8 @@ def test_the_same_seed_gives_the_same_interval():
 @pytest.mark.parametrize(
     ("true", "pred", "classes", "said"),
     [
-        (["a"], ["zebra"], ["a", "b"], r"y_pred holds \['zebra'\].*\['a', 'b'\]"),
-        (["zebra"], ["a"], ["a", "b"], "y_true holds"),
+        (["a"], ["zebra"], ["a", "b"], r"y_pred: got zebra; allowed: a, b"),
+        (["zebra"], ["a"], ["a", "b"], "y_true: got zebra"),
         (["a"], ["a", "a"], ["a"], "got 1, 2 and 1"),
         (["a"], ["a"], ["a", "a"], "only once"),
         ([], [], [], "at least one"),

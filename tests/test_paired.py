@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from spectro.evaluation import score
-from spectro.evaluation.paired import corrected_resampled_t, difference, holm, mcnemar, score_over_seeds, vote
+from spectro.evaluation.paired import corrected_resampled_t, differences, holm, mcnemar, score_over_seeds, vote
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 LABELS = st.lists(st.sampled_from("abc"), min_size=2, max_size=30)
@@ -157,16 +157,32 @@ def test_vote_takes_the_most_frequent_and_else_the_earliest_seed():
 # Difference and score
 
 
+def difference(*arguments, metric="macro_f1", **options):
+    return differences(*arguments, **options)[metric]
+
+
+def estimate(*arguments, metric, **options):
+    return score_over_seeds(*arguments, **options)[metric]
+
+
 @settings(deadline=None, max_examples=25)
 @given(LABELS, st.data())
-def test_the_values_are_those_of_score(y, data):
-    """Two ways to the same macro-F1 in one report would be one too many."""
+def test_one_seed_is_scored_as_by_score(y, data):
+    """Two ways to the same number or interval in one report would be one too many."""
     rows = st.lists(st.sampled_from("abc"), min_size=len(y), max_size=len(y))
     a, b = data.draw(rows), data.draw(rows)
-    for metric in ("macro_f1", "accuracy", "balanced_accuracy"):
-        own = [score(y, pred, "abc", resamples=1)[metric] for pred in (a, b)]
-        assert difference(y, a, b, "abc", resamples=2, metric=metric).value == pytest.approx(own[0] - own[1])
-        assert score_over_seeds(y, [a, b], "abc", resamples=2, metric=metric).values == pytest.approx(own)
+    report, other = (score(y, pred, "abc", resamples=50, look_alikes="ab") for pred in (a, b))
+    differ, alone = (
+        differences(y, a, b, "abc", resamples=2),
+        score_over_seeds(y, a, "abc", resamples=50, look_alikes="ab"),
+    )
+    assert set(report) >= set(alone) >= {"macro_f1", "accuracy", "balanced_accuracy", "mcc"}
+    for name, found in alone.items():
+        assert (found.value, found.ci_low, found.ci_high) == tuple(
+            report[name + e] for e in ("", "_ci_low", "_ci_high")
+        )
+        if name in differ:
+            assert differ[name].value == pytest.approx(report[name] - other[name])
 
 
 @settings(deadline=None, max_examples=25)
@@ -198,7 +214,7 @@ def test_few_records_leave_more_room_than_many():
 
 def test_neither_the_order_of_records_nor_the_names_of_sources_matter():
     y, a, b = models()
-    sources = np.arange(40) // 2
+    sources = np.array([f"{label}{i // 8}" for i, label in enumerate(y)])
     order = np.random.default_rng(5).permutation(40)
     plain = difference(y, a, b, "abcd", resamples=200)
     assert difference(y[order], a[:, order], b[:, order], "abcd", resamples=200) == plain
@@ -226,7 +242,7 @@ def test_the_spread_of_records_is_that_of_theory():
     other = np.where(y == "a", "b", "a")
     a = np.where(right, y, other)
     b = np.where(right & (np.arange(400) > 4), y, other)
-    low, high = (getattr(score_over_seeds(y, a, "ab", metric="accuracy"), end) for end in ("ci_low", "ci_high"))
+    low, high = (getattr(estimate(y, a, "ab", metric="accuracy"), end) for end in ("ci_low", "ci_high"))
     assert (high - low) / 3.92 == pytest.approx(sqrt(0.7 * 0.3 / 400), rel=0.1)
     assert difference(y, a, b, "ab", metric="accuracy").std_error < sqrt(0.7 * 0.3 / 400) / 3
 
@@ -236,7 +252,7 @@ def test_the_spread_of_seeds_is_that_of_theory():
     y = np.repeat(["a", "b"], 500)
     rows = [np.where((np.arange(1000) < 500) | (s % 2 == 0), y, "a") for s in range(4)]
     values = [1.0, 0.5, 1.0, 0.5]
-    found = score_over_seeds(y, rows, "ab", metric="accuracy")
+    found = estimate(y, rows, "ab", metric="accuracy")
     assert found.values == pytest.approx(values)
     assert found.std_seeds == pytest.approx(np.std(values, ddof=1))
     twice = difference(y, rows, [y] * 4, "ab", metric="accuracy")
@@ -254,7 +270,7 @@ def test_seeds_that_vary_together_say_more_of_the_difference():
 
 def test_a_class_with_one_record_is_not_taken_as_known():
     y = ["a"] * 50 + ["b"]
-    found = score_over_seeds(y, y, "ab", metric="balanced_accuracy")
+    found = estimate(y, y, "ab", metric="balanced_accuracy")
     assert (found.value, found.std_seeds, found.ci_high) == (1, None, 1)
     assert found.ci_low <= 0.5
 
@@ -278,13 +294,12 @@ def test_smallest_is_what_is_found_in_80_per_cent_of_test_sets():
         (["a", "b"], ["a"], {}),
         (["a", "b"], ["a", "x"], {}),
         (["a", "b"], ["a", "b"], {"sources": [1]}),
-        (["a", "b"], ["a", "b"], {"metric": "f2"}),
         (["a", "b"], ["a", "b"], {"resamples": 0}),
     ],
-    ids=["no records", "lengths", "label", "sources", "metric", "resamples"],
+    ids=["no records", "lengths", "label", "sources", "resamples"],
 )
 def test_what_cannot_be_judged_is_refused(y, a, options):
-    with pytest.raises(ValueError, match=r"got|holds"):
+    with pytest.raises(ValueError, match="got"):
         difference(y, a, a, "ab", **options)
 
 

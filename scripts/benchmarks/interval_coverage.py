@@ -11,15 +11,15 @@ and the least.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation import bootstrap_ci, wilson
+from spectro.evaluation import wilson
+from spectro.evaluation.intervals import draw_tallies, pseudo_observations
 from spectro.evaluation.metrics import METRICS, evaluate
-from spectro.evaluation.report import made_up_sources
 
 Array = NDArray[np.float64]
 Bounds = tuple[Array, Array]
@@ -68,13 +68,21 @@ def statistic(matrices: Array) -> Array:
 
 def ours(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
     """What the library does."""
-    prior = made_up_sources(tallies, strata)
-    return bootstrap_ci(tallies, strata, statistic, prior=prior, seed=seed, resamples=RESAMPLES)
+    return interval(tallies, strata, seed, pseudo_observations(tallies.sum(axis=(1, 2)), strata, tallies.shape[1]))
+
+
+def interval(
+    tallies: Array, strata: NDArray[np.intp], seed: int, pseudo: Mapping[int, tuple[Array, Array]], level: float = 0.95
+) -> Bounds:
+    """Percentile interval of the stratified bootstrap."""
+    sums = draw_tallies(tallies, strata, pseudo, np.random.default_rng(seed), RESAMPLES)
+    low, high = np.quantile(statistic(sums), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
 
 
 def percentile(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
     """The plain stratified bootstrap."""
-    return bootstrap_ci(tallies, strata, statistic, seed=seed, resamples=RESAMPLES)
+    return interval(tallies, strata, seed, {})
 
 
 def widened(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
@@ -83,7 +91,7 @@ def widened(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
 
     n = max(2.0, len(strata) / len(set(strata.tolist())))
     level = min(1 - 2 * NORMAL.cdf(-((n / (n - 1)) ** 0.5) * t.ppf(0.975, n - 1)), 0.9999)
-    return bootstrap_ci(tallies, strata, statistic, seed=seed, resamples=RESAMPLES, level=level)
+    return interval(tallies, strata, seed, {}, level)
 
 
 def values(tallies: Array, strata: NDArray[np.intp], draw: Callable[..., Array]) -> Array:
@@ -130,7 +138,7 @@ def bayesian(mass: float, per_class: bool, spare: float) -> Callable[..., Bounds
 
     def method(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
         rng = np.random.default_rng(seed)
-        prior = made_up_sources(tallies, strata)
+        prior = pseudo_observations(tallies.sum(axis=(1, 2)), strata, tallies.shape[1])
         share = mass / 2 * (len(prior) if per_class else 1)
 
         def draw(group: int, kinds: Array, counts: Array) -> Array:

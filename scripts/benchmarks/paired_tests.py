@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectro.evaluation import metrics
-from spectro.evaluation.paired import corrected_resampled_t, difference, mcnemar
+from spectro.evaluation.paired import corrected_resampled_t, differences, mcnemar
 
 CLASSES = ("a", "b", "c", "d")
 # Chance of a model's error to stay within the pair (a, b) or (c, d).
@@ -115,7 +115,7 @@ def difference_coverage(
         held, found, widths, smallest = [], [], [], []
         for number in range(rounds):
             a, b = names[simulated(rng, y, skill, seeds, spread)]
-            d = difference(names[y], a, b, names, seed=number, resamples=1000)
+            d = differences(names[y], a, b, names, seed=number, resamples=1000)["macro_f1"]
             low, high = (d.value, d.value) if d.ci_low is None or d.ci_high is None else (d.ci_low, d.ci_high)
             held.append(low <= truth <= high)
             found.append(low > 0 or high < 0)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from spectro.classifiers.networks.settings import Loss, Training
     from spectro.classifiers.networks.vpt import VptClassifier
     from spectro.classifiers.pixels import PixelsClassifier
-    from spectro.classifiers.registry import families, family, load
+    from spectro.classifiers.registry import families, family, load, register_family
+    from spectro.classifiers.temperature import ScoringClassifier
 
 _HOME = {
     "ImageClassifier": "base",
@@ -23,8 +24,10 @@ _HOME = {
     "HogSvmClassifier": "hog.svm",
     "Loss": "networks.settings",
     "PixelsClassifier": "pixels",
+    "ScoringClassifier": "temperature",
     "Training": "networks.settings",
     "VptClassifier": "networks.vpt",
+    "register_family": "registry",
 }
 __all__ = [
     "CascadeClassifier",
@@ -33,11 +36,13 @@ __all__ = [
     "ImageClassifier",
     "Loss",
     "PixelsClassifier",
+    "ScoringClassifier",
     "Training",
     "VptClassifier",
     "families",
     "family",
     "load",
+    "register_family",
 ]
 
 

@@ -1,42 +1,36 @@
-"""What in an image speaks for one label and not for another: the form in which every family says it."""
+"""Attribution maps: which places of an image raise one label's score above another's."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-# Effects ``(n, h, w)`` of places on how far the label lies above the other one, in any unit; what the model sees of the
-# records, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``, over which they lie; and a line that says what
-# they are.
+# What a family computes of n records: effects of places on the margin between two scores ``(n, h, w)``, in any unit;
+# the records as the model sees them, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``; the method's name.
 Effects = tuple[np.ndarray, np.ndarray, str]
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """One record's places, by how much they speak for a label and against another.
+    """The attribution map of one record.
 
     Attributes:
-        map: ``(h, w)``, 0 to 1: 0 speaks not for the label or against it, 1 most of all places of this image; all 0
-            where nothing speaks for it. It covers the whole of ``seen``, mostly in far fewer places.
-        seen: What the model sees of the record, uint8 ``(height, width)`` or ``(height, width, 3)``.
-        says: What the map is, a few words.
-        stage: The stage of a cascade that told the two labels apart; empty: there are no stages.
+        map: ``(h, w)``, 0 to 1: 0 does not raise the label's score, 1 is the largest effect in this image; all 0 where
+            nothing raises it. It covers the whole of ``seen``, mostly in far fewer places.
+        seen: The record as the model sees it, uint8 ``(height, width)`` or ``(height, width, 3)``.
+        method: How the map was computed, a few words.
+        stage: The stage of a cascade that separates the two labels; empty: no stages.
     """
 
     map: np.ndarray
     seen: np.ndarray
-    says: str
+    method: str
     stage: str = ""
-
-    def of(self, stage: str) -> "Attribution":
-        """The same as that of a stage."""
-        return replace(self, stage=stage)
 
 
 def attributions(effects: Effects) -> list[Attribution]:
-    """One for each record: what speaks against the label is cut off, and the largest effect becomes 1."""
-    values, seen, says = effects
-    found = []
-    for own, image in zip(np.maximum(np.asarray(values, dtype=np.float64), 0.0), seen, strict=True):
-        most = own.max()
-        found.append(Attribution((own / most if most > 0 else own).astype(np.float32), image, says))
-    return found
+    """One for each record; negative effects are cut off, and the largest effect of a record becomes 1."""
+    values, seen, method = effects
+    values = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+    largest = values.max(axis=(1, 2), keepdims=True)
+    maps = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0).astype(np.float32)
+    return [Attribution(record_map, image, method) for record_map, image in zip(maps, seen, strict=True)]

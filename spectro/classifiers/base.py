@@ -1,12 +1,14 @@
-"""The contract that every family and the cascade keep."""
+"""The contract of all classifiers: scikit-learn's, with val records beside the training records."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
@@ -19,12 +21,26 @@ from spectro.errors import ConfigError
 FORMAT = 1
 
 
-class ImageClassifier(ClassifierMixin, BaseEstimator):
-    """Base of all classifiers of images: scikit-learn's contract, with val beside train.
+class StageOutput(NamedTuple):
+    """The output of a classifier, or of one stage of a cascade, for some records.
 
-    A subclass stores its keyword arguments in ``__init__``, sets ``family`` to the name of its module and fills in
-    ``specs``, ``_fit``, ``_predict_proba``, ``_save`` and ``_load``. Where the training labels hold one class only, the
-    base predicts it with certainty and the subclass is not asked.
+    Attributes:
+        classes: Its classes, sorted, ``(k,)``.
+        probabilities: ``(n, k)``.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """Base of all classifiers of images, which are scikit-learn estimators.
+
+    A family is a subclass with the decorator `register_family`. Its constructor stores keyword arguments and does
+    nothing else, most easily as a dataclass: ``@dataclass(eq=False, kw_only=True, repr=False)``; the annotations of the
+    arguments declare the family's keys in a configuration, see `spectro.knobs.build`. It defines `specs`, `_fit`,
+    `_predict_proba`, `_save` and `_load`. Where all training labels are of one class, the base class predicts it with
+    certainty and calls none of these.
 
     Attributes:
         classes_: Labels as text, sorted; the order of the columns of `predict_proba`.
@@ -34,34 +50,16 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     family: ClassVar[str]
     # Whether it has epochs, in each of which another view of a record can be drawn.
     draws_views: ClassVar[bool] = False
-    # The cascade asks its stages even then: they are what it is saved and loaded by.
+    # False for a cascade, which is saved and loaded through its stages.
     _constant_if_one_class: ClassVar[bool] = True
     classes_: np.ndarray
-
-    @property
-    def specs(self) -> list[ImageSpec]:
-        """The geometries in which images will be asked for."""
-        raise TypeError(f"{type(self).__name__} does not say which images it wants")
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a run should record of the fitted classifier besides its metrics; JSON values."""
-        return {}
-
-    @property
-    def chooses_on_val(self) -> bool:
-        """Whether `fit` chooses on val what a record is called, such as the best epoch.
-
-        False also where val only makes probabilities warmer or colder: the largest one stays the largest.
-        """
-        return False
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
         """The unfitted classifier from the family's sections of a configuration, see `spectro.knobs.build`.
 
         Args:
-            values: Sections and keys; what is not there has its default.
+            values: Sections and keys; keys that are missing have their defaults.
             seed: For a family whose constructor takes one.
             prefix: Stands before every key in a message.
             context: Stands behind "unknown key" in a message.
@@ -80,11 +78,29 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Problems between parameters that are valid one by one: dotted key, and what is allowed."""
         return []
 
+    @property
+    @abstractmethod
+    def specs(self) -> list[ImageSpec]:
+        """The geometries of the images that it reads; they are decoded once and cached."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values of the fitted classifier that a run records besides its metrics."""
+        return {}
+
+    @property
+    def chooses_on_val(self) -> bool:
+        """Whether `fit` makes a choice on val that changes predicted labels, such as the best epoch.
+
+        A temperature is none: it leaves the largest probability the largest.
+        """
+        return False
+
     def prepare(self) -> None:
-        """Raises what can be known to be wrong before any data are read, e.g. that pretrained weights are not there.
+        """Checks, before any data are read, that everything is there that `fit` needs, e.g. pretrained weights.
 
         Raises:
-            SpectroError: Names it, and what is allowed.
+            SpectroError: Names what is missing, and what is allowed.
         """
         return None
 
@@ -100,8 +116,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: Training records: `Images`, or uint8 ``(n, height, width)`` or ``(n, height, width, 3)``.
             y: Their labels, ``(n,)``.
-            X_val: Val records, for what is chosen on val; None: nothing is.
-            y_val: Their labels. Records of classes that are not in ``y`` are passed over.
+            X_val: Val records, for choices that are made on val; None: no such choices.
+            y_val: Their labels. Records of classes that are not in ``y`` are ignored.
 
         Returns:
             self.
@@ -132,6 +148,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             return np.ones((len(X), len(self.classes_))) / len(self.classes_)
         return self._predict_proba(X)
 
+    def predict(self, X: Images | np.ndarray) -> np.ndarray:
+        """Labels ``(n,)``, those of the largest probability."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
     def out_of_fold(
         self,
         X: Images | np.ndarray,
@@ -140,72 +160,82 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         y_val: np.ndarray | None,
         X_new: Images | np.ndarray,
     ) -> np.ndarray:
-        """What a fresh copy of this classifier, fitted and thrown away again, says of new records.
+        """Probabilities ``(m, k)`` of new records by a copy of this classifier that is fitted and not kept.
 
-        Exactly ``clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)``; a family may have a shorter way there,
-        which gives the same predictions, and probabilities that differ by rounding and its solver's tolerance.
-
-        Args:
-            X: Training records, ``n`` of them.
-            y: Their labels, ``(n,)``.
-            X_val: Val records, or None.
-            y_val: Their labels, or None.
-            X_new: Records to evaluate, ``m`` of them.
-
-        Returns:
-            Probabilities ``(m, k)``, columns in the order of the sorted labels in ``y``.
+        ``clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)``; a family may have a faster way to the same
+        predictions, with probabilities that differ by rounding and its solver's tolerance.
 
         Raises:
             ValueError: As `fit` does.
         """
         return clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)
 
-    def predict(self, X: Images | np.ndarray) -> np.ndarray:
-        """Labels ``(n,)``: those of the largest probabilities."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+    def stage_labels(self, y: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Labels as the whole classifier and each stage see them ``(n,)``, and the rows of the records that it is for.
+
+        By the names of `stage_probabilities`; it need not be fitted.
+        """
+        return {"": (y, np.arange(len(y)))}
+
+    def stage_probabilities(self, X: Images | np.ndarray) -> dict[str, StageOutput]:
+        """The outputs of the whole classifier, whose name is empty, and of each stage of a cascade."""
+        return {"": StageOutput(self.classes_, self.predict_proba(X))}
+
+    def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, StageOutput]:
+        """`out_of_fold` with classes, by the names of `stage_probabilities`."""
+        return {"": StageOutput(np.array(sorted(set(y)), dtype=object), self.out_of_fold(X, y, X_val, y_val, X_new))}
 
     def attribution(
         self, X: Images | np.ndarray, labels: np.ndarray, others: np.ndarray | None = None
     ) -> list[Attribution | None]:
-        """What in each image made the model say one label rather than another.
+        """Which places of each image raise one label's score above another's.
 
         Args:
             X: Records, ``n`` of them.
             labels: The label that is to be explained, mostly the predicted one, ``(n,)``.
-            others: The label that it is told from, such as the true one, ``(n,)``. Where it is the label itself or
-                none of ``classes_``, and everywhere without it: the most probable of the other classes.
+            others: The label that it is compared with, such as the true one, ``(n,)``. Where it is the label itself or
+                not in ``classes_``, and everywhere without it: the most probable of the other classes.
 
         Returns:
             One for each record; None where the family, or this model, has none.
 
         Raises:
             NotFittedError: `fit` was not called.
-            ValueError: A label is none of ``classes_``, or there is not one for each record.
+            ValueError: A label is not in ``classes_``, or there is not one for each record.
         """
         check_is_fitted(self, "classes_")
         column = {label: number for number, label in enumerate(self.classes_)}
         unknown = sorted(set(labels) - set(column))
         if unknown or len(labels) != len(X) or (others is not None and len(others) != len(X)):
-            found = f"got {len(X)} images and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
-            raise ValueError(f"labels, others: {found}; allowed: one for each, of {', '.join(column)}")
-        if len(X) == 0 or len(self.classes_) == 1:
+            got = f"got {len(X)} images and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
+            raise ValueError(f"labels, others: {got}; allowed: one for each, of {', '.join(column)}")
+        if len(X) == 0 or len(column) == 1:
             return [None] * len(X)
-        own = np.array([column[label] for label in labels])
-        told_from = np.array([column.get(label, -1) for label in (labels if others is None else others)])
-        none = (told_from < 0) | (told_from == own)
-        if none.any():
-            probabilities = self.predict_proba(X[none])
-            probabilities[np.arange(none.sum()), own[none]] = -1
-            told_from[none] = probabilities.argmax(axis=1)
-        return self._attributions(X, own, told_from)
+        first = np.array([column[label] for label in labels])
+        second = np.array([column.get(label, -1) for label in (labels if others is None else others)])
+        probabilities = self.predict_proba(X)
+        probabilities[np.arange(len(X)), first] = -1
+        second = np.where((second < 0) | (second == first), probabilities.argmax(axis=1), second)
+        return self._attributions(X, first, second)
 
     def save(self, folder: Path) -> None:
-        """Writes the fitted model into ``folder``: JSON, and what the family adds. No file holds code."""
+        """Writes the fitted model into ``folder``: JSON, and the family's files. No file holds code."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": list(self.classes_)}
         if not self._is_constant:
             state["fitted"] = self._save(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def __sklearn_tags__(self) -> Tags:
+        """Images, not rows of features."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+    @property
+    def _is_constant(self) -> bool:
+        return self._constant_if_one_class and len(self.classes_) == 1
 
     def _check_params(self) -> None:
         """Raises a ValueError for parameters that `from_config` would refuse."""
@@ -216,10 +246,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         for key, text in self.contradictions():
             raise ValueError(f"{key}: {text}")
 
-    @property
-    def _is_constant(self) -> bool:
-        return self._constant_if_one_class and len(self.classes_) == 1
-
     def _params(self) -> dict[str, Any]:
         """The constructor's arguments as JSON values."""
         params = self.get_params(deep=False)
@@ -227,7 +253,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
-        # Parameters of an older version that are gone mattered for fitting alone.
+        # Parameters that only an older version has mattered for fitting alone.
         classifier = cls()
         defaults = classifier.get_params(deep=False)
         for name in params.keys() & defaults.keys():
@@ -238,29 +264,32 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
                 setattr(classifier, name, params[name])
         return classifier
 
+    @abstractmethod
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
-        raise TypeError(f"{type(self).__name__} does not say how it is fitted")
+        """Fits to two classes or more; ``X_val`` may be empty and holds none but these classes."""
 
+    @abstractmethod
     def _predict_proba(self, X: Any) -> np.ndarray:
-        raise TypeError(f"{type(self).__name__} does not say how it predicts")
+        """Probabilities ``(n, k)`` of at least one record."""
+
+    @abstractmethod
+    def _save(self, folder: Path) -> dict[str, Any]:
+        """Writes fitted parts as files and returns the rest as JSON values."""
+
+    @abstractmethod
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        """Takes back what `_save` wrote and returned; no code may come from the files."""
 
     def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
         effects = self._effects(X, labels, others)
         return [None] * len(X) if effects is None else list(attributions(effects))
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
-        """How much each place of each record lifts one class above another one; None: the family cannot tell.
+        """How far each place of each record raises one class above another one; None: the family has no such method.
 
         Args:
             X: Records, ``n``, at least one.
-            labels: The number of the one class, ``(n,)``.
-            others: The number of the other one, ``(n,)``.
+            labels: The number of the first class, ``(n,)``.
+            others: The number of the second one, ``(n,)``.
         """
         return None
-
-    def _save(self, folder: Path) -> dict[str, Any]:
-        """Writes fitted parts as files and returns the rest as JSON values."""
-        raise TypeError(f"{type(self).__name__} does not say how it is saved")
-
-    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        raise TypeError(f"{type(self).__name__} does not say how it is loaded")

@@ -1,8 +1,8 @@
-"""Where a fit keeps its checkpoints and tells of its progress, without being an argument of it.
+"""The context of a fit: where checkpoints go, which stage and fold are fitted, and callbacks.
 
-scikit-learn's contract leaves no room for a run's folder in ``fit``. A run opens a `fit_context` around it, the cascade
-names the `part` that is being fitted, and the training loop asks for the one that is `current`. Without a fit_context a
-fit keeps nothing.
+scikit-learn's contract leaves no room for a run's folder in ``fit``, and an attribute of an estimator does not survive
+``clone``. A run opens a context with `fit_context`, the cascade opens one for each stage inside it, and the training
+loop reads the `current` one. Without a context nothing is written and nothing is called.
 """
 
 import re
@@ -18,14 +18,16 @@ OnEpoch = Callable[[str, Sequence[Mapping[str, Any]]], None]
 
 @dataclass(frozen=True)
 class FitContext:
-    """A run's place for work under way.
+    """Where and for what a classifier is fitted.
 
     Attributes:
         folder: Where checkpoints go; None: nowhere.
-        stage: What is being fitted: ``flat``, ``easy``, ``hard``, ``hard/<group>``; empty: not known.
-        on_epoch: Called after every epoch with the stage and its history so far, a row for each epoch.
-        on_network: Called before the first epoch with the stage and what is known of the network, as in ``facts_``.
-        fold: Which fold of a cross-validation it is, such as ``fold 3``; it stands behind the stage. Empty: none.
+        stage: What is fitted: ``flat``, ``easy``, ``hard``, ``hard/<group>``, and in a cross-validation the fold behind
+            it; empty: not known.
+        on_epoch: Called with the stage and its history, a row for each epoch so far: before the first epoch that is
+            trained, and after each, when its checkpoint is written. An error that it raises ends the fit.
+        on_network: Called before the first epoch with the stage and facts of the network, as in ``facts_``.
+        fold: Which fold of a cross-validation it is, such as ``fold 3``; empty: none.
     """
 
     folder: Path | None = None
@@ -34,20 +36,24 @@ class FitContext:
     on_network: Callable[[str, Mapping[str, Any]], None] = lambda stage, facts: None
     fold: str = ""
 
+    def part(self, stage: str, folder: str, **changes: Any) -> "FitContext":
+        """The context of one part of what is fitted, with a stage and a folder of its own."""
+        return replace(self, stage=stage, folder=None if self.folder is None else self.folder / folder, **changes)
 
-_NOWHERE = FitContext()
-_current: ContextVar[FitContext | None] = ContextVar("fit_context", default=None)
+
+_NONE = FitContext()
+_current: ContextVar[FitContext] = ContextVar("fit_context", default=_NONE)
 
 
 def current() -> FitContext:
-    """The fit_context of the fit that is under way."""
-    return _current.get() or _NOWHERE
+    """The context of the fit that is running."""
+    return _current.get()
 
 
 @contextmanager
-def fit_context(place: FitContext) -> Iterator[None]:
-    """Fits inside work here."""
-    token = _current.set(place)
+def fit_context(context: FitContext) -> Iterator[None]:
+    """Fits inside have this context."""
+    token = _current.set(context)
     try:
         yield
     finally:
@@ -56,24 +62,21 @@ def fit_context(place: FitContext) -> Iterator[None]:
 
 @contextmanager
 def part(stage: str, folder: str) -> Iterator[None]:
-    """Fits inside are one part of what is being fitted: a stage with its name and a folder of its own."""
-    here = current()
-    named = f"{stage} {here.fold}".strip()
-    with fit_context(replace(here, stage=named, folder=None if here.folder is None else here.folder / folder)):
+    """Fits inside are one stage of a cascade."""
+    context = current()
+    with fit_context(context.part(f"{stage} {context.fold}".strip(), folder)):
         yield
 
 
 @contextmanager
 def fold(name: str, folder: str, on_epoch: OnEpoch, *, is_first: bool) -> Iterator[None]:
-    """Fits inside are one fold, with a folder of its own: their stages are called ``<stage> <name>``.
+    """Fits inside are one fold; their stages are called ``<stage> <name>``.
 
-    All folds have the same networks, and only the first tells of them.
+    All folds have the same networks, and `FitContext.on_network` is called for the first fold alone.
     """
-    here = current()
-    below = None if here.folder is None else here.folder / folder
-    stage = f"{here.stage} {name}".strip()
-    tells = {} if is_first else {"on_network": _NOWHERE.on_network}
-    with fit_context(replace(here, stage=stage, fold=name, folder=below, on_epoch=on_epoch, **tells)):
+    context = current()
+    changes = {} if is_first else {"on_network": _NONE.on_network}
+    with fit_context(context.part(f"{context.stage} {name}".strip(), folder, fold=name, on_epoch=on_epoch, **changes)):
         yield
 
 

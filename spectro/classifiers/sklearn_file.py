@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,12 @@ def save(estimator: Any, path: Path) -> None:
             out.writestr(zipfile.ZipInfo(f"{number.get(stem, stem)}.{ending}", _DATE), content)
 
 
-def load(path: Path) -> Any:
-    """Reads what `save` wrote; only types that skops itself trusts are made, so that no code comes from the file.
+def load(path: Path, trusted: Sequence[str] = ()) -> Any:
+    """Reads what `save` wrote; no code comes from the file.
+
+    Args:
+        path: The file.
+        trusted: Types that may be made besides those that skops trusts by itself, such as ``sklearn.tree._tree.Tree``.
 
     Raises:
         ModelError: Damaged, or holds a type that is not trusted.
@@ -62,8 +67,8 @@ def load(path: Path) -> Any:
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops_io.loads(path.read_bytes(), trusted=[])
+        return skops_io.loads(path.read_bytes(), trusted=list(trusted))
     except UntrustedTypesFoundException as error:
-        raise ModelError(f"{path}: holds types that are not trusted ({error})") from error
+        raise ModelError(f"{path}: holds types that are not trusted ({str(error).splitlines()[0]})") from error
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: damaged or not a skops file ({type(error).__name__}: {error})") from error

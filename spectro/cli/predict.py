@@ -21,17 +21,22 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run directory or a model folder")
     parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
+    )
     arguments = parser.parse_args()
     if arguments.out is not None and arguments.out.exists():
         parser.error(f"--out: got {arguments.out}, which exists; allowed: a new file")
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
         parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out), [])
+    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out, arguments.plugin), [])
 
 
-def _predict(run: Path, images: list[Path], out: Path | None) -> None:
+def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
+    from spectro.plugins import load_plugins
     from spectro.runs.predict import predict_files
 
+    load_plugins(plugins)
     table = predict_files(run / "model" if (run / "model").is_dir() else run, images)
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)

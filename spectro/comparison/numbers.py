@@ -13,7 +13,7 @@ from spectro.comparison.contenders import MAJORITY, Contender
 from spectro.comparison.folds import FoldTest, fold_test
 from spectro.evaluation import METRICS, score
 from spectro.evaluation.intervals import wilson
-from spectro.evaluation.paired import Difference, Estimate, McNemar, difference, holm, mcnemar, score_over_seeds
+from spectro.evaluation.paired import Difference, Estimate, McNemar, differences, holm, mcnemar, score_over_seeds
 
 LEVEL = 0.05
 # 2 / 2**5 is above the level, 2 / 2**6 is not.
@@ -96,7 +96,7 @@ def scores_of(contender: Contender, look_alikes: Mapping[str, Sequence[str]], se
             told = score(truth, said[0], classes, sources=sources, seed=own_seed, look_alikes=members)
             value = float(told[metric])
             return Estimate(value, told[f"{metric}_ci_low"], told[f"{metric}_ci_high"], None, (value,))
-        return score_over_seeds(truth, said, classes, sources=sources, seed=seed, metric=metric, look_alikes=members)
+        return score_over_seeds(truth, said, classes, sources=sources, seed=seed, look_alikes=members)[metric]
 
     averages = {name: over_seeds(name) for name, metric in METRICS.items() if not metric.needs_look_alikes}
     recall: dict[str, dict[str, Any]] = {}
@@ -178,7 +178,7 @@ def _tested(pairs: Sequence[tuple[Contender, Contender]], seed: int) -> list[Pai
 
 def _pair(a: Contender, b: Contender, seed: int) -> Pair:
     truth, sources = truth_of(a), [row.source for row in a.rows]
-    found = difference(truth, a.predicted, b.predicted, a.classes, sources=sources, seed=seed)
+    found = differences(truth, a.predicted, b.predicted, a.classes, sources=sources, seed=seed)["macro_f1"]
     p = None
     if found.std_error > 0:
         p = 2 * (1 - NormalDist().cdf(abs(found.value) / found.std_error))

@@ -1,25 +1,35 @@
-"""Intervals for numbers that come from few records."""
+"""Intervals for numbers that come from few records: Wilson's for proportions, a smoothed bootstrap for all else."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from statistics import NormalDist
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+# Pseudo-observations in all; docs/intervals.md has the coverage with and without them.
+SMOOTHING = 2.0
+# Equal numbers that were added up in another order differ in their last digits.
+NO_SPREAD = 1e-12
+
 
 @overload
 def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
 @overload
-def wilson(
-    successes: ArrayLike, n: ArrayLike, level: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]: ...
 def wilson(successes: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
     """Score interval of a proportion; keeps its coverage for few trials and for proportions of 0 and 1.
 
     With s successes in n trials and z the normal quantile of ``(1 + level) / 2``, the bounds are
     ``(s + z²/2 ± z * sqrt(s * (n - s) / n + z²/4)) / (n + z²)``: E. B. Wilson (1927), "Probable inference, the law
-    of succession, and statistical inference", Journal of the American Statistical Association 22, 209-212.
+    of succession, and statistical inference", Journal of the American Statistical Association 22, 209-212. scipy's
+    `binomtest` takes neither arrays nor the fractions that means over seeds are.
 
     Args:
         successes: Number of successes, a scalar or an array.
@@ -32,79 +42,181 @@ def wilson(successes: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
     Raises:
         ValueError: ``level`` is not between 0 and 1, or not ``0 <= successes <= n``.
     """
-    _check_level(level)
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level}; allowed: between 0 and 1")
     s, trials = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(n, dtype=float))
     if not np.all((s >= 0) & (s <= trials) & np.isfinite(trials)):
-        raise ValueError(f"successes must lie between 0 and n; got successes={successes!r}, n={n!r}")
+        raise ValueError(f"successes: got {successes!r} of n={n!r}; allowed: 0 to n")
     z = NormalDist().inv_cdf((1 + level) / 2)
     spread = z * np.sqrt(s * (trials - s) / np.maximum(trials, 1) + z**2 / 4)
     # The ends are exact by the formula, but not in floating point.
     low = np.where(s == 0, 0.0, (s + z**2 / 2 - spread) / (trials + z**2))
     high = np.where(s == trials, 1.0, (s + z**2 / 2 + spread) / (trials + z**2))
-    if low.ndim == 0:
-        return float(low), float(high)
-    return low, high
+    return (float(low), float(high)) if low.ndim == 0 else (low, high)
 
 
-def bootstrap_ci(
-    tallies: ArrayLike,
-    strata: ArrayLike,
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+@dataclass(frozen=True)
+class Resampled:
+    """Confusion matrices of a model, as observed and in each resample; rows are the truth.
+
+    Attributes:
+        observed: (seeds, k, k).
+        drawn: (resamples, seeds, k, k).
+        seed_weights: Weight of each seed in each resample, (resamples, seeds); rows sum to 1.
+    """
+
+    observed: Floats
+    drawn: Floats
+    seed_weights: Floats
+
+    def values(self, metric: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
+        """Values of a metric: of each seed, (seeds,), and the mean over drawn seeds in each resample, (resamples,)."""
+        return metric(self.observed), (metric(self.drawn) * self.seed_weights).sum(axis=1)
+
+
+def resample(
+    true: Codes,
+    models: Sequence[Codes],
+    k: int,
     *,
-    prior: Mapping[Any, tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile interval of a stratified bootstrap over units whose tallies add up.
+    sources: Sequence[Hashable] | NDArray[Any],
+    seed: int,
+    resamples: int,
+) -> list[Resampled]:
+    """Evaluates models on the same drawn sources, many times: a smoothed, stratified bootstrap.
 
-    In each resample every stratum draws as many of its units as it has, with replacement, and the drawn tallies are
-    summed; the interval is the central ``level`` of the statistic over the resamples: B. Efron and R. Tibshirani
-    (1993), "An Introduction to the Bootstrap", chapters 8 (structured data) and 13 (percentile interval).
+    In each resample every class draws as many sources as it has, with replacement: B. Efron and R. Tibshirani (1993),
+    "An Introduction to the Bootstrap", chapter 8. They are drawn from the real ones and from the
+    `pseudo_observations`, mixed by weight: N. L. Hjort (1991), "Bayesian and empirical Bayesian bootstrapping".
+    Without those a class of equal sources never varies, and intervals of few sources are too narrow. A source with
+    records of several classes belongs to the class of its first record.
 
-    With a ``prior`` a stratum is drawn from its units and from what else they might have been, mixed by weight: N. L.
-    Hjort (1991), "Bayesian and empirical Bayesian bootstrapping", with as many draws as there are units. Without one
-    a stratum of equal units never varies, and the interval of a few units is too narrow.
+    A model's seeds are drawn where it has more than one; models with as many seeds get the same draws. Drawing n of n
+    makes a variance too small by (n - 1) / n, a half for two seeds. So n - 1 are drawn, each with the weight
+    n / (n - 1): J. Rao and C. Wu (1988), "Resampling inference with complex survey data", Journal of the American
+    Statistical Association 83, 231-241. Sources and seeds are drawn independently of one another: A. Owen (2007),
+    "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411. The variance is on the large side, as what a
+    seed makes of a record is drawn on both sides.
 
     Args:
-        tallies: Counts of each unit, shape (units, ...).
-        strata: Stratum of each unit, shape (units,).
-        statistic: Maps the summed tallies of all resamples, (resamples, ...), to numbers, (resamples, q).
-        prior: Stratum -> tallies of made-up units, shape (m, ...), and the weight of each, (m,), where that of a real
-            unit is 1.
-        seed: Seed of the resampling. The result does not depend on the order of the units.
-        resamples: Number of resamples.
-        level: Confidence level, strictly between 0 and 1.
+        true: Number of each record's class, (n,); at least one record.
+        models: For each model the numbers of the predicted classes, (seeds, n).
+        k: Number of classes.
+        sources: Source of each record, (n,).
+        seed: Seed of the draws. The result depends neither on the order of the sources nor on that of the models.
+        resamples: Number of resamples, 1 or more.
+    """
+    source = number_sources(sources)
+    strata = true[np.unique(source, return_index=True)[1]]
+    rng = np.random.default_rng(seed)
+    tallies = [_tallies(source, true, model, k) for model in models]
+    order = list(range(len(models)))
+    if len(models) > 1:
+        order.sort(key=lambda m: sorted(tallies[m].reshape(len(strata), -1).tolist()))
+    n_seeds = [len(models[m]) for m in order]
+    pseudo = pseudo_observations(tallies[0][:, 0].sum(axis=(1, 2)), strata, k, n_seeds)
+    drawn = draw_tallies(np.concatenate([tallies[m] for m in order], axis=1), strata, pseudo, rng, resamples)
+    seed_weights = {n: draw_units(rng, n, resamples) / n for n in sorted(set(n_seeds))}
+    parts = dict(zip(order, np.split(drawn, np.cumsum(n_seeds)[:-1], axis=1), strict=True))
+    return [Resampled(t.sum(axis=0), parts[m], seed_weights[t.shape[1]]) for m, t in enumerate(tallies)]
+
+
+def pseudo_observations(
+    sizes: Floats, strata: Codes, k: int, n_seeds: Sequence[int] = (1,)
+) -> dict[int, tuple[Floats, Floats]]:
+    """Prior counts of the smoothed bootstrap: ``SMOOTHING`` sources, shared out among the classes that occur.
+
+    Of each class there is one kind that all models predict right, one that all predict wrong, and for two models one
+    for each that only one predicts right; all kinds have the same weight, and so have all wrong classes. A
+    pseudo-source has as many records as a real one of its class on average. Half a record in each cell is what
+    A. Agresti and Y. Min (2005), "Simple improved confidence intervals for comparing matched proportions", Statistics
+    in Medicine 24, 729-740, add for two models. Sharing them out keeps many classes from drawing a mean away from what
+    was observed: R. M. Price and D. G. Bonett (2004), "An improved confidence interval for a linear function of
+    binomial proportions", Computational Statistics and Data Analysis 45, 449-456.
+
+    Args:
+        sizes: Number of records of each source, (sources,).
+        strata: Class of each source, (sources,).
+        k: Number of classes.
+        n_seeds: For each model its number of seeds, ``r`` in all; a pseudo-source is the same for all of them.
 
     Returns:
-        Lower and upper bounds, each of shape (q,).
-
-    Raises:
-        ValueError: No units, unequal lengths, no resamples, or ``level`` not between 0 and 1.
+        Class -> tallies (m, r, k, k) and the weight of each, (m,), where that of a real source is 1.
     """
-    _check_level(level)
-    units, groups = np.asarray(tallies, dtype=float), np.asarray(strata)
-    if len(units) == 0 or groups.shape != (len(units),):
-        raise ValueError(f"expected one stratum for each of at least 1 unit; got {len(units)} units, {groups.shape}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; got {resamples}")
-    rng = np.random.default_rng(seed)
-    flat = units.reshape(len(units), -1)
+    present, kinds = np.unique(strata), list(product((True, False), repeat=len(n_seeds)))
+    pseudo = {}
+    for c in present.tolist():
+        size = sizes[strata == c].mean()
+        tallies, weights = [], []
+        for wrong, is_right in product(range(k), kinds):
+            if all(is_right) != (wrong == c):
+                continue
+            predicted = np.repeat([c if right else wrong for right in is_right], n_seeds)
+            tally = np.zeros((len(predicted), k, k))
+            tally[np.arange(len(predicted)), c, predicted] = size
+            tallies.append(tally)
+            weights.append(SMOOTHING / len(present) / len(kinds) / (1 if all(is_right) else k - 1))
+        pseudo[c] = np.array(tallies), np.array(weights)
+    return pseudo
+
+
+def draw_tallies(
+    tallies: Floats,
+    strata: Codes,
+    pseudo: Mapping[int, tuple[Floats, Floats]],
+    rng: np.random.Generator,
+    resamples: int,
+) -> Floats:
+    """Draws sources within strata and sums their tallies, (sources, ...) to (resamples, ...).
+
+    Args:
+        tallies: Counts of each source.
+        strata: Stratum of each source, (sources,).
+        pseudo: Stratum -> tallies of further sources and their weights, see `pseudo_observations`.
+        rng: Generator of the draws.
+        resamples: Number of resamples.
+    """
+    flat = tallies.reshape(len(tallies), -1)
     sums = np.zeros((resamples, flat.shape[1]))
-    for group in np.unique(groups):
-        # Units with equal tallies are interchangeable, so it is enough to draw how many of each kind come up.
-        kinds, counts = np.unique(flat[groups == group], axis=0, return_counts=True)
+    for group in np.unique(strata):
+        # Equal sources are interchangeable, so it is enough to draw how many of each kind come up.
+        kinds, counts = np.unique(flat[strata == group], axis=0, return_counts=True)
         p = counts
-        if prior is not None and group in prior:
-            made_up, weights = prior[group]
-            # They come last: a row of draws is done as soon as it has enough, so that they cost next to nothing.
-            kinds, p = np.concatenate([kinds, np.reshape(made_up, (len(weights), -1))]), np.append(counts, weights)
+        if group in pseudo:
+            further, weights = pseudo[group]
+            # They come last: a row of draws ends as soon as it has enough, so that they cost next to nothing.
+            kinds, p = np.concatenate([kinds, further.reshape(len(weights), -1)]), np.append(counts, weights)
         sums += rng.multinomial(counts.sum(), p / p.sum(), size=resamples) @ kinds
-    values = statistic(sums.reshape(resamples, *units.shape[1:]))
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+    return sums.reshape(resamples, *tallies.shape[1:])
 
 
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie strictly between 0 and 1; got {level}")
+def draw_units(rng: np.random.Generator, n: int, resamples: int) -> Floats:
+    """Weights of n interchangeable units, (resamples, n), rows sum to n: n - 1 of them are drawn."""
+    if n == 1:
+        return np.ones((resamples, 1))
+    counts = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples)
+    return counts.astype(np.float64) * (n / (n - 1))
+
+
+def percentile_interval(drawn: Floats, value: float) -> tuple[float, float] | tuple[None, None]:
+    """95 % percentile interval of resamples, (resamples,), widened to hold the value itself.
+
+    None where the value is undefined, or where all resamples agree: an interval without width would claim certainty.
+    """
+    low, high = np.quantile(drawn, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    if not np.isfinite(value) or not high - low > NO_SPREAD:
+        return None, None
+    return float(min(low, value)), float(max(high, value))
+
+
+def number_sources(sources: Sequence[Hashable] | NDArray[Any]) -> Codes:
+    """The number of each record's source, (n,), in order of first appearance."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(source, len(number)) for source in sources], dtype=np.intp)
+
+
+def _tallies(source: Codes, true: Codes, predicted: Codes, k: int) -> Floats:
+    """Confusion matrix of each source and seed, (sources, seeds, k, k)."""
+    tallies = np.zeros((source.max() + 1, len(predicted), k, k))
+    np.add.at(tallies, (source, np.arange(len(predicted))[:, None], true, predicted), 1)
+    return tallies

@@ -114,6 +114,20 @@ def evaluate(confusion: Matrices, classes: Sequence[str], look_alikes: Collectio
     return {m.name: m(confusion, classes, look_alikes) for m in applicable_metrics(classes, look_alikes)}
 
 
+def encode(labels: Any, classes: Sequence[str], name: str) -> NDArray[np.intp]:
+    """Position of each label among the classes, an array of the same shape.
+
+    Raises:
+        ValueError: A label that is not among the classes; ``name`` is what the labels are called in the message.
+    """
+    position = {str(label): i for i, label in enumerate(classes)}
+    array = np.asarray(labels, dtype=object)
+    unknown = sorted({str(label) for label in array.ravel()} - set(position))
+    if unknown:
+        raise ValueError(f"{name}: got {', '.join(unknown)}; allowed: {', '.join(position)}")
+    return np.array([position[str(label)] for label in array.ravel()], dtype=np.intp).reshape(array.shape)
+
+
 @register_metric("macro_f1", "macro-F1")
 def macro_f1(confusion: Matrices, classes: Sequence[str]) -> Matrices:
     """Mean F1 of the classes that have records."""

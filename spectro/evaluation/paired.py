@@ -1,28 +1,33 @@
-"""Is one model better than another on the same records, and how sure can one be?
+"""Is one model better than another on the same records, and how certain is that?
 
 Three questions with a test each (see docs/statistics.md): `mcnemar`, `corrected_resampled_t` and the interval of
-`difference`. `holm` keeps many tests from finding something by chance.
+`differences`. `holm` keeps many tests from finding something by chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectro.evaluation.resampling import NO_SPREAD, Labels, SeedLabels, by_seed, interval, resample
+from spectro.evaluation.intervals import NO_SPREAD, Resampled, percentile_interval, resample
+from spectro.evaluation.metrics import applicable_metrics, encode
 
+Labels = Sequence[str] | NDArray[Any]
+# One row of labels for each seed, or the labels of a single seed.
+SeedLabels = Sequence[str] | Sequence[Sequence[str]] | NDArray[Any]
 # A two-sided test at 5 % finds a difference of (1.96 + 0.84) standard errors in 80 % of test sets.
 _POWER = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """What `mcnemar` returns: records that only one of the models got right, and the two-sided p-value."""
+    """What `mcnemar` returns: records that only one of the models predicts right, and the two-sided p-value."""
 
     n_only_a: int
     n_only_b: int
@@ -43,7 +48,15 @@ class ResampledT:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `difference` returns: a minus b. Interval and ``smallest`` are None with a single class."""
+    """A metric of model a minus that of model b.
+
+    Attributes:
+        value: Mean over seeds.
+        ci_low, ci_high: 95 % percentile interval; None where no resample differs, as with a single class.
+        std_error: Standard error over resamples.
+        smallest: The smallest difference that is found (interval without 0) in 80 % of such test sets,
+            ``(z_0.975 + z_0.8) * std_error``; None without an interval.
+    """
 
     value: float
     ci_low: float | None
@@ -54,7 +67,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `score_over_seeds` returns; ``std_seeds`` is None for one seed, the interval with a single class."""
+    """A metric of one model over its seeds.
+
+    Attributes:
+        value: Mean over seeds.
+        ci_low, ci_high: As of `Difference`.
+        std_seeds: Standard deviation over seeds; None for one seed.
+        values: Value of each seed.
+    """
 
     value: float
     ci_low: float | None
@@ -64,32 +84,31 @@ class Estimate:
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
-    """Exact test of whether two models get the same share of records right.
+    """Exact test of whether two models predict the same share of records right.
 
-    Records that both get right or both get wrong say nothing. If the models are equally good, each of the n others is
-    right with a or with b by the throw of a coin, so that p is twice the smaller tail of a binomial distribution with
-    n and 1/2, at most 1. Q. McNemar (1947), "Note on the sampling error of the difference between correlated
-    proportions or percentages", Psychometrika 12, 153-157, in its exact form. It counts every record as independent:
-    give it one record of a source.
+    Records that both predict right or both wrong carry no information. If the models are equally good, each of the n
+    others is right with a or with b by the throw of a coin, a binomial distribution with n and 1/2. Q. McNemar (1947),
+    "Note on the sampling error of the difference between correlated proportions or percentages", Psychometrika 12,
+    153-157, in its exact form. It counts every record as independent: give it one record of a source.
 
     Args:
-        correct_a: Whether model a gets each record right, bool, (n,).
+        correct_a: Whether model a predicts each record right, bool, (n,).
         correct_b: The same for model b and the same records.
 
     Returns:
-        Counts of the records that only a or only b gets right, and p; 1 where there are no such records.
+        Counts of the records that only a or only b predicts right, and p; 1 where there are no such records.
 
     Raises:
         ValueError: The arrays are not one-dimensional and equally long.
     """
-    from scipy.special import bdtr
+    from scipy.stats import binomtest
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"expected two arrays of the same shape (n,); got {a.shape} and {b.shape}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    tail = float(bdtr(min(only_a, only_b), only_a + only_b, 0.5))
-    return McNemar(only_a, only_b, min(1.0, 2 * tail))
+    n = only_a + only_b
+    return McNemar(only_a, only_b, float(binomtest(only_a, n).pvalue) if n else 1.0)
 
 
 def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float) -> ResampledT:
@@ -114,7 +133,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     Raises:
         ValueError: No differences, some that are not finite, or a number of records that is not positive.
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.stats import t
 
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
@@ -127,7 +146,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     if np.ptp(d) < NO_SPREAD:
         return ResampledT(mean, 0.0, dof, 1.0 if abs(mean) < NO_SPREAD else None, None, None)
     std_error = float(d.std(ddof=1) * np.sqrt(1 / len(d) + n_test / n_train))
-    p, reach = 2 * float(stdtr(dof, -abs(mean) / std_error)), float(stdtrit(dof, 0.975)) * std_error
+    p, reach = 2 * float(t.sf(abs(mean) / std_error, dof)), float(t.ppf(0.975, dof)) * std_error
     return ResampledT(mean, std_error, dof, p, mean - reach, mean + reach)
 
 
@@ -167,13 +186,13 @@ def vote(predictions: SeedLabels) -> NDArray[Any]:
     Returns:
         Labels, (n,).
     """
-    rows = by_seed(predictions, "predictions")
+    rows = _by_seed(predictions)
     frequency = (rows[:, None, :] == rows[None, :, :]).sum(axis=1)
     # argmax takes the first of equal ones.
     return rows[frequency.argmax(axis=0), np.arange(rows.shape[1])]
 
 
-def difference(
+def differences(
     y_true: Labels,
     pred_a: SeedLabels,
     pred_b: SeedLabels,
@@ -182,12 +201,11 @@ def difference(
     sources: Sequence[Hashable] | NDArray[Any] | None = None,
     seed: int = 0,
     resamples: int = 2000,
-    metric: str = "macro_f1",
-) -> Difference:
-    """How much better a is than b, mean over seeds, with a 95 % interval over records and seeds.
+) -> dict[str, Difference]:
+    """How much better a is than b in each metric, mean over seeds, with 95 % intervals over records and seeds.
 
     A paired bootstrap: in each resample both models are evaluated on the same drawn sources, and on the same drawn
-    seeds where both have as many. `spectro.evaluation.resampling.resample` says how they are drawn.
+    seeds where both have as many, see `spectro.evaluation.intervals.resample`.
 
     Args:
         y_true: True labels, (n,).
@@ -197,22 +215,25 @@ def difference(
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
-        metric: A name in `METRICS`, not one of look-alikes.
 
     Returns:
-        The difference, its percentile interval and standard error, and the smallest difference that would be found
-        (interval without 0) in 80 % of such test sets, ``(z_0.975 + z_0.8) * std_error``.
+        Name of each metric -> difference, without metrics of look-alikes and those that are undefined here.
 
     Raises:
-        ValueError: As `score_over_seeds`.
+        ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
     """
-    a, b = resample(y_true, (pred_a, pred_b), classes, sources=sources, seed=seed, resamples=resamples, metric=metric)
-    value, drawn = float(a.values.mean() - b.values.mean()), a.drawn - b.drawn
-    low, high = interval(drawn, value)
-    if low is None or high is None:
-        return Difference(value, None, None, 0.0, None)
-    std_error = float(drawn.std(ddof=1))
-    return Difference(value, low, high, std_error, _POWER * std_error)
+    a, b = _resample(y_true, (pred_a, pred_b), classes, sources, seed, resamples)
+    found = {}
+    for metric in applicable_metrics(list(classes)):
+        function = partial(metric, classes=list(classes))
+        (values_a, drawn_a), (values_b, drawn_b) = a.values(function), b.values(function)
+        value, drawn = float(values_a.mean() - values_b.mean()), drawn_a - drawn_b
+        low, high = percentile_interval(drawn, value)
+        std_error = 0.0 if low is None else float(drawn.std(ddof=1))
+        smallest = None if low is None else _POWER * std_error
+        if np.isfinite(value):
+            found[metric.name] = Difference(value, low, high, std_error, smallest)
+    return found
 
 
 def score_over_seeds(
@@ -223,38 +244,60 @@ def score_over_seeds(
     sources: Sequence[Hashable] | NDArray[Any] | None = None,
     seed: int = 0,
     resamples: int = 2000,
-    metric: str = "macro_f1",
-    look_alikes: Sequence[str] = (),
-) -> Estimate:
-    """Mean of a metric over seeds, with a 95 % interval over records and seeds.
+    look_alikes: Collection[str] = (),
+) -> dict[str, Estimate]:
+    """Mean of each metric over seeds, with 95 % intervals over records and seeds.
 
     Args:
         y_true: True labels, (n,).
         preds: Predicted labels, (seeds, n), or (n,) for one seed.
         classes: All labels that may occur, (k,).
-        sources: Source of each record, (n,). By default every record is its own source.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples.
-        metric: A name in `METRICS`.
-        look_alikes: The look-alike classes, for a metric of these.
+        sources, seed, resamples: As of `differences`.
+        look_alikes: The classes that are hard to tell apart, for the metrics of these.
 
     Returns:
-        Mean over seeds, its percentile interval, the seeds' standard deviation and each seed's value.
+        Name of each metric -> mean over seeds, its interval, the seeds' standard deviation and each seed's value;
+        without metrics that are undefined here.
 
     Raises:
-        ValueError: No records, unequal lengths, a label that is not a class, an unknown metric, or no resamples.
+        ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
     """
-    (found,) = resample(
-        y_true,
-        (preds,),
-        classes,
-        sources=sources,
-        seed=seed,
-        resamples=resamples,
-        metric=metric,
-        look_alikes=look_alikes,
-    )
-    low, high = interval(found.drawn, float(found.values.mean()))
-    values = found.values
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Estimate(float(values.mean()), low, high, std, tuple(values.tolist()))
+    (model,) = _resample(y_true, (preds,), classes, sources, seed, resamples)
+    found = {}
+    for metric in applicable_metrics(list(classes), look_alikes):
+        values, drawn = model.values(partial(metric, classes=list(classes), look_alikes=look_alikes))
+        mean = float(values.mean())
+        std = float(values.std(ddof=1)) if len(values) > 1 else None
+        low, high = percentile_interval(drawn, mean)
+        if np.isfinite(mean):
+            found[metric.name] = Estimate(mean, low, high, std, tuple(values.tolist()))
+    return found
+
+
+def _resample(
+    y_true: Labels,
+    models: Sequence[SeedLabels],
+    classes: Labels,
+    sources: Sequence[Hashable] | NDArray[Any] | None,
+    seed: int,
+    resamples: int,
+) -> list[Resampled]:
+    """Checks the labels and resamples the models."""
+    if resamples < 1:
+        raise ValueError(f"resamples: got {resamples}; allowed: 1 or more")
+    labels = [str(label) for label in classes]
+    true = encode(_by_seed(y_true)[0], labels, "y_true")
+    predicted = [encode(_by_seed(model), labels, "predictions") for model in models]
+    sources = range(len(true)) if sources is None else sources
+    lengths = [len(true), len(sources), *(model.shape[1] for model in predicted)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"expected y_true, sources and predictions of equal lengths; got {lengths}")
+    return resample(true, predicted, len(labels), sources=sources, seed=seed, resamples=resamples)
+
+
+def _by_seed(labels: SeedLabels) -> NDArray[Any]:
+    """Labels as (seeds, n), also where a single seed came as (n,)."""
+    rows = np.asarray(labels, dtype=object)
+    if rows.ndim not in (1, 2) or rows.size == 0:
+        raise ValueError(f"expected labels, (n,) or (seeds, n), at least one; got an array of shape {rows.shape}")
+    return np.atleast_2d(rows)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectro.evaluation.pair_curves import PairCurves, pair_curves
+from spectro.evaluation.curves import PairCurves, pair_curves
 from spectro.evaluation.paired import Estimate
 from spectro.figures.run import FAINT, INK, MUTED, fit_text, page, plain_text, save
 

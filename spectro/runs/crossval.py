@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier
-from spectro.classifiers.cascade import Said
+from spectro.classifiers.base import StageOutput
 from spectro.config.check import Config
 from spectro.data import Dataset, Record, labels_of
 from spectro.data.folds import inner_val
@@ -194,7 +194,7 @@ def _tasks(
 
 def _evaluated(
     config: Config, dataset: Dataset, planned: Plan, estimator: ImageClassifier, repeat: int, number: int
-) -> dict[str, Said]:
+) -> dict[str, StageOutput]:
     """Fits the models of one fold and asks them."""
     train = planned.learned(repeat, number)
     val, new = train[:0], planned.of(np.flatnonzero(planned.folds[repeat] == number))
@@ -207,8 +207,4 @@ def _evaluated(
     X, y = task.training_set(config, dataset, learned)
     X_val, y_val = dataset.images(chosen_on), task.task_labels(config, chosen_on)
     X_new = dataset.images(new)
-    if isinstance(estimator, CascadeClassifier):
-        names = {f"hard/{group}": name for group, name in hard_stage_names(list(estimator.look_alikes)).items()}
-        stages = estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)
-        return {names.get(name, name): said for name, said in stages.items()}
-    return {"": Said(np.array(sorted(set(y)), dtype=object), estimator.out_of_fold(X, y, X_val, y_val, X_new))}
+    return estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)

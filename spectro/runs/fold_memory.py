@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers import fit_context as work
-from spectro.classifiers.cascade import Said
+from spectro.classifiers.base import StageOutput
 from spectro.files import write_json
 
 
-def remembered(name: str, identity: str, evaluate: Callable[[], dict[str, Said]], *, is_first: bool) -> dict[str, Said]:
+def remembered(
+    name: str, identity: str, evaluate: Callable[[], dict[str, StageOutput]], *, is_first: bool
+) -> dict[str, StageOutput]:
     """`evaluate()`, with what was told of its epochs, as a run that was killed left it in its fit_context.
 
     Only folds that have epochs are kept: the others take less time than a file.
@@ -30,7 +32,9 @@ def remembered(name: str, identity: str, evaluate: Callable[[], dict[str, Said]]
     if before is not None:
         for stage, history in before["history"].items():
             here.on_epoch(stage, history)
-        return {t: Said(np.array(s["classes"], dtype=object), np.array(s["p"])) for t, s in before["said"].items()}
+        return {
+            t: StageOutput(np.array(s["classes"], dtype=object), np.array(s["p"])) for t, s in before["said"].items()
+        }
     told: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from spectro.config.check import Config
 from spectro.data import Dataset, labels_of
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import applicable_metrics
-from spectro.evaluation.paired import Difference, Estimate, difference, score_over_seeds
+from spectro.evaluation.paired import Difference, Estimate, differences, score_over_seeds
 from spectro.files import write_csv, write_text
 from spectro.paths import redact
 from spectro.progress import progress
@@ -151,7 +151,7 @@ class LearningCurve:
             predicted = np.array([p.said.predicted[0] for p in own], dtype=object)
             score = score_over_seeds(
                 said.truth, predicted, said.classes, sources=_sources(said), seed=0, resamples=self._resamples
-            )
+            )["macro_f1"]
             all_, smallest, median = np.mean([p.sizes for p in own], axis=0).tolist()
             found.setdefault(model, []).append(Size(share, (all_, smallest, median), score))
         return {model: sorted(sizes, key=lambda size: size.share) for model, sizes in found.items()}
@@ -174,22 +174,16 @@ class LearningCurve:
     def _gain(self, before: Sequence[Point], after: Sequence[Point]) -> Gain:
         said, sources = after[0].said, _sources(after[0].said)
         a, b = (np.array([p.said.predicted[0] for p in own], dtype=object) for own in (after, before))
-        found = difference(said.truth, a, b, said.classes, sources=sources, seed=0, resamples=self._resamples)
+        found = differences(said.truth, a, b, said.classes, sources=sources, resamples=self._resamples)["macro_f1"]
         recalls = {}
         for label in said.classes:
             n_before, n_after = (float(np.mean([p.counts[label] for p in own])) for own in (before, after))
             own = said.truth == label
             mine = [s for s, is_own in zip(sources, own, strict=True) if is_own]
             # Of records of one class the balanced accuracy is its recall.
-            change = difference(
-                said.truth[own],
-                a[:, own],
-                b[:, own],
-                said.classes,
-                sources=mine,
-                resamples=self._resamples,
-                metric="balanced_accuracy",
-            )
+            change = differences(
+                said.truth[own], a[:, own], b[:, own], said.classes, sources=mine, resamples=self._resamples
+            )["balanced_accuracy"]
             recalls[str(label)] = (n_before, n_after, change.value, change.ci_low, change.ci_high)
         n_before, n_after = (float(np.mean([p.sizes[0] for p in own])) for own in (before, after))
         return Gain(after[0].model, n_before, n_after, found, recalls)

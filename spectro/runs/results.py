@@ -176,7 +176,7 @@ def _draw_attribution(
     if not known:
         return
     wrong = int((evaluated.predicted != evaluated.y_true).sum())
-    about = dict.fromkeys(f"{one.stage}: {one.says}" if one.stage else one.says for one, _, _ in known)
+    about = dict.fromkeys(f"{one.stage}: {one.method}" if one.stage else one.method for one, _, _ in known)
     attribution_figure(
         [image for _, image, _ in known],
         [one.seen for one, _, _ in known],

@@ -15,7 +15,6 @@ from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
 from spectro.data import Dataset, Images, ImageSpec, Record
-from spectro.data.mapping import hard_stage_names
 from spectro.errors import ConfigError, DataError
 from spectro.progress import progress
 from spectro.runs.predictions import Predictions
@@ -136,10 +135,7 @@ def temperatures(
 
 def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
     """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
-    if not isinstance(classifier, CascadeClassifier):
-        return {config.stage: classifier}
-    names = hard_stage_names(list(classifier.hard_))
-    return {"easy": classifier.easy_, **{names[group]: own for group, own in classifier.hard_.items()}}
+    return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {config.stage: classifier}
 
 
 def evaluate(
@@ -154,22 +150,10 @@ def evaluate(
         records = in_task(config, dataset.of(split))
         truth = task_labels(config, records)
         X = dataset.images(records)
-        if not isinstance(classifier, CascadeClassifier):
-            p = classifier.predict_proba(X)
-            tasks[""][split] = Predictions(records, truth, classifier.classes_, p)
-            continue
-        easy, hard = classifier.stage_probabilities(X)
-        whole = classifier.compose(easy, hard)
-        tasks[""][split] = Predictions(records, truth, classifier.classes_, whole)
-        easy_truth = classifier.merged(truth)
-        tasks.setdefault("easy", {})[split] = Predictions(records, easy_truth, classifier.easy_.classes_, easy)
-        names = hard_stage_names(list(classifier.hard_))
-        for group, model in classifier.hard_.items():
-            in_group = np.isin(truth, list(classifier.look_alikes[group]))
-            group_records = [record for record, is_in in zip(records, in_group, strict=True) if is_in]
-            tasks.setdefault(names[group], {})[split] = Predictions(
-                group_records, truth[in_group], model.classes_, hard[group][in_group]
-            )
+        stage_labels = classifier.stage_labels(truth)
+        for name, (classes, p) in classifier.stage_probabilities(X).items():
+            labels, rows = stage_labels[name]
+            tasks.setdefault(name, {})[split] = Predictions([records[i] for i in rows], labels[rows], classes, p[rows])
     return tasks
 
 

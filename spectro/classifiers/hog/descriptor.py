@@ -48,6 +48,12 @@ class Hog:
         return ImageSpec(self.size_px, "L")
 
     @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Of a descriptor: block row, block column, cell row, cell column, orientation."""
+        blocks = self.size_px // self.cell_px - self.block_cells + 1
+        return blocks, blocks, self.block_cells, self.block_cells, self.orientations
+
+    @property
     def n_features(self) -> int:
         """Length of a descriptor; below 1 if the image is smaller than a block."""
         blocks = self.size_px // self.cell_px - self.block_cells + 1

@@ -184,11 +184,11 @@ class HogSvmClassifier(ScoringClassifier):
         return columns(np.concatenate(parts))
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
-        from spectro.classifiers.hog.strokes import cell_effects, strokes
+        from spectro.classifiers.hog.attribution import cell_effects, strokes
 
         features = self.hog.features(X).astype(np.float64)
-        says = "HOG strokes; by how much the decision falls if a cell looks as it does on average"
-        return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), says
+        method = "HOG strokes; fall of the decision where a cell has its mean value"
+        return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), method
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")

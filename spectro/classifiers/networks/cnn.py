@@ -32,7 +32,7 @@ class CnnClassifier(NetworkClassifier):
         seed: Of everything random.
     """
 
-    _places_are: ClassVar[str] = "Grad-CAM"
+    _places_are: ClassVar[str] = "HiResCAM"
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet18.tv_in1k"
     freeze: Literal["none", "stem", "backbone"] = "none"
@@ -49,6 +49,6 @@ class CnnClassifier(NetworkClassifier):
         return Convolution(model, self.freeze), origin
 
     def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
-        from spectro.classifiers.networks.gradients import grad_cam
+        from spectro.classifiers.networks.attribution import cnn_effects
 
-        return grad_cam(self.network_, images, labels, others)  # type: ignore[arg-type]
+        return cnn_effects(self.network_, images, labels, others)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ class VptClassifier(NetworkClassifier):
         seed: Of everything random.
     """
 
-    _places_are: ClassVar[str] = "gradient-weighted attention"
+    _places_are: ClassVar[str] = "HiResCAM"
 
     variant: Literal["shallow", "deep"] = "shallow"
     prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
@@ -68,6 +68,6 @@ class VptClassifier(NetworkClassifier):
         return network, origin
 
     def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
-        from spectro.classifiers.networks.gradients import relevance
+        from spectro.classifiers.networks.attribution import vit_effects
 
-        return relevance(self.network_, images, labels, others)  # type: ignore[arg-type]
+        return vit_effects(self.network_, images, labels, others)  # type: ignore[arg-type]

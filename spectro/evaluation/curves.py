@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectro.evaluation.resampling import draw_sources, interval, numbered
+from spectro.evaluation.intervals import draw_units, number_sources, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,20 @@ def pair_curves(
     # Decreasing scores; among equal ones by what else is known of a record, not by its place.
     order = np.lexsort([owners.astype(str), positive, -score] if sources is not None else [positive, -score])
     positive, score, owners = positive[order], score[order], owners[order]
-    source = numbered(owners)
-    weights = draw_sources(positive.astype(np.intp), source, np.random.default_rng(seed), resamples)[:, source]
-    drawn_auc, drawn_precision = areas(positive, score, weights)
+    source = number_sources(owners)
+    rng, is_positive = np.random.default_rng(seed), np.bincount(source, ~positive) == 0
+    weights = np.empty((resamples, len(is_positive)))
+    for stratum in (~is_positive, is_positive):
+        if stratum.any():
+            weights[:, stratum] = draw_units(rng, int(stratum.sum()), resamples)
+    drawn_auc, drawn_precision = areas(positive, score, weights[:, source])
     return PairCurves(
         roc=np.stack([fpr, tpr]),
         precision_recall=np.stack([recall, precision]),
         auc=auc,
-        auc_ci=interval(drawn_auc, auc),
+        auc_ci=percentile_interval(drawn_auc, auc),
         average_precision=average_precision,
-        average_precision_ci=interval(drawn_precision, average_precision),
+        average_precision_ci=percentile_interval(drawn_precision, average_precision),
         n_positive=int(positive.sum()),
         n_negative=int((~positive).sum()),
     )
