@@ -1,7 +1,10 @@
 """What tests of several modules share."""
 
+import csv
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +12,18 @@ from PIL import Image
 
 # Labels and names that a drawing library trips over.
 ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
+
+# HOG vectors of 144 values from images of 32 pixels.
+SMALL_HOG = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null"]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def save_image(path: Path, seed: int = 0, size: tuple[int, int] = (9, 7)) -> Path:

@@ -1,9 +1,6 @@
 """Searches: what is drawn, what counts, what is read, and what is left behind."""
 
 import contextlib
-import csv
-import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,26 +10,29 @@ from pathlib import Path
 
 import optuna
 import pytest
+from conftest import SMALL_HOG, read_json, read_rows
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spectro.cli import main as cli
+from spectro.config.check import check
 from spectro.data.images import Images
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
 from spectro.runs import run as experiment
 from spectro.sweeps import study as studies
-from spectro.sweeps.pruning import PrunedError, Reporter, best_until
-from spectro.sweeps.search import SweepError
-from spectro.sweeps.storage import open_storage
+from spectro.sweeps.launcher import SweepError, submit
+from spectro.sweeps.space import Space
 from spectro.sweeps.sweeper import StudySweeper
-from spectro.sweeps.trial import Ticket, dataset_of
+from spectro.sweeps.trial import Pruner, TrialSpec, best_until, dataset_of
 
-FLOAT = optuna.distributions.FloatDistribution(0.0, 1.0)
-SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null"]
+X = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
+ONE_POINT = ["svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
 TINY_CNN = [
     "model=resnet18",
     "sweeper=resnet18",
@@ -41,15 +41,6 @@ TINY_CNN = [
     "cnn.size_px=32",
     "cascade_stage=flat",
 ]
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_rows(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def sweep(*overrides):
@@ -79,187 +70,185 @@ def base(tmp_path, demo_root):
 @pytest.fixture
 def quick(base):
     """The same for HOG-SVM."""
-    return ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", *SMALL, *base]
+    return ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", *SMALL_HOG, *base]
 
 
 @pytest.fixture
 def figures():
-    """Asked for by tests that want them drawn."""
+    """For tests that draw them."""
 
 
 @pytest.fixture(autouse=True)
 def _without_figures(request, monkeypatch):
     if "figures" not in request.fixturenames:
         from spectro.runs import results
-        from spectro.sweeps import summary
+        from spectro.sweeps import report
 
         monkeypatch.setattr(results, "draw", lambda *_: None)
-        monkeypatch.setattr(summary, "draw", lambda *_: None)
+        monkeypatch.setattr(report, "draw", lambda *_: None)
 
 
-def new_study(tmp_path, name="s", seed=0):
-    return studies.open_study(
-        f"sqlite:///{tmp_path}/s.db",
-        name,
-        {},
-        studies.sampler_by_trial(
-            lambda number: optuna.samplers.TPESampler(seed=studies.seed_of_draw(seed, number), n_startup_trials=3)
-        ),
-    )
+def make_sampler(draw):
+    return optuna.samplers.TPESampler(seed=draw, n_startup_trials=3)
 
 
-def value_of(params):
-    return -((params["x"] - 0.3) ** 2)
+def claim(study, total):
+    return studies.claim(study, X, total, make_sampler)
+
+
+def value_of(trial):
+    return -((trial.params["x"] - 0.3) ** 2)
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(direction="maximize")
 
 
 class TestStudy:
-    def test_points_do_not_depend_on_when_the_process_was_stopped(self, tmp_path):
+    def test_points_do_not_depend_on_when_the_process_was_stopped(self, study):
         """A sampler with a fixed seed would draw its first points again after every start."""
-        (tmp_path / "whole").mkdir()
-        (tmp_path / "parts").mkdir()
-        for folder, opens_anew in (("whole", False), ("parts", True)):
-            study = new_study(tmp_path / folder)
-            for _ in range(8):
-                if opens_anew:
-                    study = new_study(tmp_path / folder)
-                trial = studies.claim(study, {"x": FLOAT}, 8)
-                study.tell(trial, value_of(trial.params))
-        whole, parts = (
-            [t.params["x"] for t in new_study(tmp_path / folder).get_trials()] for folder in ("whole", "parts")
-        )
-        assert whole == parts
-        assert len(set(whole)) == 8
+        killed_at = {1, 4, 5}
+        undisturbed = optuna.create_study(direction="maximize")
+        for _ in range(8):
+            trial = claim(undisturbed, 8)
+            undisturbed.tell(trial, value_of(trial))
+        while (trial := claim(study, 8)) is not None:
+            if trial.number in killed_at:
+                studies.end_trial(study, trial.number, "FAIL", counts=False, reason="its process was killed")
+            else:
+                study.tell(trial, value_of(trial))
+        points = [trial.params["x"] for trial in studies.counting(study.get_trials())]
+        assert points == [trial.params["x"] for trial in undisturbed.get_trials()]
+        assert len(set(points)) == 8
 
-    def test_another_seed_draws_other_points(self, tmp_path):
-        points = [studies.claim(new_study(tmp_path, str(s), seed=s), {"x": FLOAT}, 1).params["x"] for s in (0, 1)]
-        assert points[0] != points[1]
-
-    def test_two_at_once_run_as_many_trials_as_are_wanted(self, tmp_path):
+    def test_two_at_once_run_as_many_trials_as_are_wanted(self, tmp_path, study):
         """Both may see one trial missing at the same moment and draw one each."""
-        new_study(tmp_path)
-        ran = []
 
         def work():
-            study = new_study(tmp_path)
-            while (trial := studies.claim(study, {"x": FLOAT}, 12)) is not None:
-                ran.append(trial.number)
-                study.tell(trial, value_of(trial.params))
+            while True:
+                with FileLock(tmp_path / "draw.lock"):
+                    trial = claim(study, 12)
+                if trial is None:
+                    return
+                study.tell(trial, value_of(trial))
 
         workers = [threading.Thread(target=work) for _ in range(3)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        trials = new_study(tmp_path).get_trials()
-        assert len(ran) == len(set(ran)) == 12
-        assert [t.number for t in studies.counting(trials)] == sorted(ran)
-        assert all(t.state.is_finished() for t in trials)
+        assert [t.state.name for t in study.get_trials()] == ["COMPLETE"] * 12
+        assert sorted(t.user_attrs[studies.DRAW] for t in study.get_trials()) == list(range(12))
 
-    def test_a_trial_of_a_dead_process_does_not_count(self, tmp_path):
-        study = new_study(tmp_path)
-        dead = subprocess.Popen([sys.executable, "-c", ""])
+    def test_a_trial_of_a_dead_process_does_not_count(self, study):
+        """Its place and its point are taken by the next one."""
+        dead = subprocess.Popen(["true"])
         dead.wait()
-        owners = [
-            {**studies.owner(), "pid": dead.pid},
-            studies.owner(),
-            {**studies.owner(), "host": f"not-{socket.gethostname()}"},
-        ]
-        for its in owners:
-            study.ask({"x": FLOAT}).set_user_attr(studies.OWNER, its)
+        owners = [{"pid": dead.pid}, {}, {"host": f"not-{socket.gethostname()}"}]
+        trials = [claim(study, 3) for _ in owners]
+        for trial, change in zip(trials, owners, strict=True):
+            trial.set_user_attr(studies.OWNER, studies.this_process() | change)
         assert studies.fail_stale(study) == [0]
         assert [t.number for t in studies.counting(study.get_trials())] == [1, 2]
-        # Its place is taken by another.
-        assert studies.claim(study, {"x": FLOAT}, 3).number == 3
-        assert studies.claim(study, {"x": FLOAT}, 3) is None
+        again = claim(study, 3)
+        assert (again.number, again.params) == (3, trials[0].params)
+        assert claim(study, 3) is None
 
-    def test_a_failed_trial_counts(self, tmp_path):
-        study = new_study(tmp_path)
-        trial = studies.claim(study, {"x": FLOAT}, 1)
-        studies.give_up(study, trial.number, "no memory")
-        assert studies.claim(study, {"x": FLOAT}, 1) is None
+    def test_a_failed_trial_counts(self, study):
+        trial = claim(study, 1)
+        studies.end_trial(study, trial.number, "FAIL", reason="no memory")
+        assert claim(study, 1) is None
         assert study.get_trials()[0].user_attrs[studies.REASON] == "no memory"
+
+    def test_an_ended_trial_keeps_its_end(self, study):
+        """A search may give a trial up that its worker finishes later."""
+        trial = claim(study, 1)
+        studies.end_trial(study, trial.number, "COMPLETE", 0.5)
+        studies.end_trial(study, trial.number, "FAIL", counts=False, reason="late")
+        assert [(t.state.name, t.value) for t in studies.counting(study.get_trials())] == [("COMPLETE", 0.5)]
 
     def test_another_study_of_the_name_is_refused(self, tmp_path):
         storage = f"sqlite:///{tmp_path}/s.db"
-        sampler = optuna.samplers.RandomSampler()
-        studies.open_study(storage, "s", {"svm.C": 1, "seed": 0}, sampler)
+        studies.open_study(storage, "s", {"svm.C": 1, "seed": 0})
         with pytest.raises(ConfigError, match=r"study: got 's'.*svm.C \(was 1, is 2\).*study=NAME"):
-            studies.open_study(storage, "s", {"svm.C": 2, "seed": 0}, sampler)
+            studies.open_study(storage, "s", {"svm.C": 2, "seed": 0})
 
     @pytest.mark.parametrize(
-        "storage", ["sqlite:////proc/none/s.db", "nothing://x", "postgresql://me:secret@127.0.0.1:1/x"]
+        "storage", ["sqlite:////proc/none/s.db", "nothing://x", "postgresql://me:secret@0.0.0.0:1/x"]
     )
-    def test_a_storage_that_cannot_be_used(self, storage):
-        with pytest.raises(ConfigError, match="storage: found") as caught:
-            open_storage(storage)
+    def test_a_storage_that_cannot_be_used(self, storage, monkeypatch):
+        monkeypatch.setattr("time.sleep", lambda _: None)
+        with pytest.raises(ConfigError, match="storage: got") as caught:
+            studies.open_storage(storage)
         assert "secret" not in str(caught.value)
 
     def test_a_broken_database_is_named_and_kept(self, tmp_path):
         (tmp_path / "s.db").write_text("not a database", encoding="utf-8")
         with pytest.raises(ConfigError, match="not a database"):
-            open_storage(f"sqlite:///{tmp_path}/s.db")
+            studies.open_storage(f"sqlite:///{tmp_path}/s.db")
         assert (tmp_path / "s.db").read_text(encoding="utf-8") == "not a database"
 
 
+class Settings:
+    """Those of `SweepKnobs` that pruning reads."""
+
+    def __init__(self, prune=True, warmup_epochs=2, startup_trials=2):
+        self.prune, self.warmup_epochs, self.startup_trials = prune, warmup_epochs, startup_trials
+
+
+def rows(*values):
+    return [{"val_macro_f1": value} for value in values]
+
+
 class TestPruning:
-    def reporter(self, trial, earlier, **settings):
-        return Reporter(trial, earlier, **{"prune": True, "warmup_epochs": 2, "startup_trials": 2, **settings})
+    """The median of what three earlier trials had reached by epoch 2, 0.6, 0.4 and 0.5, is 0.5."""
 
     @pytest.fixture
-    def trial(self, tmp_path):
-        return new_study(tmp_path).ask({"x": FLOAT})
+    def study(self, study):
+        for values in ({1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.1, 2: 0.4, 3: 0.8}, {1: 0.3, 2: 0.5, 3: 0.5}):
+            study.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=values))
+        study.ask()
+        return study
 
-    @staticmethod
-    def rows(*values):
-        return [{"val_macro_f1": value} for value in values]
-
-    EARLIER = ({1: 0.2, 2: 0.6, 3: 0.5}, {1: 0.1, 2: 0.4, 3: 0.8}, {1: 0.3, 2: 0.5, 3: 0.5})
-
-    def test_below_the_median_of_the_best_by_that_epoch(self, trial):
-        """By epoch 2 the others had reached 0.6, 0.4 and 0.5: the median is 0.5."""
-        report = self.reporter(trial, self.EARLIER)
-        report("flat", self.rows(0.0))  # too early
-        with pytest.raises(PrunedError, match="epoch 2 of flat"):
-            report("flat", self.rows(0.0, 0.49))
+    def test_below_the_median_of_the_best_by_that_epoch(self, study):
+        pruner = Pruner(study, 3, Settings())
+        pruner("flat", rows(0.0))  # too early
+        with pytest.raises(optuna.TrialPruned, match="epoch 2 of flat"):
+            pruner("flat", rows(0.0, 0.49))
 
     @pytest.mark.parametrize(
         ("values", "settings"),
         [
             ((0.0, 0.5), {}),
-            # What counts is the best so far.
-            ((0.7, 0.1), {}),
+            ((0.7, 0.1), {}),  # the best so far counts
             ((0.0, 0.1), {"prune": False}),
             ((0.0, 0.1), {"warmup_epochs": 3}),
             ((0.0, 0.1), {"startup_trials": 4}),
+            ((None,), {}),  # without val there is nothing to compare
         ],
     )
-    def test_goes_on(self, trial, values, settings):
-        report = self.reporter(trial, self.EARLIER, **settings)
+    def test_goes_on(self, study, values, settings):
+        pruner = Pruner(study, 3, Settings(**settings))
         for n in range(1, len(values) + 1):
-            report("flat", self.rows(*values[:n]))
+            pruner("flat", rows(*values[:n]))
 
-    def test_stages_are_compared_with_their_like(self, trial, tmp_path):
+    def test_stages_are_compared_with_their_like(self, study):
         """A hard stage's 0.6 must not be measured by what easy stages reach."""
-        study = new_study(tmp_path)
+        study = optuna.create_study(direction="maximize")
         for _ in range(2):
-            other = study.ask({"x": FLOAT})
-            report = self.reporter(other, [])
-            report("easy", self.rows(0.9))
-            report("easy", self.rows(0.9, 0.9))
-            report("hard", self.rows(0.5))
-            report("hard", self.rows(0.5, 0.5))
+            other = study.ask()
+            pruner = Pruner(study, other.number, Settings())
+            for stage, value in (("easy", 0.9), ("hard", 0.5)):
+                pruner(stage, rows(value))
+                pruner(stage, rows(value, value))
             study.tell(other, 0.5)
-        earlier = [t.intermediate_values for t in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))]
-        report = self.reporter(trial, earlier)
-        report("easy", self.rows(0.9))
-        report("easy", self.rows(0.9, 0.9))
-        report("hard", self.rows(0.6))
-        report("hard", self.rows(0.6, 0.6))
-        with pytest.raises(PrunedError):
-            self.reporter(trial, earlier)("easy", self.rows(0.6, 0.6))
-
-    def test_without_val_there_is_nothing_to_say(self, trial):
-        self.reporter(trial, self.EARLIER)("flat", self.rows(None))
+        number = study.ask().number
+        pruner = Pruner(study, number, Settings())
+        for stage, value in (("easy", 0.9), ("hard", 0.6)):
+            pruner(stage, rows(value, value))
+        with pytest.raises(optuna.TrialPruned):
+            Pruner(study, study.ask().number, Settings())("easy", rows(0.6, 0.6))
 
     @given(st.dictionaries(st.integers(1, 20), st.floats(0, 1)), st.integers(1, 25))
     def test_best_never_falls(self, values, epoch):
@@ -330,8 +319,6 @@ class TestSearch:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(folder)):
             cfg = compose("best_config", overrides=[f"hydra.searchpath=[file://{CONF}]"])
-        from spectro.config.check import check
-
         again = tmp_path / "again"
         again.mkdir()
         experiment.run(check(cfg), again)
@@ -342,7 +329,7 @@ class TestSearch:
     def test_what_a_run_is_refused_for_starts_no_search(self, quick, base, tmp_path):
         """Thirty failed trials would say the same, later, and stay in the study."""
         with pytest.raises(DataError, match=r"validation.k: got 50 folds for \d+ sources"):
-            sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=50", *SMALL, *base)
+            sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=50", *SMALL_HOG, *base)
         with pytest.raises(ModelError, match=r"cnn\.weights: got '/nowhere'"):
             sweep("sweeper=resnet18", "cascade_stage=flat", "cnn.weights=/nowhere", *base)
         assert not (tmp_path / "out" / "sweeps").exists()
@@ -421,7 +408,7 @@ class TestSearch:
         states = {(row["hog.cell_px"], row["hog.block_cells"]): row["state"] for row in rows}
         assert states.pop(("16", "3")) == "FAIL"
         assert set(states.values()) == {"COMPLETE"}
-        assert "at most size_px=32" in next(row["reason"] for row in rows if row["state"] == "FAIL")
+        assert "hog.size_px" in next(row["reason"] for row in rows if row["state"] == "FAIL")
 
     def test_a_point_drawn_again_is_not_computed_again(self, quick, tmp_path, monkeypatch):
         real, calls = experiment.attempt, []
@@ -434,7 +421,8 @@ class TestSearch:
     def test_networks_tell_their_epochs_and_are_pruned(self, base, tmp_path):
         sweep(
             *TINY_CNN, *base, "n_trials=6", "train.epochs=3", "train.lr=choice(0.003,0.0000001)",
-            "train.batch_size=8", "loss.name=cross_entropy", "sweep.startup_trials=2", "sweep.warmup_epochs=1",
+            "train.batch_size=8", "loss.name=cross_entropy", "sweep.threads=1",
+            "sweep.startup_trials=2", "sweep.warmup_epochs=1",
         )  # fmt: skip
         folder = tmp_path / "out" / "sweeps" / "s"
         rows = read_rows(folder / "trials.csv")
@@ -449,8 +437,8 @@ class TestSearch:
 
     def test_a_searched_group(self, base, tmp_path):
         """A group brings keys of its own, which values alone do not."""
-        space = ["augmentation=choice(none,mirror)", "svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
-        sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=2", *SMALL, *base, *space, "n_trials=4")
+        space = ["augmentation=choice(none,mirror)", *ONE_POINT]
+        sweep("sweeper=hog_svm", "cascade_stage=flat", "validation.k=2", *SMALL_HOG, *base, *space, "n_trials=4")
         folder = tmp_path / "out" / "sweeps" / "s"
         assert {row["augmentation"] for row in read_rows(folder / "trials.csv")} == {"none", "mirror"}
 
@@ -482,15 +470,16 @@ class TestSearch:
         assert "0" not in {file.path for file in client.list_artifacts(parent.info.run_id)}
 
     def test_nothing_is_searched(self, base):
-        fixed = ["svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
         with pytest.raises(ConfigError, match="sweeper: nothing is searched"):
-            sweep("sweeper=hog_svm", *base, *fixed)
+            sweep("sweeper=hog_svm", *base, *ONE_POINT)
 
     @pytest.mark.parametrize(
         ("override", "text"),
         [
             ("svm.C=interval(-1,1)", r"svm.C: got -1.0; allowed: greater than 0"),
             ("svm.C=choice(1,2,-3)", r"svm.C: got -3; allowed: greater than 0"),
+            ("svm.C=tag(log,interval(0,1))", r"svm.C: got tag\(log,interval\(0,1\)\); allowed: a lower bound above 0"),
+            ("svm.C=interval(2,1)", r"svm.C: got interval\(2,1\); allowed: "),
             ("stages.hard.svm.C=interval(1,2)", r"stages.hard: got svm; allowed under cascade_stage=flat"),
             ("objective=null", r"objective: got null"),
             ("n_trials=0", r"n_trials: got 0"),
@@ -528,8 +517,6 @@ class TestSearch:
     @pytest.mark.parametrize("stage", ["flat", "easy", "hard", "full"])
     def test_every_space_suits_every_stage(self, name, stage):
         """Space checks the ends of every searched key by composing and checking a trial."""
-        from spectro.sweeps.space import Space
-
         cli.teach_hydra()
         GlobalHydra.instance().clear()
         overrides = [f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null"]
@@ -539,11 +526,71 @@ class TestSearch:
         assert space.distributions
 
 
-def test_a_ticket_survives_the_command_line():
+class TestLauncher:
+    """A launcher's workers are played by functions that do to the study what a worker does."""
+
+    @pytest.fixture
+    def ended(self):
+        return []
+
+    def submit(self, study, ended, launch, n=2):
+        jobs = {trial.number: ["a=1"] for trial in (claim(study, 9) for _ in range(n))}
+        submit(
+            study, jobs, Path(), lambda jobs, first, folder: launch(list(range(first, first + len(jobs)))), ended.append
+        )
+        return [study.get_trials()[number] for number in jobs]
+
+    def test_trials_that_workers_finish(self, study, ended):
+        def launch(numbers):
+            for number in numbers:
+                studies.end_trial(study, number, "COMPLETE", 0.5)
+            return [JobReturn() for _ in numbers]
+
+        assert [t.value for t in self.submit(study, ended, launch)] == [0.5, 0.5]
+        assert ended == [0, 1]
+
+    def test_a_job_that_fails_before_its_trial_begins(self, study, ended):
+        """For example because the machine does not see the folder."""
+        trials = self.submit(
+            study, ended, lambda numbers: [JobReturn(_return_value=OSError("no folder")) for _ in numbers]
+        )
+        assert [t.user_attrs[studies.REASON] for t in trials] == ["OSError: no folder"] * 2
+        assert len(studies.counting(trials)) == 2
+
+    def test_a_launcher_that_cannot_start_anything(self, study, ended):
+        """None of them counts: with a launcher that works the same command makes them all."""
+
+        def launch(numbers):
+            raise RuntimeError("no srun")
+
+        with pytest.raises(SweepError, match=r"hydra/launcher: it could not start a trial \(RuntimeError: no srun"):
+            self.submit(study, ended, launch)
+        assert studies.counting(study.get_trials()) == []
+
+    def test_a_worker_that_dies_twice(self, study, ended):
+        """joblib ends all its workers when one dies, so that a first death need not be the trial's own fault."""
+        dead = subprocess.Popen(["true"])
+        dead.wait()
+
+        def launch(numbers):
+            for number in numbers:
+                worker = studies.this_process() | {"pid": dead.pid}
+                study._storage.set_trial_user_attr(study.get_trials()[number]._trial_id, studies.OWNER, worker)
+            raise RuntimeError("a worker died")
+
+        (first,) = self.submit(study, ended, launch, n=1)
+        (second,) = self.submit(study, ended, launch, n=1)
+        assert first.params == second.params
+        assert [t.state.name for t in (first, second)] == ["FAIL", "FAIL"]
+        assert studies.counting([first, second]) == [second]
+        assert "a worker died" in second.user_attrs[studies.REASON]
+
+
+def test_a_trial_specification_survives_the_command_line():
     """Names and addresses may hold whatever a shell or Hydra's grammar minds."""
-    ticket = Ticket("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, 2)
-    (override,) = OverridesParser.create().parse_overrides(ticket.overrides())
-    assert Ticket.read(override.value()) == ticket
+    spec = TrialSpec("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, 2, "/a b", "host")
+    (override,) = OverridesParser.create().parse_overrides([spec.override()])
+    assert TrialSpec.read(override.value()) == spec
 
 
 def test_a_single_run_takes_no_sweeper(tmp_path):
@@ -553,7 +600,6 @@ def test_a_single_run_takes_no_sweeper(tmp_path):
         text=True,
         check=False,
         cwd=tmp_path,
-        env=dict(os.environ),
     )
     assert done.returncode == 2
     assert done.stderr.strip() == "error: sweeper: got one in a single run; allowed: with --multirun"

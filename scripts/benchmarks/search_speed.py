@@ -64,7 +64,7 @@ def ours(outputs: Path, trials: int) -> dict[str, Any]:
     sys.path.insert(0, str(HOME))
     from spectro.runs import crossval
     from spectro.runs import run as experiment
-    from spectro.sweeps import search, study, trial
+    from spectro.sweeps import search
     from spectro.sweeps.space import Space
 
     spent: dict[str, float] = {}
@@ -81,7 +81,7 @@ def ours(outputs: Path, trials: int) -> dict[str, Any]:
 
         setattr(owner, name, wrapper)
 
-    timed(study, "claim", "drawing the point")
+    timed(search, "claim", "drawing the point")
     timed(Space, "config", "composing")
     timed(search, "check", "checking")
     timed(Space, "save", "writing .hydra")
@@ -89,7 +89,6 @@ def ours(outputs: Path, trials: int) -> dict[str, Any]:
     timed(experiment, "new_trial_card", "opening run.json")
     timed(experiment, "attempt", "attempt")
     timed(crossval, "cross_validate", "fitting")
-    timed(trial, "give_up", "failing")
     sys.argv = [str(HOME / "train.py"), *COMMAND, f"n_trials={trials}", f"outputs={outputs}", "study=benchmark"]
     os.chdir(HOME)
     import runpy

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from socket import gethostname
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +141,13 @@ def job(cfg: DictConfig) -> float | None:
     try:
         from spectro.config.check import check
 
-        ticket = cfg.get("ticket")
-        if ticket is not None:
-            _trial(cfg, run_dir, ticket)
+        if "trial" in cfg:
+            from spectro.sweeps.trial import TrialSpec, run_submitted_trial
+
+            spec = TrialSpec.read(cfg.trial)
+            with open_dict(cfg):
+                del cfg["trial"]
+            run_submitted_trial(spec, cfg, run_dir)
             return None
         if (run_dir / "run.json").exists():
             raise ConfigError(f"{run_dir}: holds a run already; allowed: a new folder")
@@ -193,26 +196,6 @@ def _end_multiruns(status: str, reason: str | None = None) -> None:
 
     for folder in _multiruns:
         end_parent(folder, status, reason)
-
-
-def _trial(cfg: DictConfig, run_dir: Path, ticket: str) -> None:
-    """One trial of a search in a process of its own; what came of it is told to the study, not to Hydra."""
-    from spectro.config.check import check
-    from spectro.sweeps.trial import Ticket, run_trial
-
-    its = Ticket.read(ticket)
-    with open_dict(cfg):
-        del cfg["ticket"]
-    try:
-        # A scheduler starts its processes somewhere.
-        os.chdir(its.folder)
-        if not (run_dir.parent / "run.json").exists():
-            raise FileNotFoundError(run_dir.parent)
-    except OSError as error:
-        raise ConfigError(f"{error.filename or error}: not seen from {gethostname()}; all machines need it") from error
-    info = run_trial(check(cfg), run_dir, its)
-    if info is not None:
-        info.send_to_mlflow()
 
 
 def _remove_if_unused(run_dir: Path) -> None:

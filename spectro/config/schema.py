@@ -88,7 +88,6 @@ class SweepKnobs(Section):
     startup_trials: Annotated[int, Field(ge=1)]
     threads: Annotated[int, Field(ge=1)] | None
     final_seed: Annotated[int, Field(ge=0, lt=2**32)]
-    suffix: dict[str, str]
 
 
 class Plugins(Section):

@@ -1,11 +1,11 @@
 """A search from its first trial to the one run that reads test."""
 
 import os
-import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,35 +16,34 @@ from spectro.errors import ConfigError
 from spectro.progress import say, status
 from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
-from spectro.sweeps import study as studies
-from spectro.sweeps import summary
-from spectro.sweeps.elsewhere import Launch, SweepError, hand_out, has_died_before
-from spectro.sweeps.space import Space, nested, quoted
-from spectro.sweeps.storage import absolute
-from spectro.sweeps.trial import Ticket, dataset_of, run_trial
-from spectro.sweeps.watch import Watch
+from spectro.sweeps import report
+from spectro.sweeps.launcher import POLL_S, Launch, SweepError, has_died_before, submit
+from spectro.sweeps.space import Space, nested, without_search, write_best
+from spectro.sweeps.study import ID, claim, end_trial, fail_stale, heartbeat, open_study, running
+from spectro.sweeps.trial import TrialSpec, dataset_of, reason_of, run_trial
 
 if TYPE_CHECKING:
     import optuna
 
-# How often others are asked how far they are.
-_POLL_S = 0.5
-# While trials run, sending them rests so many times as long as it works: short trials would wait for it otherwise.
-_REST = 19
+# While trials run, sending them to MLflow pauses so many times as long as it works, or short trials would be slower.
+_PAUSE = 19
 
 
 class Search:
-    """One study on its way to ``n_trials``.
+    """One process's work on a study until that has ``n_trials``.
 
     Args:
-        space: What is searched and what stays.
+        space: The search space.
         storage: The study's database.
         name: Its name; None: made from model, stage, data and a hash of the settings.
-        sampler: The sampler's configuration, to be shown and compared.
+        sampler: The sampler's configuration.
         make_sampler: Number of a draw -> a sampler.
-        n_trials: How many trials the study shall have.
-        n_jobs: How many are handed to ``launch`` at a time.
-        launch: Hands jobs to other processes; None: trials run in this one, after each other.
+        n_trials: How many trials the study is to have.
+        n_jobs: How many are submitted to ``launch`` at a time.
+        launch: Runs jobs in other processes; None: trials run in this one, one after the other.
+
+    Raises:
+        SpectroError: A single run would be refused, or the study has other settings.
     """
 
     def __init__(
@@ -60,99 +59,83 @@ class Search:
         launch: Launch | None,
     ):
         self._space = space
-        self._storage = absolute(storage)
+        self._storage = storage
+        self._sampler = sampler
+        self._make_sampler = make_sampler
         self._n_trials = n_trials
-        self._n_jobs = n_jobs
+        self._n_jobs = 1 if launch is None else n_jobs
         self._launch = launch
         self._config = check(space.config({}))
         if self._config.common.objective is None:
             raise ConfigError("objective: got null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
-        # All that a single run would be refused for.
         self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
         experiment.check_data(self._config, self._dataset)
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
-        self.name = name or summary.name_of(self._config, settings)
-        self._study = studies.open_study(self._storage, self.name, settings, studies.sampler_by_trial(make_sampler))
+        self.name = name or report.name_of(self._config, settings)
+        self._study = open_study(self._storage, self.name, settings)
         self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
-        self._sampler = sampler
-        self._check_folder()
-
-    def _check_folder(self) -> None:
-        """The folder of a study of this name that lies in another database must not get this one's trials."""
-        here = self._study.user_attrs[studies.ID]
-        found = RunInfo.read(self.folder).study_id if (self.folder / "run.json").exists() else None
-        if found != here and self.folder.exists() and any(self.folder.iterdir()):
+        info = report.read_info(self.folder)
+        is_own = info is not None and info.study_id == self._study.user_attrs[ID]
+        if not is_own and self.folder.exists() and any(self.folder.iterdir()):
             raise ConfigError(
                 f"study: got {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
                 "study=NAME with a new name, or the storage that it came from"
             )
 
     def run(self) -> None:
-        """Goes on with the study until it has its trials, then fits the best configuration and reads test.
+        """Runs trials until the study has its total, then fits the best configuration and reads test.
 
         Raises:
             SweepError: Every trial failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            info = summary.open_card(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
+            info = report.open_info(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
             info.open_in_mlflow()
-        watch = Watch(self._study, self.folder, self._n_trials, self._space)
-        stale = studies.fail_stale(self._study)
-        watch.begin(stale)
+        progress = report.Progress(self._study, self.folder, self._n_trials, self._space)
+        progress.begin(fail_stale(self._study))
         try:
-            with _sender() as send, studies.beating(self._study):
+            with _sender() as send, heartbeat(self._study):
                 for run_dir in self._unsent():
                     send(run_dir)
-                while (trials := self._claim()) or self._waits_for_others(watch):
+                while trials := self._next_trials(progress):
                     if self._launch is None:
-                        for trial in trials:
-                            self._run_here(trial, send)
-                            watch.tell(trial.number)
+                        self._run(trials[0], send)
+                        progress.ended(trials[0].number)
                     else:
-                        self._run_elsewhere(trials, self._launch, watch.tell)
-            if running := self._running():
-                watch.others(running)
-            else:
-                self._finish(info, watch)
+                        self._submit(trials, self._launch, progress.ended)
+            with self._lock():
+                self._finish(progress)
+                report.end_info(info, self._study, "FINISHED")
         except BaseException as error:
-            was_stopped = interrupt.caused(error)
-            reason = str(error) if isinstance(error, SweepError) else f"{type(error).__name__}: {error}".strip(": ")
-            summary.end_card(self.folder, info, self._study, "KILLED" if was_stopped else "FAILED", reason)
+            end = "KILLED" if interrupt.caused(error) else "FAILED"
+            report.end_info(info, self._study, end, reason_of(error))
             raise
 
-    def _claim(self) -> list["optuna.trial.Trial"]:
-        drawn = []
-        for _ in range(1 if self._launch is None else self._n_jobs):
-            trial = studies.claim(self._study, self._space.distributions, self._n_trials)
-            if trial is None:
-                break
-            drawn.append(trial)
-        return drawn
+    def _next_trials(self, progress: report.Progress) -> list["optuna.trial.Trial"]:
+        """Draws the next trials; waits for those of other processes, whose place may become free. None are left: []."""
+        from filelock import FileLock
 
-    def _running(self) -> list["optuna.trial.FrozenTrial"]:
-        return [t for t in studies.counting(self._study.get_trials(deepcopy=False)) if not t.state.is_finished()]
-
-    def _waits_for_others(self, watch: Watch) -> bool:
-        """Whether trials that others are at may still have to be made here; waits a little if so.
-
-        Another search brings its own to an end. A worker's may outlive the search that it worked for.
-        """
-        running = self._running()
-        if stale := studies.fail_stale(self._study):
-            watch.killed(stale)
-            return True
-        if all((trial.user_attrs.get(studies.OWNER) or {}).get("searches") for trial in running):
-            return False
-        time.sleep(_POLL_S)
-        return True
+        is_waiting = False
+        while True:
+            with FileLock(self.folder / "draw.lock"):
+                progress.killed(fail_stale(self._study))
+                space = self._space.distributions
+                draws = (claim(self._study, space, self._n_trials, self._make_sampler) for _ in range(self._n_jobs))
+                trials = [trial for trial in draws if trial is not None]
+            others = running(self._study)
+            if trials or not others:
+                return trials
+            if not is_waiting:
+                progress.waits_for(others)
+                is_waiting = True
+            time.sleep(POLL_S)
 
     def _unsent(self) -> list[Path]:
-        """Trials that ended before they were sent to MLflow, in a process that was killed."""
-        folders = [path.parent for path in self.folder.glob("[0-9]*/run.json")]
-        unsent = [info for folder in sorted(folders) if not (info := RunInfo.read(folder)).mlflow.sent]
-        return [info.folder for info in unsent if not tracking.is_alive(info.content())]
+        """Trials that ended in a process that was killed before it sent them to MLflow."""
+        infos = [RunInfo.read(path.parent) for path in sorted(self.folder.glob("[0-9]*/run.json"))]
+        return [info.folder for info in infos if not info.mlflow.sent and not tracking.is_alive(info.content())]
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -162,125 +145,105 @@ class Search:
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            say("another process is at this sweep's final run: waiting")
+            say("another process makes this sweep's final run: waiting")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _ticket(self, trial: "optuna.trial.Trial", jobs: int = 1) -> Ticket:
-        shown = nested(self._space.shown(trial.params))
-        threads = self._config.sweep.threads
-        return Ticket(self._storage, self.name, trial.number, shown, threads, jobs, os.getcwd(), socket.gethostname())
-
     def _prepared(self, trial: "optuna.trial.Trial") -> Config | None:
-        """A trial's checked configuration, written into its folder; None where the trial has failed by it."""
+        """A trial's checked configuration, written into its folder; None where the trial has ended without a run.
+
+        A point that was tried before gets the value that it had: it would come out again.
+        """
+        earlier = self._study.get_trials(deepcopy=False)[: trial.number]
+        same = next((t for t in earlier if t.params == trial.params and t.state.name == "COMPLETE"), None)
+        if same is not None:
+            end_trial(self._study, trial.number, "COMPLETE", same.value, same_as=same.number)
+            return None
         try:
             cfg = self._space.config(trial.params)
             config = check(cfg)
-        except Exception as error:  # a combination that is not allowed, or a choice that Hydra cannot compose
-            studies.give_up(self._study, trial.number, f"{type(error).__name__}: {error}".splitlines()[0])
+        except Exception as error:  # an invalid combination, or a choice that Hydra cannot compose
+            end_trial(self._study, trial.number, "FAIL", reason=reason_of(error).splitlines()[0])
             return None
         self._space.save(self.folder / str(trial.number), cfg, trial.params)
         return config
 
-    def _run_here(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
-        if self._copy_value(trial) or (config := self._prepared(trial)) is None:
-            return
-        run_dir = self.folder / str(trial.number)
-        if run_trial(config, run_dir, self._ticket(trial)) is not None:
+    def _run(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
+        if (config := self._prepared(trial)) is not None:
+            run_dir = self.folder / str(trial.number)
+            run_trial(self._study, config, run_dir, trial.number, nested(self._space.shown(trial.params)))
             send(run_dir)
 
-    def _run_elsewhere(
-        self, trials: Sequence["optuna.trial.Trial"], launch: Launch, tell: Callable[[int], None]
-    ) -> None:
-        new = [trial for trial in trials if studies.twin(self._study, trial) is None]
-        # One that has killed its process shall not take another with it.
-        alone = [trial for trial in new if has_died_before(self._study, trial)]
-        for together in ([trial for trial in new if trial not in alone], *([trial] for trial in alone)):
-            self._hand_out(together, launch, tell)
-        # Those that have a twin wait for its value.
-        for trial in trials:
-            if trial not in new:
-                if self._copy_value(trial):
-                    tell(trial.number)
+    def _submit(self, trials: Sequence["optuna.trial.Trial"], launch: Launch, on_end: Callable[[int], None]) -> None:
+        # A trial that has ended its process must not end others' again.
+        alone = [[trial] for trial in trials if has_died_before(self._study, trial)]
+        together = [trial for trial in trials if [trial] not in alone]
+        for group in [together, *alone]:
+            to_run = []
+            for trial in group:
+                if self._prepared(trial) is None:
+                    on_end(trial.number)
                 else:
-                    self._hand_out([trial], launch, tell)
+                    to_run.append(trial)
+            if to_run:
+                jobs = {trial.number: self._job(trial, len(to_run)) for trial in to_run}
+                submit(self._study, jobs, self.folder, launch, on_end)
 
-    def _hand_out(self, trials: Sequence["optuna.trial.Trial"], launch: Launch, tell: Callable[[int], None]) -> None:
-        jobs = {}
-        for trial in trials:
-            if self._prepared(trial) is None:
-                tell(trial.number)
-                continue
-            jobs[trial.number] = [
-                *self._space.fixed,
-                *self._space.overrides(trial.params),
-                *self._ticket(trial, len(trials)).overrides(),
-                f"hydra.sweep.dir={quoted(str(self.folder))}",
-                f"hydra.sweep.subdir={quoted(str(trial.number))}",
-                "hydra.output_subdir=null",
-            ]
-        if jobs:
-            hand_out(self._study, jobs, self.folder, launch, tell)
+    def _job(self, trial: "optuna.trial.Trial", n_submitted: int) -> list[str]:
+        """A trial as overrides."""
+        params = nested(self._space.shown(trial.params))
+        place = (os.getcwd(), socket.gethostname())
+        folder = str(self.folder).replace("'", "\\'")
+        return [
+            *self._space.fixed,
+            *self._space.overrides(trial.params),
+            TrialSpec(self._storage, self.name, trial.number, params, n_submitted, *place).override(),
+            f"hydra.sweep.dir='{folder}'",
+            f"hydra.sweep.subdir='{trial.number}'",
+            "hydra.output_subdir=null",
+        ]
 
-    def _copy_value(self, trial: "optuna.trial.Trial") -> bool:
-        """Gives a point that was tried before the value that it had: it would come out again."""
-        while (other := studies.twin(self._study, trial)) is not None:
-            if other.values:
-                studies.end(self._study, trial.number, other.values[0], marks={studies.SAME_AS: other.number})
-                return True
-            # Another process is at it, and will have it sooner than this one.
-            studies.fail_stale(self._study)
-            time.sleep(_POLL_S)
-        return False
-
-    def _finish(self, info: Any, watch: Watch) -> None:
-        from optuna.trial import TrialState
-
-        summary.write_tables(self.folder, self._study, self._space)
-        if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise SweepError(summary.why_all_failed(self._study, self.folder))
-        best = self._study.best_trial
-        run_dir = self.folder / f"final_trial_{best.number}_seed_{self._config.sweep.final_seed}"
-        with self._lock():
-            summary.draw(self.folder / "figures", self._study, str(self._config.common.objective))
-            cfg = self._space.alone(best.params, seed=self._config.sweep.final_seed)
-            told = f"trial {best.number} of {self.name}, {self._config.common.objective} {best.value:.4f}"
-            self._space.save_best(self.folder, cfg, told)
-            before = RunInfo.read(run_dir) if (run_dir / "run.json").exists() else None
-            watch.best(best)
-            if before is None or before.status != "FINISHED":
-                self._space.save(run_dir, cfg, best.params)
-                extra = {
-                    "run_name": f"final: trial {best.number} of {self.name}",
-                    "parent": "..",
-                    "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
-                }
-                experiment.run(check(cfg), run_dir, before, extra)
-        summary.end_card(self.folder, info, self._study, "FINISHED")
-        watch.end(self.folder, run_dir)
+    def _finish(self, progress: report.Progress) -> None:
+        """Writes the tables and figures, and fits the best configuration if no process has."""
+        report.write_tables(self.folder, self._study, self._space)
+        if all(trial.state.name != "COMPLETE" for trial in self._study.get_trials(deepcopy=False)):
+            raise SweepError(report.why_all_failed(self._study, self.folder))
+        best, seed, objective = self._study.best_trial, self._config.sweep.final_seed, self._config.common.objective
+        report.draw(self.folder / "figures", self._study, str(objective))
+        cfg = self._space.config(best.params, seed=seed)
+        alone = without_search(cfg)
+        write_best(self.folder, alone, f"trial {best.number} of {self.name}, {objective} {best.value:.4f}")
+        run_dir = self.folder / f"final_trial_{best.number}_seed_{seed}"
+        before = report.read_info(run_dir)
+        progress.best(best)
+        if before is None or before.status != "FINISHED":
+            self._space.save(run_dir, cfg, best.params)
+            belonging = {
+                "run_name": f"final: trial {best.number} of {self.name}",
+                "parent": "..",
+                "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
+            }
+            experiment.run(check(alone), run_dir, before, belonging)
+        progress.finished(run_dir)
 
 
 @contextmanager
-def _sender() -> Any:
-    """Sends finished trials to MLflow beside the fits, but takes little of their time; leaves when all are sent."""
-    waiting: queue.Queue[Path | None] = queue.Queue()
+def _sender() -> Iterator[Callable[[Path], Any]]:
+    """Yields a function that sends a run directory to MLflow beside the fits; leaves when all are sent."""
     is_over = threading.Event()
 
-    def work() -> None:
-        while (run_dir := waiting.get()) is not None:
-            begun = time.perf_counter()
-            RunInfo.read(run_dir).send_to_mlflow()
-            is_over.wait(_REST * (time.perf_counter() - begun))
+    def work(run_dir: Path) -> None:
+        start = time.perf_counter()
+        RunInfo.read(run_dir).send_to_mlflow()
+        is_over.wait(_PAUSE * (time.perf_counter() - start))
 
-    thread = threading.Thread(target=work, name="mlflow", daemon=True)
-    thread.start()
-    try:
-        yield waiting.put
-    finally:
-        waiting.put(None)
-        is_over.set()
-        with status("sending to MLflow"):
-            thread.join()
+    with ThreadPoolExecutor(1, thread_name_prefix="mlflow") as pool:
+        try:
+            yield lambda run_dir: pool.submit(work, run_dir)
+        finally:
+            is_over.set()
+            with status("sending to MLflow"):
+                pool.shutdown()

@@ -1,7 +1,6 @@
-"""What is searched and what stays: from a sweeper's file and the command line to the configuration of a trial."""
+"""The search space: from a sweeper's file and the command line to the configuration of a trial."""
 
 import copy
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,20 +12,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from spectro.config.check import Config, check
 from spectro.errors import ConfigError
 from spectro.files import write_text
-from spectro.paths import CONF, short
+from spectro.paths import CONF, flatten, short
 
-# Keys that say how a search goes on and not what is fitted.
+# Keys that control a search and not what is fitted.
 SWEEP_KEYS = ("n_trials", "study", "storage", "n_jobs", "sweep")
+# The tag of a range whose numbers are multiples, as svm.gamma takes them: 0.5 is passed on as 0.5x.
+_MULTIPLE = "x"
 
 
 class Space:
-    """The searched keys with their distributions, and everything that is the same in all trials.
+    """The searched keys with their distributions, and the overrides that are the same in all trials.
 
     Args:
         loader: Hydra's configuration loader.
-        master: What Hydra composed for the whole command.
+        master: The configuration that Hydra composed for the whole command.
         params: Override grammar by key, as ``hydra.sweeper.params`` holds it.
-        arguments: The command line's overrides; they win over ``params``.
+        arguments: The command line's overrides; they have precedence over ``params``.
 
     Attributes:
         distributions: Key -> Optuna distribution.
@@ -37,135 +38,93 @@ class Space:
     """
 
     def __init__(self, loader: Any, master: DictConfig, params: Mapping[str, Any], arguments: Sequence[str]):
-        from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
-
         self._loader = loader
         self._master = master
+        self._parser = OverridesParser.create()
         self.distributions: dict[str, Any] = {}
         self.fixed: list[str] = []
-        given = [f"{key}={value}" for key, value in params.items()]
-        self._parser = OverridesParser.create()
-        for override in self._parser.parse_overrides([*given, *arguments]):
+        self._multiples: set[str] = set()
+        for override in self._parser.parse_overrides(
+            [*(f"{key}={value}" for key, value in params.items()), *arguments]
+        ):
             key = override.get_key_element()
             if override.is_sweep_override():
-                try:
-                    self.distributions[key] = create_optuna_distribution_from_override(override)
-                except (ValueError, NotImplementedError) as error:
-                    found = override.get_value_element_as_str()
-                    raise ConfigError(f"{key}: got {found}; allowed: what can be searched ({error})") from error
-                continue
-            self.distributions.pop(key.lstrip("+"), None)
-            self.fixed.append(str(override.input_line))
+                self.distributions[key] = _distribution(key, override)
+                (self._multiples.add if _MULTIPLE in _tags(override) else self._multiples.discard)(key)
+            else:
+                self.distributions.pop(key.lstrip("+"), None)
+                self.fixed.append(str(override.input_line))
         if not self.distributions:
             raise ConfigError(
                 "sweeper: nothing is searched; allowed: sweeper=NAME, or a key such as 'svm.C=interval(0.1,100)'"
             )
-        self._base = self._full([])
+        self._base = self._composed([])
         check(self._base)
-        self._suffix = dict(self._base.sweep.suffix)
+        # An option of a group brings other keys: then every trial is composed from the files, which takes 0.1 s.
         groups = set(OmegaConf.to_container(master.hydra.runtime.choices))  # type: ignore[arg-type]
-        # A searched group brings other keys: then every trial is composed from its files.
-        self._is_plain = not any(key in groups or "/" in key or "@" in key for key in self.distributions)
-        # The final run has a seed of its own.
-        self._varied = {"seed", *(key.split(".")[0] for key in self.distributions)}
-        self._texts: dict[str, str] = {}
+        self._searches_group = any(key in groups or "/" in key or "@" in key for key in self.distributions)
         self._check_ends()
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """A trial's parameters as overrides."""
-        return [f"{key}={self._text(key, value)}" for key, value in params.items()]
+        texts = {key: "null" if value is None else str(value) for key, value in params.items()}
+        return [f"{key}={text}{_MULTIPLE if key in self._multiples else ''}" for key, text in texts.items()]
 
     def shown(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A trial's parameters as a person reads them: a unit that is written behind a number stands in its name."""
-        return {f"{key} {self._suffix_of(key)}".strip(): value for key, value in params.items()}
+        """A trial's parameters for people and MLflow: a multiple has the ``x`` in its name."""
+        return {f"{key} {_MULTIPLE}" if key in self._multiples else key: value for key, value in params.items()}
 
     def config(self, params: Mapping[str, Any], **changes: Any) -> DictConfig:
         """The composed configuration of a trial.
 
         Args:
             params: The trial's parameters.
-            changes: Keys to set besides.
+            changes: Other keys to set.
         """
         overrides = self.overrides(params)
-        if self._is_plain:
+        if self._searches_group:
+            cfg = self._composed(overrides)
+        else:
             cfg = copy.deepcopy(self._base)
             for override in self._parser.parse_overrides(overrides):
                 OmegaConf.update(cfg, override.get_key_element(), override.value())
-        else:
-            cfg = self._full(overrides)
         for key, value in changes.items():
             OmegaConf.update(cfg, key, value)
         return cfg
 
-    def alone(self, params: Mapping[str, Any], **changes: Any) -> DictConfig:
-        """The same without a word of the search: a run of its own."""
-        return _alone(self.config(params, **changes))
-
     def settings(self, config: Config, sampler: Any) -> dict[str, Any]:
         """Whatever makes two trials comparable: dotted key -> value."""
-        # Where things lie and how many there shall be changes no trial.
-        left_out = {*SWEEP_KEYS, "outputs", "tracking"}
-        flat = dict(_flatten({k: v for k, v in config.raw.items() if k not in left_out}))
-        flat = {key: value for key, value in flat.items() if key not in self.distributions}
+        # Neither where files are nor how many trials there are changes a trial.
+        flat = flatten({k: v for k, v in config.raw.items() if k not in (*SWEEP_KEYS, "outputs", "tracking")})
         flat = {key: value for key, value in flat.items() if not key.startswith(("data.cache_", "device"))}
         flat |= {f"sweep.{key}": getattr(config.sweep, key) for key in ("prune", "warmup_epochs", "startup_trials")}
-        searched = {f"{key} (searched)": str(distribution) for key, distribution in self.distributions.items()}
-        return {**flat, **searched, "sweep.suffix": self._suffix, "sampler": sampler}
+        for key, distribution in self.distributions.items():
+            flat.pop(key, None)
+            flat[f"{key} (searched)"] = f"{distribution}{_MULTIPLE if key in self._multiples else ''}"
+        return {**flat, "sampler": sampler}
 
     def save(self, run_dir: Path, cfg: DictConfig, params: Mapping[str, Any]) -> None:
-        """Writes what Hydra would write into a job's ``.hydra/``."""
+        """Writes what Hydra would write into a job's ``.hydra/``, without the search's keys.
+
+        An address of a database may have a password in it.
+        """
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", "".join(self._yaml(str(key), cfg) for key in cfg if key not in SWEEP_KEYS))
-        # Not how the search goes on: an address may have a password in it.
         fixed = [word for word in self.fixed if word.lstrip("+~").split("=")[0].split(".")[0] not in SWEEP_KEYS]
-        OmegaConf.save(OmegaConf.create([*fixed, *self.overrides(params)]), folder / "overrides.yaml")
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(without_search(cfg)))
+        write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*fixed, *self.overrides(params)])))
 
-    def save_best(self, folder: Path, cfg: DictConfig, what: str) -> None:
-        """Writes ``best_config.yaml``: the configuration with all its values, to be run again by its name."""
-        own = OmegaConf.load(CONF / "config.yaml").hydra
-        lines = [
-            f"# {what}",
-            f"# python train.py --config-dir {shlex.quote(short(folder))} --config-name best_config",
-            "defaults:",
-            "  - stages",
-            "  - override hydra/job_logging: to_file",
-            "  - _self_",
-            "",
-            OmegaConf.to_yaml(cfg),
-            OmegaConf.to_yaml(OmegaConf.create({"hydra": own})),
-        ]
-        write_text(folder / "best_config.yaml", "\n".join(lines))
-
-    def _yaml(self, key: str, cfg: DictConfig) -> str:
-        """A top-level key of a configuration as YAML; writing it takes its time, and most are those of every trial."""
-        if not self._is_plain or key in self._varied:
-            return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, key))
-        if key not in self._texts:
-            self._texts[key] = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, key))
-        return self._texts[key]
-
-    def _full(self, overrides: Sequence[str]) -> DictConfig:
-        cfg = self._loader.load_sweep_config(self._master, [*self.fixed, *overrides])
-        cfg = copy.deepcopy(cfg)
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        cfg = copy.deepcopy(self._loader.load_sweep_config(self._master, [*self.fixed, *overrides]))
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg
 
-    def _suffix_of(self, key: str) -> str:
-        return self._suffix.get(re.sub(r"^stages\.\w+\.", "", key), "")
-
-    def _text(self, key: str, value: Any) -> str:
-        if value is None:
-            return "null"
-        suffix = self._suffix_of(key)
-        return f"{value}{suffix if isinstance(value, int | float) and not isinstance(value, bool) else ''}"
-
     def _check_ends(self) -> None:
-        """Each searched key at its ends, the others at their first: a search must not find out at its tenth trial."""
-        first = {key: next(iter(_ends(distribution))) for key, distribution in self.distributions.items()}
-        # Composed by Hydra from the files, which knows what to say of a key that is not there.
-        check(self._full(self.overrides(first)))
+        """Checks each searched key at its ends, so that a search does not fail at its tenth trial."""
+        first = {key: _ends(distribution)[0] for key, distribution in self.distributions.items()}
+        # Hydra composes this one: it reports a key that does not exist.
+        check(self._composed(self.overrides(first)))
         for key, distribution in self.distributions.items():
             for value in _ends(distribution):
                 try:
@@ -174,39 +133,74 @@ class Space:
                     raise ConfigError(f"{error}\n(searched: {key}={distribution})") from error
 
 
-def _alone(cfg: DictConfig) -> DictConfig:
-    """Without a word of the search."""
+def without_search(cfg: DictConfig) -> DictConfig:
+    """A configuration without the search's keys, as a run of its own has it."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in SWEEP_KEYS])
 
 
+def write_best(folder: Path, cfg: DictConfig, what: str) -> None:
+    """Writes ``best_config.yaml``: the configuration with all its values, which runs by its name.
+
+    Args:
+        folder: The sweep's folder.
+        cfg: The best trial's configuration, see `without_search`.
+        what: A line about it.
+    """
+    lines = [
+        f"# {what}",
+        f"# python train.py --config-dir {shlex.quote(short(folder))} --config-name best_config",
+        "defaults:",
+        "  - stages",
+        "  - override hydra/job_logging: to_file",
+        "  - _self_",
+        "",
+        OmegaConf.to_yaml(cfg),
+        OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra})),
+    ]
+    write_text(folder / "best_config.yaml", "\n".join(lines))
+
+
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as sections: ``{"svm.C": 1}`` gives ``{"svm": {"C": 1}}``; one below another key stays dotted."""
+    """Dotted keys as sections: ``{"svm.C": 1}`` gives ``{"svm": {"C": 1}}``; a key below another stays dotted."""
     tree: dict[str, Any] = {}
     for key, value in sorted(flat.items()):
         *sections, last = key.split(".")
-        here: Any = tree
+        node: Any = tree
         for section in sections:
-            here = here.setdefault(section, {}) if isinstance(here, dict) else None
-        if isinstance(here, dict):
-            here[last] = value
+            node = node.setdefault(section, {}) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node[last] = value
         else:
             tree[key] = value
     return tree
 
 
-def quoted(text: str) -> str:
-    """Text as Hydra's override grammar takes it whatever it holds."""
-    return "'" + text.replace("'", "\\'") + "'"
+def in_words(distribution: Any) -> str:
+    """A distribution for people: ``8, 16, 32`` or ``0.01 to 1000, log``."""
+    if hasattr(distribution, "choices"):
+        return ", ".join(map(str, distribution.choices))
+    step = "" if distribution.step in (None, 1) else f", step {distribution.step:g}"
+    return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
 
 
-def _ends(distribution: Any) -> Iterable[Any]:
-    choices = getattr(distribution, "choices", None)
-    return choices if choices is not None else (distribution.low, distribution.high)
+def _distribution(key: str, override: Any) -> Any:
+    """The Optuna distribution of a sweep override, by the official plugin."""
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+    try:
+        return create_optuna_distribution_from_override(override)
+    except (ValueError, NotImplementedError, AssertionError) as error:
+        if "log" in _tags(override) and override.value().start <= 0:
+            allowed = "a lower bound above 0 with tag(log, ...)"
         else:
-            yield f"{prefix}{key}", value
+            allowed = f"choice(...), range(...), interval(...), tag(log, interval(...)) ({error})"
+        given = str(override.input_line).partition("=")[2]
+        raise ConfigError(f"{key}: got {given}; allowed: {allowed}") from error
+
+
+def _tags(override: Any) -> Iterable[str]:
+    return getattr(override.value(), "tags", ())
+
+
+def _ends(distribution: Any) -> Sequence[Any]:
+    return distribution.choices if hasattr(distribution, "choices") else (distribution.low, distribution.high)

@@ -1,5 +1,6 @@
-"""A study in a database: several processes work on it, it counts to a total, and a kill changes none of its points."""
+"""An Optuna study in a database on which several processes work: it counts to a total and survives kills."""
 
+import functools
 import itertools
 import os
 import secrets
@@ -10,34 +11,90 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from spectro.errors import ConfigError
-from spectro.sweeps.storage import open_storage
+from spectro.paths import redact, sqlite_path
 from spectro.tracking import is_alive
 
 if TYPE_CHECKING:
     import optuna
 
-# What a study and its trials are marked with.
-ID, SETTINGS, OWNER, REASON, UNCOUNTED, SAME_AS = "id", "settings", "owner", "reason", "uncounted", "same_as"
-DRAW, SEEN = "draw", "seen_at"
-# A running trial of another machine cannot be asked whether it lives: it says so itself, and is dead after silence.
-_BEAT_S, _SILENT_S = 60, 600
-# Between being drawn and being marked with its owner a trial is nobody's.
-_UNMARKED_S = 10
+# User attributes of a study.
+ID, SETTINGS = "id", "settings"
+# User attributes of a trial.
+OWNER, SEEN_AT, DRAW, REASON, UNCOUNTED, SAME_AS = "owner", "seen_at", "draw", "reason", "uncounted", "same_as"
+# Whether a process of another machine is alive can only be seen by the attribute that it writes every minute.
+_HEARTBEAT_S, _SILENT_S = 60, 600
+# A trial gets its owner directly after it is drawn.
+_WITHOUT_OWNER_S = 10
 
 
-def open_study(
-    storage: str, name: str, settings: Mapping[str, Any], sampler: "optuna.samplers.BaseSampler"
-) -> "optuna.Study":
-    """The study of this name, made if it is not there.
+@functools.cache
+def open_storage(storage: str) -> "optuna.storages.BaseStorage":
+    """Connects to a study database and creates it if needed; several processes may do so at once.
+
+    A process has one connection to each database, so that finished trials are read once.
+
+    Args:
+        storage: ``sqlite:///FILE`` or another address that SQLAlchemy takes.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    import optuna
+    from filelock import FileLock
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if storage == "sqlite://" or ":memory:" in storage:
+        raise ConfigError(f"storage: got {storage!r}; allowed: a database that outlives the process")
+    try:
+        if (path := sqlite_path(storage)) is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Processes that create the tables of a file at the same time collide.
+            with FileLock(f"{path}.lock", timeout=120):
+                address = f"sqlite:///{path}{''.join(storage.partition('?')[1:])}"
+                rdb = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 120}})
+                return optuna.storages.get_storage(_without_fsync(rdb))
+        for pause_s in (0.5, 1, 2, None):
+            try:
+                rdb = optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+                return optuna.storages.get_storage(rdb)
+            except Exception:
+                # Another process may be creating the tables.
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+    except Exception as error:  # drivers and SQLAlchemy raise any type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"storage: got {redact(storage)!r}, which cannot be used ({redact(reason)}); allowed: sqlite:///FILE, "
+            "postgresql+psycopg://USER@HOST/NAME (pip install 'spectro[postgres]')"
+        ) from error
+    raise AssertionError("unreachable")
+
+
+def _without_fsync(storage: "optuna.storages.RDBStorage") -> "optuna.storages.RDBStorage":
+    """Leaves it to the system when the bytes of a sqlite file reach the disk: a trial writes a dozen times.
+
+    A killed process loses nothing; a power failure may lose the last trials, but does not damage the file.
+    """
+    from sqlalchemy import event
+
+    def set_pragmas(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(storage.engine, "connect", set_pragmas)
+    storage.engine.dispose()
+    return storage
+
+
+def open_study(storage: str, name: str, settings: Mapping[str, Any]) -> "optuna.Study":
+    """The study of this name; created if there is none. It maximizes the objective.
 
     Args:
         storage: See `open_storage`.
         name: The study's name.
         settings: Whatever makes two trials comparable: dotted key -> value.
-        sampler: The sampler.
 
     Raises:
         ConfigError: It holds trials of other settings, or the storage cannot be used.
@@ -45,190 +102,151 @@ def open_study(
     import optuna
 
     study = optuna.create_study(
-        storage=open_storage(storage),
-        study_name=name,
-        direction="maximize",  # of every objective
-        sampler=sampler,
-        load_if_exists=True,
+        storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
     )
-    known = study.user_attrs.get(SETTINGS)
-    if known is None:
+    before = study.user_attrs.get(SETTINGS)
+    if before is None:
         if study.get_trials(deepcopy=False):
-            raise ConfigError(f"study: got {name!r}, which another program made; allowed: another name")
+            raise ConfigError(f"study: got {name!r}, which another program created; allowed: another name")
         study.set_user_attr(ID, secrets.token_hex(8))
         study.set_user_attr(SETTINGS, dict(settings))
-    elif known != dict(settings):
-        changed = sorted(key for key in known.keys() | settings.keys() if known.get(key) != settings.get(key))
-        told = ", ".join(f"{key} (was {known.get(key)!r}, is {settings.get(key)!r})" for key in changed[:3])
+    elif before != dict(settings):
+        changed = sorted(key for key in before.keys() | settings.keys() if before.get(key) != settings.get(key))
+        shown = ", ".join(f"{key} (was {before.get(key)!r}, is {settings.get(key)!r})" for key in changed[:3])
         raise ConfigError(
-            f"study: got {name!r}, whose trials had other settings: {told}{' ...' if len(changed) > 3 else ''}; "
+            f"study: got {name!r}, whose trials had other settings: {shown}{' ...' if len(changed) > 3 else ''}; "
             "allowed: study=NAME with a new name"
         )
     return study
 
 
-def sampler_by_trial(make: Callable[[int], "optuna.samplers.BaseSampler"]) -> "optuna.samplers.BaseSampler":
-    """A sampler whose chance depends on how many draws were made before, and on nothing else.
+def counting(trials: Sequence["optuna.trial.FrozenTrial"]) -> list["optuna.trial.FrozenTrial"]:
+    """The trials that count towards the total: all but those whose process was killed."""
+    return [trial for trial in trials if UNCOUNTED not in trial.user_attrs]
 
-    A sampler that was given a seed once draws its first points again in every process that opens the study; this one
-    draws what it would have drawn there in an uninterrupted process, and two processes at once never share a draw. A
-    trial that was killed gives its draw back. It also marks the trial as this process's.
+
+def claim(
+    study: "optuna.Study",
+    space: Mapping[str, Any],
+    total: int,
+    make_sampler: Callable[[int], "optuna.samplers.BaseSampler"],
+) -> "optuna.trial.Trial | None":
+    """Draws the next trial, for this process to run. One process at a time may call this: hold a lock.
+
+    Every draw has a sampler and a random state of its own, and a killed trial gives its draw back. So the points
+    depend on the seed and on the trials before, but neither on restarts nor on which process draws.
 
     Args:
-        make: Number of the draw -> a sampler.
+        study: The study.
+        space: Parameter -> Optuna distribution.
+        total: How many trials the study is to have.
+        make_sampler: Number of the draw -> a sampler.
+
+    Returns:
+        The trial; None if as many are finished or running.
+    """
+    trials = counting(study.get_trials(deepcopy=False))
+    if len(trials) >= total:
+        return None
+    used = {trial.user_attrs.get(DRAW) for trial in trials}
+    draw = next(number for number in itertools.count() if number not in used)
+    study.sampler = make_sampler(draw)
+    trial = study.ask(dict(space))
+    trial.set_user_attr(OWNER, this_process())
+    trial.set_user_attr(DRAW, draw)
+    return trial
+
+
+def end_trial(
+    study: "optuna.Study",
+    number: int,
+    state: str,
+    value: float | None = None,
+    *,
+    reason: str | None = None,
+    same_as: int | None = None,
+    counts: bool = True,
+) -> None:
+    """Ends a trial, unless another process was faster.
+
+    Args:
+        study: The study.
+        number: The trial's number.
+        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
+        value: The objective of a complete trial.
+        reason: Why it has no value.
+        same_as: The earlier trial from which the value was copied.
+        counts: Whether it counts towards the total.
     """
     import optuna
 
-    class ByTrial(optuna.samplers.BaseSampler):
-        def __init__(self) -> None:
-            self._now = make(0)
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            study._storage.set_trial_user_attr(trial._trial_id, OWNER, owner())
-            draw = _free_draw(study.get_trials(deepcopy=False), trial.number)
-            study._storage.set_trial_user_attr(trial._trial_id, DRAW, draw)
-            self._now = make(draw)
-            self._now.before_trial(study, trial)
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self._now.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-            return self._now.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self._now.sample_independent(study, trial, param_name, param_distribution)
-
-    return ByTrial()
+    trial = study.get_trials(deepcopy=False)[number]
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        marks = {REASON: reason, SAME_AS: same_as, UNCOUNTED: None if counts else True}
+        for name in (name for name, mark in marks.items() if mark is not None):
+            study._storage.set_trial_user_attr(trial._trial_id, name, marks[name])
+        study.tell(number, value, state=optuna.trial.TrialState[state], skip_if_finished=True)
 
 
-def _free_draw(trials: Sequence["optuna.trial.FrozenTrial"], number: int) -> int:
-    """The first draw that is nobody's, for the trial of this number."""
-    others = [trial for trial in counting(trials) if trial.number != number]
-    taken = {trial.user_attrs[DRAW] for trial in others if DRAW in trial.user_attrs}
-    # Others may be at this line as well: those of lower numbers take theirs first.
-    before = sum(DRAW not in trial.user_attrs and trial.number < number for trial in others)
-    return next(itertools.islice((n for n in itertools.count() if n not in taken), before, None))
+def fail_stale(study: "optuna.Study") -> list[int]:
+    """Marks running trials whose process is gone as failed and uncounted; returns their numbers."""
+    stale = [trial.number for trial in running(study) if not is_running(trial)]
+    for number in stale:
+        end_trial(study, number, "FAIL", counts=False, reason="its process was killed")
+    return stale
 
 
-def seed_of_draw(seed: int, number: int) -> int:
-    """The seed of one draw's sampler, below 2**32."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def running(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """The trials without an end, whether or not their process is alive."""
+    return [trial for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
 
 
-def owner(*, searches: bool = True) -> dict[str, Any]:
-    """What marks a running trial as this process's, which searches itself or runs trials for one that does."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time(), "searches": searches}
+def is_running(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether the process of a trial without an end is alive."""
+    owner = trial.user_attrs.get(OWNER)
+    alive = is_alive(owner) if owner is not None else None
+    if alive is not None:
+        return alive
+    started_at = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
+    silent_s = time.time() - max(started_at, trial.user_attrs.get(SEEN_AT, 0.0))
+    return silent_s < (_SILENT_S if owner is not None else _WITHOUT_OWNER_S)
+
+
+def this_process() -> dict[str, Any]:
+    """This process as the owner of a trial."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started_at": time.time()}
+
+
+def is_own(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether a trial belongs to this process."""
+    owner = trial.user_attrs.get(OWNER) or {}
+    return (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname())
 
 
 @contextmanager
-def beating(study: "optuna.Study") -> Iterator[None]:
-    """Says every minute that the trials of this process are alive: other machines have no way to ask."""
+def heartbeat(study: "optuna.Study") -> Iterator[None]:
+    """Shows other machines that the trials of this process are alive.
+
+    Optuna's own heartbeat only runs inside ``study.optimize``, and needs its grace period even where the process can
+    be looked up.
+    """
     ended = threading.Event()
 
-    def work() -> None:
-        while not ended.wait(_BEAT_S):
-            # The database may be away for a moment: the next beat tells.
-            with suppress(Exception):
-                for trial in study.get_trials(deepcopy=False):
-                    if not trial.state.is_finished() and is_own(trial):
-                        study._storage.set_trial_user_attr(trial._trial_id, SEEN, time.time())
+    def beat() -> None:
+        while not ended.wait(_HEARTBEAT_S):
+            with suppress(Exception):  # the database may be away for a moment
+                for trial in filter(is_own, running(study)):
+                    study._storage.set_trial_user_attr(trial._trial_id, SEEN_AT, time.time())
 
-    threading.Thread(target=work, name="beat", daemon=True).start()
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
     try:
         yield
     finally:
         ended.set()
 
 
-def is_own(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Whether a trial is this process's."""
-    its = trial.user_attrs.get(OWNER) or {}
-    return (its.get("pid"), its.get("host")) == (os.getpid(), socket.gethostname())
-
-
-def is_running(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Whether a trial that has no end has a process that is at it."""
-    its = trial.user_attrs.get(OWNER)
-    alive = is_alive(its) if its is not None else None
-    if alive is not None:
-        return alive
-    begun = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
-    silent_s = time.time() - max(begun, trial.user_attrs.get(SEEN, 0.0))
-    return silent_s < (_SILENT_S if its is not None else _UNMARKED_S)
-
-
-def fail_stale(study: "optuna.Study") -> list[int]:
-    """Marks trials failed whose process is gone; they do not count, another takes the place. Returns their numbers."""
-    import optuna
-
-    stale = []
-    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        if not is_running(trial):
-            give_up(study, trial.number, "its process was killed", counts=False)
-            stale.append(trial.number)
-    return stale
-
-
-def give_up(study: "optuna.Study", number: int, reason: str, *, counts: bool = True) -> None:
-    """Ends a trial without a value, unless another process was faster to end it."""
-    import optuna
-
-    trial = study.get_trials(deepcopy=False)[number]
-    if trial.state.is_finished():
-        return
-    study._storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-    if not counts:
-        study._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, True)
-    study.tell(number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
-
-
-def end(
-    study: "optuna.Study", number: int, value: float | None, *, pruned: bool = False, marks: Mapping[str, Any]
-) -> None:
-    """Ends a trial with its value or as pruned, and marks it, unless another process has given it up."""
-    import optuna
-
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        for name, mark in marks.items():
-            trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-            study._storage.set_trial_user_attr(trial_id, name, mark)
-    state = optuna.trial.TrialState.PRUNED if pruned else None
-    study.tell(number, value, state=state, skip_if_finished=True)
-
-
-def counting(trials: Sequence["optuna.trial.FrozenTrial"]) -> list["optuna.trial.FrozenTrial"]:
-    """The trials that count towards the total: all but those that were killed or one too many."""
-    return [trial for trial in trials if UNCOUNTED not in trial.user_attrs]
-
-
-def claim(study: "optuna.Study", space: Mapping[str, Any], total: int) -> "optuna.trial.Trial | None":
-    """Draws the next trial, for this process to run.
-
-    Processes that draw at the same moment may draw more than are wanted; the order of the numbers decides who runs.
-
-    Args:
-        study: The study.
-        space: Parameter -> Optuna distribution.
-        total: How many trials the study shall have.
-
-    Returns:
-        The trial; None if as many are finished or being run.
-    """
-    if len(counting(study.get_trials(deepcopy=False))) >= total:
-        return None
-    trial = study.ask(dict(space))
-    if trial.number < total:
-        return trial
-    before = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
-    if len(before) >= total:
-        give_up(study, trial.number, "one more than n_trials, drawn by two processes at once", counts=False)
-        return None
-    return trial
-
-
-def twin(study: "optuna.Study", trial: "optuna.trial.Trial") -> "optuna.trial.FrozenTrial | None":
-    """An earlier trial of the same point that has its value or is being run; the finished one if there are both."""
-    own = [t for t in counting(study.get_trials(deepcopy=False)) if t.number < trial.number]
-    same = [t for t in own if t.params == trial.params and t.state.name in ("COMPLETE", "RUNNING")]
-    return min(same, key=lambda t: t.state.name, default=None)
+def seconds_of(trial: "optuna.trial.FrozenTrial") -> float:
+    """How long a finished trial took; 0 where it is unknown."""
+    if trial.datetime_start is None or trial.datetime_complete is None:
+        return 0.0
+    return (trial.datetime_complete - trial.datetime_start).total_seconds()
