@@ -18,19 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+from common import TRAIN, seconds
 
 
 def hog(repeats: int) -> None:

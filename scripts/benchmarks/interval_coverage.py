@@ -1,13 +1,12 @@
-"""Measures how often 95 % intervals hold the truth, on simulated test sets.
+"""Measures the coverage of 95 % intervals on simulated test sets.
 
     python scripts/benchmarks/interval_coverage.py [--repeats 200] [--details]
 
 A case is a number of test sources in each class and a classifier, given by the probability of each prediction for a
-source of each class. Each repeat draws a test set and makes its intervals. The truth that they ought to hold is the
-metric of the expected confusion matrix for the same class sizes. An interval that a method refuses to give (one without
-width) counts as a miss. The first line of each table is what `spectro.evaluation.score` does, but for 400 resamples in
-place of 1,000; the others are what it might do instead. Printed are the mean over classifiers and numbers of classes,
-and the least.
+source of each class. Each repeat draws a test set and makes its intervals. The true value is the metric of the expected
+confusion matrix for the same class sizes. An interval without width counts as a miss. The first line of each table is
+the method of `spectro.evaluation.score`, with 400 resamples in place of 1,000; the others are alternatives. Printed are
+the mean over classifiers and numbers of classes, and the smallest.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from spectro.evaluation.metrics import METRICS, evaluate
 
 Array = NDArray[np.float64]
 Bounds = tuple[Array, Array]
-PAIR = [0, 1]
+PAIR = ["0", "1"]
 RESAMPLES = 400
 NORMAL = NormalDist()
 # Sources of each class, repeated until every class has a number.
@@ -47,17 +46,17 @@ def classifiers(k: int) -> dict[str, Array]:
 def drawn(p: Array, sizes: NDArray[np.intp], records: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], ...]:
     """A test set: source, truth and prediction of each record.
 
-    With ``records`` above 1 a source has 1 to so many, and each record but the first says with probability 0.7 what
-    the first one does.
+    With ``records`` above 1 a source has 1 to so many, and each record but the first is predicted like the first
+    one with probability 0.7.
     """
     truth = np.repeat(np.arange(len(sizes)), sizes)
     counts = rng.integers(1, records + 1, len(truth))
     source = np.repeat(np.arange(len(truth)), counts)
     edges = p.cumsum(axis=1)[truth[source]]
-    said = np.minimum((rng.random((len(source), 1)) > edges).sum(axis=1), len(p) - 1)
+    predicted = np.minimum((rng.random((len(source), 1)) > edges).sum(axis=1), len(p) - 1)
     first = np.searchsorted(source, np.arange(len(truth)))
     follows = rng.random(len(source)) < 0.7
-    return source, truth[source], np.where(follows, said[first][source], said) if records > 1 else said
+    return source, truth[source], np.where(follows, predicted[first][source], predicted) if records > 1 else predicted
 
 
 def statistic(matrices: Array) -> Array:
@@ -111,16 +110,16 @@ def bca(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
     def draw(_: int, kinds: Array, counts: Array) -> Array:
         return rng.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES) @ kinds
 
-    found = values(tallies, strata, draw)
-    own, without = statistic(tallies.sum(axis=0)[None])[0], statistic(tallies.sum(axis=0) - tallies)
+    resampled = values(tallies, strata, draw)
+    value, without = statistic(tallies.sum(axis=0)[None])[0], statistic(tallies.sum(axis=0) - tallies)
     sizes = np.bincount(strata)[strata][:, None]
     means = np.stack([np.bincount(strata, column)[strata] for column in without.T], axis=1) / sizes
     influence = np.where(sizes > 1, (sizes - 1) * (means - without), 0) / sizes
     spread = (influence**2).sum(axis=0)
     skew = (influence**3).sum(axis=0) / np.maximum(6 * spread**1.5, 1e-300)
-    low, high = np.zeros_like(own), np.zeros_like(own)
-    for i, (column, value, a) in enumerate(zip(found.T, own, skew, strict=True)):
-        below = ((column < value).mean() + (column <= value).mean()) / 2
+    low, high = np.zeros_like(value), np.zeros_like(value)
+    for i, (column, center, a) in enumerate(zip(resampled.T, value, skew, strict=True)):
+        below = ((column < center).mean() + (column <= center).mean()) / 2
         z0 = NORMAL.inv_cdf(min(max(below, 1 / RESAMPLES), 1 - 1 / RESAMPLES))
         ends = [z0 + (z0 + z) / (1 - a * (z0 + z)) for z in (NORMAL.inv_cdf(0.025), NORMAL.inv_cdf(0.975))]
         low[i], high[i] = np.quantile(column, [NORMAL.cdf(end) for end in ends])
@@ -168,7 +167,7 @@ METHODS: dict[str, Callable[..., Bounds]] = {
 
 
 def covered(p: Array, sizes: NDArray[np.intp], records: int, repeats: int, case: int) -> dict[str, Array]:
-    """Share of the test sets whose interval holds the truth: for each method (q,), for Wilson's of recalls (1,)."""
+    """Share of the test sets whose interval contains the true value: of each method (q,), of Wilson's recalls (1,)."""
     k = len(p)
     truth = statistic((p * sizes[:, None])[None])[0]
     hits = {name: np.zeros(len(METRICS)) for name in METHODS} | {"recall, Wilson": np.zeros(1)}
@@ -179,14 +178,14 @@ def covered(p: Array, sizes: NDArray[np.intp], records: int, repeats: int, case:
         cells = (source * k + true) * k + pred
         tallies = np.bincount(cells, minlength=sizes.sum() * k * k).reshape(-1, k, k).astype(float)
         strata, matrix = np.repeat(np.arange(k), sizes), tallies.sum(axis=0)
-        own = statistic(matrix[None])[0]
+        value = statistic(matrix[None])[0]
         for name, method in METHODS.items():
             low, high = method(tallies, strata, int(rng.integers(2**32)))
-            low, high = np.minimum(low, own), np.maximum(high, own)
+            low, high = np.minimum(low, value), np.maximum(high, value)
             hits[name] += (low < high) & (low <= truth + 1e-9) & (truth - 1e-9 <= high)
         low, high = wilson(np.diagonal(matrix), matrix.sum(axis=1))
         hits["recall, Wilson"] += np.mean((low <= np.diagonal(p)) & (np.diagonal(p) <= high))
-    return {name: found / repeats for name, found in hits.items()}
+    return {name: count / repeats for name, count in hits.items()}
 
 
 def main() -> None:
@@ -194,18 +193,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200, help="test sets of each case")
     parser.add_argument("--details", action="store_true", help="print each case as well")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     for records, sizes_of in ((1, SIZES), (4, {name: SIZES[name] for name in ("5", "15")})):
         print(f"\n{'one record' if records == 1 else f'1 to {records} records'} in a source")
         table: dict[str, dict[str, list[Array]]] = {}
         for name, pattern in sizes_of.items():
             for k in (4, 8) if records == 1 else (4,):
                 for case, (label, p) in enumerate(classifiers(k).items()):
-                    found = covered(p, np.resize(pattern, k), records, given.repeats, case)
-                    for method, own in found.items():
-                        table.setdefault(method, {}).setdefault(name, []).append(own)
-                        if given.details:
-                            shown = "  ".join(f"{100 * x:5.1f}" for x in own)
+                    shares = covered(p, np.resize(pattern, k), records, arguments.repeats, case)
+                    for method, share in shares.items():
+                        table.setdefault(method, {}).setdefault(name, []).append(share)
+                        if arguments.details:
+                            shown = "  ".join(f"{100 * x:5.1f}" for x in share)
                             print(f"  n={name} k={k} {label:12} {method:26} {shown}", flush=True)
         for i, metric in enumerate(METRICS):
             print(f"\n| {metric}, sources in a class: | {' | '.join(sizes_of)} |")

@@ -1,8 +1,8 @@
-"""What the tests of docs/statistics.md do on simulated data, where the truth is known.
+"""Error rates of the tests of docs/statistics.md on simulated data, where the truth is known.
 
     python scripts/benchmarks/paired_tests.py mcnemar      false alarms of McNemar's test
     python scripts/benchmarks/paired_tests.py folds        false alarms of the t-test over folds, corrected and not
-    python scripts/benchmarks/paired_tests.py difference   how often the interval of a difference holds the true one
+    python scripts/benchmarks/paired_tests.py difference   coverage of the interval of a difference
     python scripts/benchmarks/paired_tests.py equal        the same for models that are equally good: false alarms
 
 Without a name all four, in about twenty minutes. Same --seed, same numbers.
@@ -63,15 +63,15 @@ def fold_alarms(rng: np.random.Generator, rounds: int) -> Iterator[tuple[str, ..
         for _ in range(rounds):
             x = rng.normal(size=(2, n, 10))
             x[:, :, :4] += 1.5 * np.eye(4)[y]
-            found = []
+            differences = []
             for _ in range(repeats):
                 # Dealt class by class, so that each fold has as many of each.
                 fold = np.concatenate([rng.permutation(per_class) % k for _ in range(4)])
                 for held_out in range(k):
                     a, b = (centroid_accuracy(features, y, fold != held_out, neighbour) for features in x)
-                    found.append(a - b)
+                    differences.append(a - b)
             for name, n_test in (("corrected", n / k), ("plain", 1e-12)):
-                p = corrected_resampled_t(found, n - n / k, n_test).p_value
+                p = corrected_resampled_t(differences, n - n / k, n_test).p_value
                 alarms[name].append(p is not None and p <= 0.05)
         method = "nearest record" if neighbour else "nearest mean"
         yield method, f"4 x {per_class}", f"{repeats} x {k}", rate(alarms["corrected"]), rate(alarms["plain"])
@@ -100,7 +100,16 @@ def difference_coverage(
     rng: np.random.Generator, rounds: int, skill: tuple[float, float] = (1.9, 1.3)
 ) -> Iterator[tuple[str, ...]]:
     """The interval of a difference against the one of a hundred thousand records and hundreds of seeds."""
-    yield "records per class", "seeds", "seeds differ by", "true difference", "held", "mean width", "found", "smallest"
+    yield (
+        "records per class",
+        "seeds",
+        "seeds differ by",
+        "true difference",
+        "coverage",
+        "mean width",
+        "detected",
+        "smallest",
+    )
     names = np.array(CLASSES)
     designs = [(1, 0.0), (1, 0.3), (3, 0.0), (3, 0.3), (5, 0.0), (5, 0.3)]
     sizes = [(5, 5, 5, 5), (15, 15, 15, 15), (50, 50, 50, 50), (1, 5, 15, 50)]
@@ -112,13 +121,13 @@ def difference_coverage(
             a, b = simulated(rng, many, skill, 1, spread)[:, 0]
             true.append(macro_f1(many, a) - macro_f1(many, b))
         truth = float(np.mean(true))
-        held, found, widths, smallest = [], [], [], []
+        covered, detected, widths, smallest = [], [], [], []
         for number in range(rounds):
             a, b = names[simulated(rng, y, skill, seeds, spread)]
             d = differences(names[y], a, b, names, seed=number, resamples=1000)["macro_f1"]
             low, high = (d.value, d.value) if d.ci_low is None or d.ci_high is None else (d.ci_low, d.ci_high)
-            held.append(low <= truth <= high)
-            found.append(low > 0 or high < 0)
+            covered.append(low <= truth <= high)
+            detected.append(low > 0 or high < 0)
             widths.append(high - low)
             smallest.append(d.smallest or np.nan)
         size = str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
@@ -127,15 +136,15 @@ def difference_coverage(
             str(seeds),
             str(spread),
             f"{truth:.3f}",
-            rate(held),
+            rate(covered),
             f"{np.mean(widths):.3f}",
-            rate(found),
+            rate(detected),
             f"{np.nanmedian(smallest):.3f}",
         )
 
 
 def equal_coverage(rng: np.random.Generator, rounds: int) -> Iterator[tuple[str, ...]]:
-    """Two models that are equally good: what is found is a false alarm."""
+    """Two models that are equally good: every detection is a false alarm."""
     return difference_coverage(rng, rounds, (1.6, 1.6))
 
 
@@ -144,7 +153,7 @@ ROUNDS = {"mcnemar": 4000, "folds": 1000, "difference": 1000, "equal": 1000}
 
 
 def main() -> None:
-    """Print the tables that are asked for."""
+    """Prints the tables of the parts on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all unless named")
     parser.add_argument("--rounds", type=int, help="simulated data sets for each row")

@@ -22,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+from common import TRAIN
+
 # The command lines that are started at once, and the cores they may use; None: all. Two trials at a time share them.
 WAYS: dict[str, tuple[list[list[str]], set[int] | None]] = {
     "one, one core": ([[]], {min(os.sched_getaffinity(0))}),
@@ -76,8 +77,8 @@ def search(way: str, base: list[str], folder: Path, n_trials: int) -> tuple[floa
     if done != n_trials:
         sys.exit(f"{way}: {done} of {n_trials} trials are complete; see {folder}")
     with contextlib.closing(sqlite3.connect(sweeps / "studies.db")) as database:
-        asked = "SELECT (julianday(max(datetime_complete)) - julianday(min(datetime_start))) * 86400 FROM trials"
-        ((trials_s,),) = database.execute(asked).fetchall()
+        query = "SELECT (julianday(max(datetime_complete)) - julianday(min(datetime_start))) * 86400 FROM trials"
+        ((trials_s,),) = database.execute(query).fetchall()
     return trials_s, seconds
 
 
@@ -105,10 +106,10 @@ def main() -> None:
     for number, part in enumerate(("trials", "whole command")):
         print(part)
         for way, seconds in taken.items():
-            own, other = [s[number] for s in seconds], [s[number] for s in taken[arguments.way]]
-            ratios = [a / b for a, b in zip(own, other, strict=True)]
-            told = f"{statistics.median(ratios):.2f} times {arguments.way} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"  {way:14} {statistics.median(own):7.1f} s, median of {len(own)}, {told}")
+            of_way, of_two = [s[number] for s in seconds], [s[number] for s in taken[arguments.way]]
+            ratios = [a / b for a, b in zip(of_way, of_two, strict=True)]
+            ratio = f"{statistics.median(ratios):.2f} times {arguments.way} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"  {way:14} {statistics.median(of_way):7.1f} s, median of {len(of_way)}, {ratio}")
 
 
 if __name__ == "__main__":

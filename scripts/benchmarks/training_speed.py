@@ -52,8 +52,8 @@ def classifier(model: str, options: argparse.Namespace) -> Any:
 
 def files(root: Path, n: int) -> list[tuple[Path, str]]:
     """The images and labels that both ways train on."""
-    found = [(path, path.parent.name) for path in sorted((root / "train").rglob("*.png"))]
-    return [found[i % len(found)] for i in range(n)]
+    images = [(path, path.parent.name) for path in sorted((root / "train").rglob("*.png"))]
+    return [images[i % len(images)] for i in range(n)]
 
 
 def plain(model: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -113,20 +113,20 @@ def ours(model: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
     from spectro.data.images import file_digest
 
     start = time.perf_counter()
-    own = classifier(model, options)
+    estimator = classifier(model, options)
     chosen = files(root, options.records)
     paths = list(dict.fromkeys(path for path, _ in chosen))
     digest_of = {path: file_digest(path) for path in paths}
     store = ImageStore()
-    store.add(paths, list(digest_of.values()), own.specs)
+    store.add(paths, list(digest_of.values()), estimator.specs)
     decode_s = time.perf_counter() - start
     start = time.perf_counter()
     X = Images(store, [digest_of[path] for path, _ in chosen])
-    own.fit(X, np.array([label for _, label in chosen], dtype=object))
+    estimator.fit(X, np.array([label for _, label in chosen], dtype=object))
     fit_s = time.perf_counter() - start
-    seconds = [row["seconds"] for row in own.history_]
+    seconds = [row["seconds"] for row in estimator.history_]
     start_up = fit_s - sum(seconds) + seconds[0] - statistics.median(seconds[1:])
-    return {"epochs": seconds, "decode_s": decode_s, "start_up_s": start_up, **own.facts_}
+    return {"epochs": seconds, "decode_s": decode_s, "start_up_s": start_up, **estimator.facts_}
 
 
 def gflop_per_record(model: str, options: argparse.Namespace) -> float:
@@ -167,33 +167,33 @@ def worker(way: str, model: str, root: Path, options: argparse.Namespace) -> Non
     import torch
 
     run: dict[str, Callable[..., dict[str, Any]]] = {"plain": plain, "ours": ours}
-    found = run[way](model, root, options)
-    found["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    measured = run[way](model, root, options)
+    measured["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     if torch.cuda.is_available():
-        found["device_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        measured["device_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
     if way == "ours":
-        found["peak"] = matrix_peak(found["device"], found["precision"])
-        found["gflop"] = gflop_per_record(model, options)
-    print(json.dumps(found))
+        measured["peak"] = matrix_peak(measured["device"], measured["precision"])
+        measured["gflop"] = gflop_per_record(model, options)
+    print(json.dumps(measured))
 
 
 def compare(model: str, root: Path, options: argparse.Namespace, arguments: list[str]) -> None:
     """Both ways in turn, and a line for each."""
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    rounds: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for _ in range(options.repeats):
         for way in WAYS:
             command = [sys.executable, __file__, *arguments, "--worker", way, model, str(root)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            rounds[way].append(json.loads(done.stdout.splitlines()[-1]))
     speed = {
-        way: [options.records / statistics.median(run["epochs"][1:]) for run in runs] for way, runs in found.items()
+        way: [options.records / statistics.median(run["epochs"][1:]) for run in runs] for way, runs in rounds.items()
     }
     ratio = statistics.median(o / p for o, p in zip(speed["ours"], speed["plain"], strict=True))
-    last = found["ours"][-1]
-    share = statistics.median(speed["ours"]) * last["gflop"] / statistics.median(run["peak"] for run in found["ours"])
+    last = rounds["ours"][-1]
+    share = statistics.median(speed["ours"]) * last["gflop"] / statistics.median(run["peak"] for run in rounds["ours"])
     print(f"{model} ({BACKBONES[model]}), batch {options.batch}, {options.records} records, {last['device']}")
     for way in WAYS:
-        memory = max(run.get("device_memory_mb") or run["memory_mb"] for run in found[way])
+        memory = max(run.get("device_memory_mb") or run["memory_mb"] for run in rounds[way])
         print(f"  {way:6} {statistics.median(speed[way]):9.1f} records/s   {memory:7.0f} MB at most")
     print(f"  ratio  {ratio:9.2f}")
     print(
