@@ -7,8 +7,10 @@ import pytest
 from conftest import save_image
 from hypothesis import given
 from hypothesis import strategies as st
+from test_network_runs import tiny
 
 from spectro.cli import main as cli
+from spectro.cli.help import options
 from spectro.data import Augmentation, Images, ImageSpec, ImageStore, Spectrogram
 from spectro.data.augmentation import NOT_DRAWN
 from spectro.data.images import file_digest
@@ -273,3 +275,34 @@ def test_configurations_saved_before_lists_are_still_read():
 
     knobs = AugmentationKnobs.model_validate({"name": "mirror_halves", "exclude": None, "mode": "expand"})
     assert (knobs.label, list(Augmentation.from_config(knobs, seed=0).views)) == ("mirror_halves", list(BUILT_IN_VIEWS))
+
+
+FAMILIES = {
+    "hog_svm": ["model=hog_svm", "hog.size_px=24"],
+    "pixels": ["model=pixels"],
+    "resnet18": tiny("resnet18", epochs=1),
+    "deit_vpt": tiny("deit_vpt", epochs=1),
+    "a cascade of both": tiny("resnet18", "stages.hard.model=pixels", epochs=1),
+}
+EVERYTHING = {option: [f"augmentation={option}"] for option in options("augmentation")} | OPTIONS
+
+
+@pytest.mark.parametrize("model", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("overrides", EVERYTHING.values(), ids=EVERYTHING)
+def test_every_augmentation_fits_every_family(X, mine, model, overrides):
+    """One that only some families take would be found in the middle of a comparison."""
+    config = cli.composed([*model, *overrides])
+    images, rows = applied(config.augmentation(), X, per_epoch=config.has_epochs)
+    y = np.array(["noise_DNS", "noise_Tip-off", "brak_Station", "noise_Tip-off"], object)
+    first, second = (config.estimator().fit(images, y[rows], X, y).predict_proba(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (4, 3)
+
+
+@pytest.mark.parametrize("stage", ["full", "flat"])
+def test_cross_validation_is_reproducible_under_random_transforms(run_here, demo_root, stage):
+    """Random copies belong to a record: folds, and a second run, find the same ones."""
+    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "model=pixels", f"cascade_stage={stage}"]
+    words += ["validation=kfold", "validation.k=2", "augmentation=[mirror,spectrogram]"]
+    first, second = (run_here(*words, name=name) / "oof_predictions.csv" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
