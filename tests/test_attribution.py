@@ -10,7 +10,6 @@ from test_classifiers import LABELS, cnn, every, shortened, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
 from spectro.classifiers.hog.attribution import cell_effects, strokes
-from spectro.classifiers.networks.attribution import cnn_effects, vit_effects
 from spectro.figures.attribution import attribution_figure, overlay
 
 SIZE = 64
@@ -178,7 +177,7 @@ def test_effects_of_a_residual_network_sum_to_the_margin():
     network = classifier.network_.eval()
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     labels, others = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
-    effects = cnn_effects(network, images, labels, others)
+    effects = network.effects(images, labels, others)
     with torch.no_grad():
         logits = network(images) - network.model.fc.bias
     rows = torch.arange(3)
@@ -204,7 +203,7 @@ def test_effects_are_features_times_gradient_before_the_last_block(options):
     network = classifier.network_.eval()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels, others, rows = torch.tensor([0, 1]), torch.tensor([2, 0]), torch.arange(2)
-    effects = vit_effects(network, images, labels, others)
+    effects = network.effects(images, labels, others)
     assert effects.shape == (2, 4, 4)
     inputs = []
     norm = network.vit.blocks[-1].norm1
@@ -220,7 +219,7 @@ def test_a_backbone_without_a_grid_has_none():
     """timm has networks of every kind; a figure must not end a run."""
     network = cnn(epochs=1).fit(*toy((4, 4, 4))).network_
     network.model.forward_features = lambda images: torch.zeros(len(images), 7, 5)
-    assert cnn_effects(network, torch.zeros(1, 3, 32, 32), torch.tensor([0]), torch.tensor([1])) is None
+    assert network.effects(torch.zeros(1, 3, 32, 32), torch.tensor([0]), torch.tensor([1])) is None
 
 
 # --- The figure ---

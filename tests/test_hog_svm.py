@@ -174,7 +174,7 @@ def test_relative_gamma_is_scikit_learns_scale():
 def test_a_machine_that_calls_everything_one_class_is_warned_about():
     """The original's gamma range did this on real data, and nobody noticed."""
     X, y = toy((12, 2, 2))
-    with pytest.warns(DegenerateModelWarning, match=r"all 16 training images 'brak_Empty zone': svm\.gamma=1e-09x"):
+    with pytest.warns(DegenerateModelWarning, match=r"'brak_Empty zone' for all 16 training images: svm\.gamma=1e-09x"):
         svm(C=1e-6, gamma="1e-09x", class_weight=None).fit(X, y)
 
 

@@ -8,7 +8,7 @@ import timm
 import torch
 from test_classifiers import cnn, toy, vpt
 
-from spectro.classifiers.networks.device import Place, count_parameters
+from spectro.classifiers.networks.device import Place
 from spectro.classifiers.networks.prompts import PromptedViT
 from spectro.errors import ConfigError
 
@@ -182,7 +182,7 @@ def test_initialisation_is_uniform_in_its_bounds():
 def test_parameters_of_deit_small(deep, expected):
     """P * d, or depth * P * d, and a linear head: what the paper's arithmetic says."""
     vit = timm.create_model("deit_small_patch16_224", pretrained=False, num_classes=0)
-    counted = count_parameters(PromptedViT(vit, 4, deep=deep, length=10))
+    counted = PromptedViT(vit, 4, deep=deep, length=10).n_parameters
     assert counted["trainable"] == expected
     assert counted["total"] == expected + sum(p.numel() for p in vit.parameters())
 
@@ -206,7 +206,7 @@ def test_a_backbone_that_is_no_vision_transformer():
         vpt(backbone="swin_tiny_patch4_window7_224", backbone_options={}).set_params(
             backbone_options=None, size_px=224
         ).prepare()
-    with pytest.raises(ConfigError, match=r"vpt.backbone: got 'deit_tiny'; allowed: a model that timm knows"):
+    with pytest.raises(ConfigError, match=r"vpt.backbone: got 'deit_tiny'; allowed: a model that timm has"):
         vpt(backbone="deit_tiny").prepare()
 
 

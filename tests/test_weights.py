@@ -15,9 +15,9 @@ from spectro.errors import ConfigError, ModelError
 
 def state(classifier, classes):
     """A backbone's weights as timm would publish them, with a head for so many classes."""
-    model, _ = weights.create(
-        weights.Backbone("x", classifier.backbone, classifier._backbone().options, False, None), classes
-    )
+    options = classifier.backbone_options | ({"img_size": 32} if classifier.family == "vpt" else {})
+    options |= classifier.backbone_options
+    model, _ = weights.create(classifier.backbone, classes, family="x", options=options, pretrained=False, weights=None)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
@@ -34,8 +34,7 @@ families = pytest.mark.parametrize("make", [tiny_vit, tiny_cnn], ids=["vpt", "cn
 
 def backbone_of(classifier):
     network, _ = classifier._build(2, empty=False)
-    model = getattr(network, "vit", None) or network.model
-    return weights._without_head(model.state_dict(), model)
+    return weights._without_head(network.backbone.state_dict(), network.backbone)
 
 
 @families
@@ -141,11 +140,16 @@ class TestRefused:
 
     def test_no_table_of_tensors(self, tmp_path):
         torch.save({"weight": 3}, tmp_path / "w.pth")
-        self.refused(tiny_cnn(weights=str(tmp_path / "w.pth")), "found no table of tensors")
+        self.refused(tiny_cnn(weights=str(tmp_path / "w.pth")), "got no table of tensors")
 
     def test_unknown_backbone(self):
-        with pytest.raises(ConfigError, match=r"cnn.backbone: got 'resnet19'; allowed: a model that timm knows"):
+        with pytest.raises(ConfigError, match=r"cnn.backbone: got 'resnet19'; allowed: a model that timm has"):
             cnn(backbone="resnet19").prepare()
+
+    def test_a_wrong_tag(self):
+        """timm has the architecture, but no such weights."""
+        with pytest.raises(ConfigError, match=r"cnn.backbone: got 'resnet18.x'; allowed after resnet18: .*tv_in1k"):
+            cnn(backbone="resnet18.x").prepare()
 
     def test_unknown_option(self):
         with pytest.raises(ConfigError, match=r"vpt.backbone: timm makes no deit_tiny_patch16_224 of .*colour=red"):
@@ -169,7 +173,7 @@ def test_without_network_and_file_training_does_not_begin(tmp_path, monkeypatch)
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=60)
-    for hint in ("cnn.pretrained: the pretrained weights of resnet18.tv_in1k cannot be had", "cnn.weights=PATH"):
+    for hint in ("cnn.pretrained: the pretrained weights of resnet18.tv_in1k are not available", "cnn.weights=PATH"):
         assert hint in done.stdout, done.stderr
     assert "HF_ENDPOINT" in done.stdout
     assert "cnn.pretrained=false" in done.stdout
@@ -180,9 +184,9 @@ def test_a_download_is_made_once_and_named(monkeypatch):
     made = []
     make = weights._make
 
-    def pretend(backbone, num_classes, pretrained=False):
+    def pretend(*arguments, pretrained=False):
         made.append(pretrained)
-        return make(backbone, num_classes)
+        return make(*arguments)
 
     monkeypatch.setattr(weights, "_make", pretend)
     weights._downloaded.cache_clear()

@@ -95,12 +95,11 @@ def _folds_over_rows(y: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 def _outside(estimator: Any, X: Any) -> np.ndarray:
     """Components of all rows, with scaler and PCA fitted to all of them: the mistake."""
-    from spectro.classifiers.hog.fold_scores import fold_scores
-    from spectro.classifiers.hog.pca import kept
+    from spectro.classifiers.hog.pca import fold_scores, n_kept
     from spectro.classifiers.hog.svm import SCALERS
 
     scores = fold_scores(estimator.hog, SCALERS[estimator.scaler](), X, X[:1])
-    return scores["train"][:, : kept(scores["shares"], estimator.pca_variance)]
+    return scores["train"][:, : n_kept(scores["shares"], estimator.pca_variance)]
 
 
 def _score(

@@ -1,52 +1,42 @@
-"""The contract, its families, and the cascade over them. Classes are imported when they are asked for."""
+"""The classifiers: scikit-learn estimators of uint8 images. Classes are imported when they are used."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spectro.classifiers.base import ImageClassifier
-    from spectro.classifiers.cascade import CascadeClassifier
-    from spectro.classifiers.hog.svm import HogSvmClassifier
-    from spectro.classifiers.networks.cnn import CnnClassifier
-    from spectro.classifiers.networks.settings import Loss, Training
-    from spectro.classifiers.networks.vpt import VptClassifier
-    from spectro.classifiers.pixels import PixelsClassifier
-    from spectro.classifiers.registry import families, family, load, register_family
-    from spectro.classifiers.temperature import ScoringClassifier
+    from spectro.classifiers.base import ImageClassifier as ImageClassifier
+    from spectro.classifiers.cascade import CascadeClassifier as CascadeClassifier
+    from spectro.classifiers.hog.svm import HogSvmClassifier as HogSvmClassifier
+    from spectro.classifiers.networks.cnn import CnnClassifier as CnnClassifier
+    from spectro.classifiers.networks.settings import Loss as Loss
+    from spectro.classifiers.networks.settings import Training as Training
+    from spectro.classifiers.networks.vpt import VptClassifier as VptClassifier
+    from spectro.classifiers.pixels import PixelsClassifier as PixelsClassifier
+    from spectro.classifiers.registry import families as families
+    from spectro.classifiers.registry import family as family
+    from spectro.classifiers.registry import load as load
+    from spectro.classifiers.registry import register_family as register_family
+    from spectro.classifiers.temperature import ScoringClassifier as ScoringClassifier
 
-_HOME = {
-    "ImageClassifier": "base",
-    "families": "registry",
-    "family": "registry",
-    "load": "registry",
-    "CascadeClassifier": "cascade",
-    "CnnClassifier": "networks.cnn",
-    "HogSvmClassifier": "hog.svm",
-    "Loss": "networks.settings",
-    "PixelsClassifier": "pixels",
-    "ScoringClassifier": "temperature",
-    "Training": "networks.settings",
-    "VptClassifier": "networks.vpt",
-    "register_family": "registry",
+_MODULES = {
+    "base": ["ImageClassifier"],
+    "cascade": ["CascadeClassifier"],
+    "hog.svm": ["HogSvmClassifier"],
+    "networks.cnn": ["CnnClassifier"],
+    "networks.settings": ["Loss", "Training"],
+    "networks.vpt": ["VptClassifier"],
+    "pixels": ["PixelsClassifier"],
+    "registry": ["families", "family", "load", "register_family"],
+    "temperature": ["ScoringClassifier"],
 }
-__all__ = [
-    "CascadeClassifier",
-    "CnnClassifier",
-    "HogSvmClassifier",
-    "ImageClassifier",
-    "Loss",
-    "PixelsClassifier",
-    "ScoringClassifier",
-    "Training",
-    "VptClassifier",
-    "families",
-    "family",
-    "load",
-    "register_family",
-]
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"spectro.classifiers.{_HOME[name]}"), name)
+    return getattr(import_module(f"spectro.classifiers.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULE_OF]

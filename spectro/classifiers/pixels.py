@@ -1,4 +1,4 @@
-"""A logistic regression on a thumbnail: the line that careless deep learning has to beat."""
+"""A logistic regression on a thumbnail: the baseline of every comparison."""
 
 import math
 import warnings
@@ -64,7 +64,7 @@ class PixelsClassifier(ScoringClassifier):
         regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1000)
         self.pipeline_: Pipeline = make_pipeline(StandardScaler(), regression)
         with blas_threads(len(features)), warnings.catch_warnings():
-            # With weak regularisation the best weights lie far out; what it says of records has settled long before.
+            # With weak regularisation the best weights lie far out; the predictions have settled long before.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.pipeline_.fit(features, np.searchsorted(self.classes_, y))
         self._fit_temperature(self._scores(X_val) if len(X_val) else None, y_val)
@@ -84,8 +84,8 @@ class PixelsClassifier(ScoringClassifier):
         coefficients = regression.coef_ if len(self.classes_) > 2 else np.array([[0.0], [1.0]]) * regression.coef_
         effects = (coefficients[labels] - coefficients[others]) * scaler.transform(thumbnails)
         shape = (len(thumbnails), self.height_px, self.width_px)
-        says = f"coefficient times standardised grey value, {self.width_px}x{self.height_px} pixels"
-        return effects.reshape(shape), np.rint(thumbnails).astype(np.uint8).reshape(shape), says
+        method = f"coefficient times standardised grey value, {self.width_px}x{self.height_px} pixels"
+        return effects.reshape(shape), np.rint(thumbnails).astype(np.uint8).reshape(shape), method
 
     def _thumbnails(self, X: Images | np.ndarray) -> np.ndarray:
         """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""

@@ -5,6 +5,7 @@ that threads do not help it. The same arithmetic on a whole batch is several tim
 threads; a test holds it to ``skimage.feature.hog``.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -55,9 +56,8 @@ class Hog:
 
     @property
     def n_features(self) -> int:
-        """Length of a descriptor; below 1 if the image is smaller than a block."""
-        blocks = self.size_px // self.cell_px - self.block_cells + 1
-        return max(blocks, 0) ** 2 * self.block_cells**2 * self.orientations
+        """Length of a descriptor."""
+        return math.prod(self.shape)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Descriptors of a batch.
@@ -103,7 +103,7 @@ class Hog:
         return out
 
     def features(self, X: Images | np.ndarray) -> np.ndarray:
-        """Descriptors of records, from the cache where they are known; new ones in threads.
+        """Descriptors of records, from the cache where it has them; others are computed in threads.
 
         Args:
             X: Records, or uint8 images (see `spectro.data.images.pixels_of`).

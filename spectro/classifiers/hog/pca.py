@@ -1,8 +1,19 @@
-"""Principal components of few rows with many columns, exactly and fast."""
+"""Principal components of few rows with many columns, exactly and fast, and kept for each fold."""
+
+import hashlib
+import json
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.decomposition import PCA
+
+from spectro.classifiers.hog.descriptor import Hog
+from spectro.data.cache import Arrays
+from spectro.data.images import Images
+
+# Part of every cache key: raise it when the same images give other values.
+_CODE_VERSION = 1
 
 
 def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
@@ -17,14 +28,14 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
         n_components: A share of the variance below 1, or a number of components, at most ``min(n, d)``.
 
     Returns:
-        The fitted PCA. It has fewer components than asked for where the rest would have no variance.
+        The fitted PCA, with fewer components where the rest would have no variance.
     """
     n, d = X.shape
     if n >= d:
         return PCA(n_components, svd_solver="covariance_eigh").fit(X)
     mean, centred, eigenvalues, eigenvectors, rank = _snapshots(X)
-    share = _shares(eigenvalues)
-    k = min(kept(share, n_components), rank)
+    shares = _shares(eigenvalues)
+    k = min(n_kept(shares, n_components), rank)
     singular = np.sqrt(eigenvalues)
     components = (eigenvectors[:, :k].T @ centred) / np.maximum(singular[:k, None], np.finfo(X.dtype).tiny)
     # scikit-learn's convention: the largest loading of a component is positive.
@@ -35,32 +46,67 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     pca.mean_, pca.components_ = mean, components
     pca.singular_values_ = singular[:k]
     pca.explained_variance_ = eigenvalues[:k] / max(n - 1, 1)
-    pca.explained_variance_ratio_ = share[:k]
+    pca.explained_variance_ratio_ = shares[:k]
     pca.noise_variance_ = float(eigenvalues[k : min(n, d)].mean() / max(n - 1, 1)) if k < min(n, d) else 0.0
     return pca
 
 
-def full_scores(X: np.ndarray, X_new: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a PCA with all components makes of the rows that it is fitted to and of others.
+def fold_scores(hog: Hog, scaler: Any, X: Images | np.ndarray, X_new: Images | np.ndarray) -> Arrays:
+    """Principal components of the scaled HOG vectors of a fold: what all settings of an SVM share in it.
 
-    With fewer rows than columns the components themselves, which take two thirds of the time, are not needed for it;
-    signs are then arbitrary, which no distance and no inner product sees.
+    Scaler and PCA are fitted to the training rows alone. The PCA is a full one: a share of the variance is a cut
+    through its columns. Of `Images` the result is cached, and HOG vectors are not even read where it is in the cache.
 
     Args:
-        X: float64 ``(n, d)``.
-        X_new: float64 ``(m, d)``.
+        hog: The descriptor.
+        scaler: An unfitted scaler of scikit-learn; its ``repr`` names it in the cache.
+        X: Training rows, ``n`` of them.
+        X_new: Rows that are only transformed, ``m`` of them.
 
     Returns:
-        Scores ``(n, r)`` and ``(m, r)``, and the share of the variance that each component explains, largest first,
-        ``(r,)``.
+        ``train`` ``(n, r)``, ``new`` ``(m, r)`` and ``shares`` ``(r,)``, the share of the variance that each component
+        explains, largest first.
+    """
+
+    def compute() -> Arrays:
+        train, new = (hog.features(rows).astype(np.float64) for rows in (X, X_new))
+        return _full_scores(scaler.fit_transform(train), scaler.transform(new))
+
+    if not isinstance(X, Images) or not isinstance(X_new, Images):
+        return compute()
+    kinds = [hog.kind(rows.store).folder for rows in (X, X_new)]
+    made_from = [_CODE_VERSION, repr(scaler), kinds, X.keys, X_new.keys]
+    return X.store.cache.arrays(hashlib.sha256(json.dumps(made_from).encode()).hexdigest(), compute)
+
+
+def n_kept(shares: np.ndarray, n_components: float | int) -> int:
+    """How many components are kept, by scikit-learn's rule.
+
+    Args:
+        shares: The share of the variance that each component explains, largest first, ``(r,)``.
+        n_components: A share of the variance below 1, or a number of components.
+
+    Returns:
+        A number of components; it may be larger than ``r`` where that is not enough.
+    """
+    if n_components >= 1:
+        return int(n_components)
+    return int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1
+
+
+def _full_scores(X: np.ndarray, X_new: np.ndarray) -> Arrays:
+    """Scores of a PCA with all components, for the rows ``(n, d)`` that it is fitted to and for others ``(m, d)``.
+
+    With fewer rows than columns they do not need the components, which take two thirds of the time; signs are then
+    arbitrary, which changes no distance and no inner product.
     """
     if X.shape[0] >= X.shape[1]:
         pca = fit_pca(X, X.shape[1])
-        return pca.transform(X), pca.transform(X_new), pca.explained_variance_ratio_
+        return {"train": pca.transform(X), "new": pca.transform(X_new), "shares": pca.explained_variance_ratio_}
     mean, centred, eigenvalues, eigenvectors, rank = _snapshots(X)
     singular, basis = np.sqrt(eigenvalues[:rank]), eigenvectors[:, :rank]
     new = ((X_new - mean) @ centred.T) @ basis / np.maximum(singular, np.finfo(X.dtype).tiny)
-    return basis * singular, new, _shares(eigenvalues)[:rank]
+    return {"train": basis * singular, "new": new, "shares": _shares(eigenvalues)[:rank]}
 
 
 def _snapshots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
@@ -77,18 +123,3 @@ def _snapshots(X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 def _shares(eigenvalues: np.ndarray) -> np.ndarray:
     total = float(eigenvalues.sum())
     return eigenvalues / total if total > 0 else np.zeros(len(eigenvalues))
-
-
-def kept(shares: np.ndarray, n_components: float | int) -> int:
-    """How many components are kept: scikit-learn's rule.
-
-    Args:
-        shares: The share of the variance that each component explains, largest first, ``(r,)``.
-        n_components: A share of the variance below 1, or a number of components.
-
-    Returns:
-        A number of components; it may be larger than ``r`` where that is not enough.
-    """
-    if n_components >= 1:
-        return int(n_components)
-    return int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1

@@ -16,8 +16,7 @@ from spectro.classifiers import sklearn_file
 from spectro.classifiers.attribution import Effects
 from spectro.classifiers.blas import blas_threads
 from spectro.classifiers.hog.descriptor import Hog
-from spectro.classifiers.hog.fold_scores import fold_scores, kernel
-from spectro.classifiers.hog.pca import fit_pca, kept
+from spectro.classifiers.hog.pca import fit_pca, fold_scores, n_kept
 from spectro.classifiers.registry import register_family
 from spectro.classifiers.temperature import ScoringClassifier, columns, probabilities
 from spectro.data.decode import ImageSpec
@@ -31,7 +30,7 @@ _BATCH = 1024
 
 
 class DegenerateModelWarning(UserWarning):
-    """A fitted model that calls everything one class."""
+    """A fitted model that predicts one class for everything."""
 
 
 def _check_gamma(gamma: float | str) -> float | str:
@@ -110,17 +109,17 @@ class HogSvmClassifier(ScoringClassifier):
         self._fit_temperature(scores, y_val)
 
     def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """The pipeline, fitted to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
+        """Fits the pipeline to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
         scaler = SCALERS[self.scaler]()
         scaled = scaler.fit_transform(features)
         pca = fit_pca(scaled, self._components(min(features.shape)))
         reduced = pca.transform(scaled)
-        svc = self._machine(len(self.classes_), self.kernel, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
+        svc = self._svc(len(self.classes_), self.kernel, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
         self.pipeline_: Pipeline = make_pipeline(scaler, pca, svc)
         predicted = set(svc.predict(reduced))
         if len(predicted) == 1:
             warnings.warn(
-                f"the fitted SVM calls all {len(labels)} training images {self.classes_[predicted.pop()]!r}: "
+                f"the fitted SVM predicts {self.classes_[predicted.pop()]!r} for all {len(labels)} training images: "
                 f"svm.gamma={self.gamma} with svm.C={self.C} does not suit these features",
                 DegenerateModelWarning,
                 stacklevel=2,
@@ -134,10 +133,10 @@ class HogSvmClassifier(ScoringClassifier):
         y_val: np.ndarray | None,
         X_new: Images | np.ndarray,
     ) -> np.ndarray:
-        """As the contract says, from the fold's components and a kernel matrix, which take a tenth of the time.
+        """As the base class states, from the fold's components and a kernel matrix, which take a tenth of the time.
 
-        A machine that calls everything one class is not warned about here. With val records, which the temperature is
-        fitted to, with one class only and with very many rows it is the plain way.
+        There is no `DegenerateModelWarning` here. With val records, which the temperature is fitted to, with one class
+        only and with very many rows it is a plain fit.
         """
         y = np.asarray(y, dtype=object)
         classes = np.array(sorted(set(y)), dtype=object)
@@ -146,15 +145,15 @@ class HogSvmClassifier(ScoringClassifier):
             return super().out_of_fold(X, y, X_val, y_val, X_new)
         with blas_threads(len(X)):
             fold = fold_scores(self.hog, SCALERS[self.scaler](), X, X_new)
-            k = min(kept(fold["shares"], self._components(len(fold["shares"]))), len(fold["shares"]))
+            k = min(n_kept(fold["shares"], self._components(len(fold["shares"]))), len(fold["shares"]))
             # Copied: a product of a slice of columns takes longer than the copy.
             train, new = np.ascontiguousarray(fold["train"][:, :k]), np.ascontiguousarray(fold["new"][:, :k])
             gamma = absolute_gamma(self.gamma, train) if self.kernel == "rbf" else None
-            svc = self._machine(len(classes), "precomputed", "scale")
-            # Checking what was made here takes as long as the machine itself.
+            svc = self._svc(len(classes), "precomputed", "scale")
+            # Validating these arrays takes as long as the fit.
             with config_context(assume_finite=True, skip_parameter_validation=True):
-                svc.fit(kernel(train, train, gamma), np.searchsorted(classes, y))
-                return probabilities(columns(svc.decision_function(kernel(new, train, gamma))), 1.0)
+                svc.fit(_kernel(train, train, gamma), np.searchsorted(classes, y))
+                return probabilities(columns(svc.decision_function(_kernel(new, train, gamma))), 1.0)
 
     def _components(self, most: int) -> float | int:
         """A share of the variance below 1, or a number of components, at most ``most``."""
@@ -162,7 +161,7 @@ class HogSvmClassifier(ScoringClassifier):
             return min(self.pca_components, most)
         return most if self.pca_variance == 1.0 else self.pca_variance
 
-    def _machine(self, n_classes: int, kernel: str, gamma: float | str) -> SVC:
+    def _svc(self, n_classes: int, kernel: str, gamma: float | str) -> SVC:
         return SVC(
             kernel=kernel,
             C=self.C,
@@ -170,7 +169,7 @@ class HogSvmClassifier(ScoringClassifier):
             class_weight=self.class_weight,
             tol=self.tol,
             max_iter=self.max_iter,
-            # One decision value a class, and their argmax is the machine's own prediction.
+            # One decision value for each class, and their argmax is the SVM's own prediction.
             decision_function_shape="ovr",
             break_ties=n_classes > 2,
         )
@@ -197,6 +196,19 @@ class HogSvmClassifier(ScoringClassifier):
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
         self._load_temperature(fitted)
+
+
+def _kernel(A: np.ndarray, B: np.ndarray, gamma: float | None) -> np.ndarray:
+    """Kernel ``(n, m)`` of rows ``(n, d)`` and ``(m, d)``: exp(-gamma * squared distance), or linear without gamma."""
+    out = A @ B.T
+    if gamma is None:
+        return out
+    out *= -2
+    out += np.einsum("ij,ij->i", A, A)[:, None]
+    out += np.einsum("ij,ij->i", B, B)
+    np.maximum(out, 0.0, out=out)  # rounding leaves equal rows slightly below zero
+    out *= -gamma
+    return np.exp(out, out=out)
 
 
 def absolute_gamma(gamma: float | str, features: np.ndarray) -> float:

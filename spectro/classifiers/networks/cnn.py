@@ -1,7 +1,7 @@
 """Convolutional networks: transfer learning from a timm backbone."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from spectro.classifiers.networks.settings import Training
 from spectro.classifiers.registry import register_family
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from spectro.classifiers.networks.module import Network
 
 
 @register_family("cnn")
@@ -27,12 +27,10 @@ class CnnClassifier(NetworkClassifier):
         size_px: Height and width of the images.
         image_fit: ``squash``, ``center_crop`` or ``pad``.
         training: How it is trained.
-        loss: What is made small.
+        loss: The loss function.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        seed: Of everything random.
+        seed: Of all random numbers.
     """
-
-    _places_are: ClassVar[str] = "HiResCAM"
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet18.tv_in1k"
     freeze: Literal["none", "stem", "backbone"] = "none"
@@ -41,14 +39,8 @@ class CnnClassifier(NetworkClassifier):
         default_factory=lambda: Training(optimizer="adam", warmup_epochs=0.0, patience=None)
     )
 
-    def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
         from spectro.classifiers.networks.convolution import Convolution
-        from spectro.classifiers.networks.weights import create
 
-        model, origin = create(self._backbone(), num_classes, empty=empty)
+        model, origin = self._backbone(num_classes, empty=empty)
         return Convolution(model, self.freeze), origin
-
-    def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
-        from spectro.classifiers.networks.attribution import cnn_effects
-
-        return cnn_effects(self.network_, images, labels, others)  # type: ignore[arg-type]

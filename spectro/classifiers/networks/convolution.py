@@ -1,17 +1,18 @@
 """A convolutional timm model, whole or in part frozen."""
 
 import re
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from spectro.classifiers.networks.device import Place
+from spectro.classifiers.networks.module import Network, features_times_gradient
 from spectro.errors import ConfigError
 
 
-class Convolution(nn.Module):
-    """A timm model with a head for our classes.
+class Convolution(Network):
+    """A timm model with a new head.
 
     Args:
         model: The model.
@@ -22,7 +23,6 @@ class Convolution(nn.Module):
     def __init__(self, model: nn.Module, freeze: str):
         super().__init__()
         self.model = model
-        self.place = Place(torch.device("cpu"), "fp32")
         if freeze == "backbone":
             model.requires_grad_(False)
             heads = model.get_classifier()  # type: ignore[operator]
@@ -37,8 +37,13 @@ class Convolution(nn.Module):
             for parameter in frozen:
                 parameter.requires_grad_(False)
 
+    @property
+    def backbone(self) -> Any:
+        """The timm model, its head included."""
+        return self.model
+
     def train(self, mode: bool = True) -> Self:
-        """Training mode for what is trained: the running statistics of frozen batch norms stay where they are."""
+        """Training mode for what is trained: running statistics of frozen batch norms do not change."""
         super().train(mode)
         for module in self.modules():
             parameters = list(module.parameters())
@@ -47,7 +52,7 @@ class Convolution(nn.Module):
         return self
 
     def prepare(self, place: Place) -> None:
-        """Moves to a device, in the order of memory in which convolutions are fastest."""
+        """Moves to a device, in the memory format in which convolutions are fastest."""
         self.place = place
         self.to(place.device).to(memory_format=torch.channels_last)
 
@@ -55,3 +60,14 @@ class Convolution(nn.Module):
         """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
         with self.place.autocast():
             return self.model(images).float()
+
+    def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
+        """At the end of the backbone, see `Network.effects`."""
+        with torch.no_grad(), self.place.autocast():
+            features = self.backbone.forward_features(images)
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            return None
+        features = features.detach().float().requires_grad_()
+        effects = features_times_gradient(self.backbone.forward_head(features), features, labels, others)
+        # Some backbones have channels last.
+        return effects.sum(dim=1 if features.shape[1] == self.backbone.num_features else -1)

@@ -1,4 +1,4 @@
-"""Where a network computes, in which numbers, and what the machine must be told for it."""
+"""Device, precision, random numbers and memory of a network."""
 
 import ctypes
 import sys
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from spectro.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Place:
-    """A device and the numbers that it multiplies.
+    """A device and a precision.
 
     Attributes:
         device: The device.
@@ -26,7 +25,7 @@ class Place:
     precision: str
 
     def autocast(self) -> Any:
-        """Inside, matrices are multiplied in this precision whatever they are stored in."""
+        """A context in which matrices are multiplied in this precision, whatever they are stored in."""
         if self.precision == "fp32":
             return nullcontext()
         # A captured step must not reuse casts that an earlier one left behind.
@@ -34,7 +33,7 @@ class Place:
 
 
 def choose(device: str, precision: str) -> Place:
-    """The place for ``auto`` or a name, and for a precision.
+    """The place for the name of a device and a precision, each of which may be ``auto``.
 
     Raises:
         ConfigError: This machine does not have the device.
@@ -46,23 +45,23 @@ def choose(device: str, precision: str) -> Place:
         available.insert(0, "cuda")
     if device != "auto" and device not in available:
         raise ConfigError(f"device: got {device!r}; allowed on this machine: auto, {', '.join(available)}")
-    found = torch.device(available[0] if device == "auto" else device)
+    chosen = torch.device(available[0] if device == "auto" else device)
     if precision == "auto":
-        precision = "bf16" if _is_fast_in_bf16(found) else "fp32"
-    return Place(found, precision)
+        precision = "bf16" if _is_fast_in_bf16(chosen) else "fp32"
+    return Place(chosen, precision)
 
 
 def _is_fast_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Without instructions of its own a processor takes longer in bf16 than in fp32.
-    ask = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in ask)
+    # Without instructions for it a processor takes longer in bf16 than in fp32.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, chance follows ``seed``; outside, nobody notices."""
+    """Seeds PyTorch's generators in this context and restores them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -70,10 +69,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Inside, freed memory stays with the process.
+    """Keeps freed memory in the process in this context.
 
-    glibc gives large blocks back to the system as soon as they are free and asks for them again in the next step,
-    whose every page then costs a fault: a training step takes up to twice as long. Other C libraries are left alone.
+    glibc gives large blocks back to the system as soon as they are free and asks for them again in the next step, where
+    every page then costs a fault: a training step takes up to twice as long. Other C libraries are not changed.
     """
     trim_threshold, mmap_max = -1, -4
     try:
@@ -91,12 +90,3 @@ def kept_memory() -> Iterator[None]:
         libc.mallopt(mmap_max, 65536)
         libc.mallopt(trim_threshold, 128 * 1024)
         libc.malloc_trim(0)
-
-
-def count_parameters(network: nn.Module) -> dict[str, int]:
-    """How many numbers are trained, and how many there are."""
-    parameters = list(network.parameters())
-    return {
-        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-        "total": sum(p.numel() for p in parameters),
-    }

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: small batches leave a GPU waiting for Python, a captured step does not."""
+"""Training steps as CUDA graphs: with small batches a GPU waits for Python, but not in a captured step."""
 
 import logging
 from collections.abc import Callable
@@ -46,17 +46,17 @@ class CapturedStep:
                 )
                 return self._step(images, labels)
         graph, inputs, loss = self._captured[len(images)]
-        for own, given in zip(inputs, (images, labels), strict=True):
-            own.copy_(given)
+        for static, tensor in zip(inputs, (images, labels), strict=True):
+            static.copy_(tensor)
         graph.replay()
         return loss
 
-    def _capture(self, *given: Tensor) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]:
-        """Runs the step a few times and records it, and then takes back what that has changed."""
-        inputs = tuple(tensor.clone() for tensor in given)
-        tensors = [*self._network.parameters(), *self._network.buffers(), *self._state()]
-        before = [tensor.detach().clone() for tensor in tensors]
-        chance = torch.cuda.get_rng_state(self._device)
+    def _capture(self, *tensors: Tensor) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor]:
+        """Runs the step a few times and records it, and then restores what that has changed."""
+        inputs = tuple(tensor.clone() for tensor in tensors)
+        changed = [*self._network.parameters(), *self._network.buffers(), *self._state()]
+        before = [tensor.detach().clone() for tensor in changed]
+        rng_state = torch.cuda.get_rng_state(self._device)
         try:
             stream = torch.cuda.Stream(self._device)
             stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -72,14 +72,14 @@ class CapturedStep:
         finally:
             torch.cuda.synchronize(self._device)
             with torch.no_grad():
-                for tensor, value in zip(tensors, before, strict=True):
+                for tensor, value in zip(changed, before, strict=True):
                     tensor.copy_(value)
-                known = {id(tensor) for tensor in tensors}
+                known = {id(tensor) for tensor in changed}
                 for tensor in self._state():
-                    # What the first steps ever made starts from zero: moments, and the number of steps.
+                    # State that the warm-up steps created starts from zero: moments, and the number of steps.
                     if id(tensor) not in known:
                         tensor.zero_()
-            torch.cuda.set_rng_state(chance, self._device)
+            torch.cuda.set_rng_state(rng_state, self._device)
         return graph, inputs, loss
 
     def _state(self) -> list[Tensor]:

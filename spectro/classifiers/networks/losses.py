@@ -11,7 +11,7 @@ from torch.nn import functional
 from spectro.classifiers.networks.settings import Loss
 from spectro.errors import ConfigError
 
-# Logits (n, k) and column numbers (n,) -> one number.
+# Logits (n, k) and column numbers (n,) -> the loss.
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -1,4 +1,4 @@
-"""A frozen vision transformer with learnable prompt tokens."""
+"""A frozen vision transformer with trained prompt tokens."""
 
 import math
 from typing import Any, Self
@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectro.classifiers.networks.device import Place
+from spectro.classifiers.networks.module import Network, features_times_gradient
 
 # Stay in fp32 beside frozen weights in bf16: they cost nothing and stand directly before the head.
 _ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
 
 
-class PromptedViT(nn.Module):
+class PromptedViT(Network):
     """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer.
 
     P prompt tokens stand between the prefix tokens (class, distillation, registers) and the patches. ``shallow``: they
     enter the first block and are then computed like any other token. ``deep``: every block gets its own prompts, in
-    place of what the block before has made of the last ones. The head is linear on the backbone's own pooling of its
-    normalised tokens, prompts left out.
+    place of the outputs of the last ones. The head is linear on the backbone's own pooling of its normalised tokens,
+    prompts left out.
 
     Args:
         vit: The backbone, without a head; it is frozen here.
@@ -29,7 +30,7 @@ class PromptedViT(nn.Module):
         deep: Prompts in every block.
         length: P, 0 or more.
         dropout: Of prompts, each value of each record.
-        projection: Width of the prompts, if they are to be projected to that of the tokens; None: they have it.
+        projection: Width of the prompts before they are projected to that of the tokens; None: no projection.
     """
 
     def __init__(
@@ -46,7 +47,6 @@ class PromptedViT(nn.Module):
         depth = len(vit.blocks)
         self.vit = vit.requires_grad_(False)
         self.deep = deep
-        self.place = Place(torch.device("cpu"), "fp32")
         width = projection or vit.embed_dim
         self.prompts = nn.Parameter(torch.empty(depth if deep else 1, length, width))
         # Glorot and Bengio (2010) for the patch embedding, whose outputs prompts stand beside.
@@ -63,6 +63,11 @@ class PromptedViT(nn.Module):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def backbone(self) -> VisionTransformer:
+        """The frozen transformer."""
+        return self.vit
+
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained: dropout in a frozen backbone would be noise."""
         super().train(mode)
@@ -70,7 +75,7 @@ class PromptedViT(nn.Module):
         return self
 
     def prepare(self, place: Place) -> None:
-        """Moves to a device, and stores what is frozen in its precision: nothing then needs to be cast in each step."""
+        """Moves to a device, and stores frozen weights in its precision: they need no cast in each step."""
         self.place = place
         self.to(place.device)
         if place.precision == "bf16":
@@ -92,8 +97,28 @@ class PromptedViT(nn.Module):
         tokens = self._deep(tokens) if self.deep else self._shallow(tokens)
         return self.head(vit.forward_head(vit.norm(tokens.float()), pre_logits=True))
 
+    def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
+        """Of the patches at the input of the last block, see `Network.effects`."""
+        features: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: Any, tokens: Tensor) -> Tensor | None:
+            # A second call is for the prompts alone.
+            if features:
+                return None
+            features.append(tokens.detach().requires_grad_())
+            return features[0]
+
+        hook = self.vit.blocks[-1].norm1.register_forward_hook(keep)
+        try:
+            logits = self(images)
+        finally:
+            hook.remove()
+        effects = features_times_gradient(logits, features[0], labels, others).sum(dim=-1)
+        height, width = self.vit.patch_embed.grid_size
+        return effects[:, -height * width :].reshape(-1, height, width)
+
     def _deep(self, tokens: Tensor) -> Tensor:
-        """Through all blocks, each with prompts of its own: tokens never hold what became of prompts."""
+        """Through all blocks, each with prompts of its own; tokens never hold outputs of prompts."""
         for i, block in enumerate(self.vit.blocks):
             prompts = self._prompts(i, tokens)
             if is_plain(block):
@@ -103,13 +128,13 @@ class PromptedViT(nn.Module):
         return tokens
 
     def _shallow(self, tokens: Tensor) -> Tensor:
-        """Through all blocks, the prompts being tokens like any other from the first one on."""
-        n_own = tokens.shape[1]
+        """Through all blocks, with the prompts as tokens like any other from the first one on."""
+        n_tokens = tokens.shape[1]
         tokens = self._with_prompts(tokens, self._prompts(0, tokens))
         for i, block in enumerate(self.vit.blocks):
             n_read = self._n_read(i, tokens)
             tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
-        return self._without_prompts(tokens) if tokens.shape[1] > n_own else tokens
+        return self._without_prompts(tokens) if tokens.shape[1] > n_tokens else tokens
 
     def _prompts(self, i: int, tokens: Tensor) -> Tensor:
         """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""
@@ -134,45 +159,43 @@ class PromptedViT(nn.Module):
 
 
 def is_plain(block: Any) -> bool:
-    """Whether `outputs_of` knows this kind of block as it is now."""
-    chance = any(isinstance(m, nn.Dropout) and m.p > 0 and m.training for m in block.modules())
-    return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None and not chance
+    """Whether `outputs_of` can compute this kind of block."""
+    return type(block) is Block and type(block.attn) is Attention and block.attn.gate is None
 
 
 def outputs_of(block: Any, tokens: Tensor, n: int, prompts: Tensor | None = None) -> Tensor:
     """The first n output tokens of a block ``(b, n, d)``; those of the others and of the prompts are not computed.
 
     All tokens and prompts are attended to, but only n tokens attend, and only they go through the rest of the block.
-    Nobody reads what a block makes of deep prompts, nor, where the head reads the class token, what the last block
-    makes of the patches.
+    Outputs of deep prompts are never read, nor, where the head reads the class token, the last block's outputs of the
+    patches.
 
     Args:
-        block: A plain pre-norm block without dropout.
+        block: A plain pre-norm block in eval mode.
         tokens: Its input without prompts ``(b, t, d)``.
-        n: How many tokens are wanted.
+        n: Number of tokens to compute.
         prompts: ``(b, p, d)`` or ``(1, p, d)``.
     """
     attention, normalised = block.attn, block.norm1(tokens)
     (b, t, _), heads, width = tokens.shape, attention.num_heads, attention.attn_dim
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    of_q, of_kv = (None, None) if bias is None else (bias[:width], bias[width:])
+    bias_q, bias_kv = (None, None) if bias is None else (bias[:width], bias[width:])
     if n == t:
         q, k, v = attention.qkv(normalised).view(b, t, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     else:
-        q = functional.linear(normalised[:, :n], weight[:width], of_q).view(b, n, heads, -1).transpose(1, 2)
-        kv = functional.linear(normalised, weight[width:], of_kv).view(b, t, 2, heads, -1)
+        q = functional.linear(normalised[:, :n], weight[:width], bias_q).view(b, n, heads, -1).transpose(1, 2)
+        kv = functional.linear(normalised, weight[width:], bias_kv).view(b, t, 2, heads, -1)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (b, heads, t, d / heads) each
     if prompts is not None and prompts.shape[1]:
-        kv = functional.linear(block.norm1(prompts), weight[width:], of_kv)
+        kv = functional.linear(block.norm1(prompts), weight[width:], bias_kv)
         kv = kv.view(len(prompts), prompts.shape[1], 2, heads, -1).permute(2, 0, 3, 1, 4)
-        k, v = (torch.cat([own, more.expand(b, -1, -1, -1)], dim=2) for own, more in zip((k, v), kv, strict=True))
+        k, v = (torch.cat([x, p.expand(b, -1, -1, -1)], dim=2) for x, p in zip((k, v), kv, strict=True))
     q, k = attention.q_norm(q), attention.k_norm(k)
     if attention.fused_attn:
-        read = functional.scaled_dot_product_attention(q, k, v)
+        out = functional.scaled_dot_product_attention(q, k, v)
     else:
         weights = (q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1)
-        # It drops nothing here; whoever wants to see the attention looks there, as in timm's own blocks.
-        read = attention.attn_drop(weights) @ v  # (b, heads, n, d / heads)
-    read = attention.norm(read.transpose(1, 2).reshape(b, n, width))
-    out = tokens[:, :n] + block.drop_path1(block.ls1(attention.proj(read)))
-    return out + block.drop_path2(block.ls2(block.mlp(block.norm2(out))))
+        out = weights @ v  # (b, heads, n, d / heads)
+    out = attention.norm(out.transpose(1, 2).reshape(b, n, width))
+    out = tokens[:, :n] + block.ls1(attention.proj(out))
+    return out + block.ls2(block.mlp(block.norm2(out)))

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from spectro.classifiers.fit_context import current
 from spectro.classifiers.networks.batches import Batches
 from spectro.classifiers.networks.checkpoint import Checkpoints
-from spectro.classifiers.networks.device import Place, seeded
+from spectro.classifiers.networks.device import seeded
 from spectro.classifiers.networks.graphs import CapturedStep, Step
 from spectro.classifiers.networks.losses import LossFunction, class_weights, make_loss
+from spectro.classifiers.networks.module import Network
 from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer, set_lr
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.errors import SpectroError
@@ -57,18 +58,16 @@ class Job:
         val: Records that the best epoch is chosen on; none: the last epoch is taken.
         settings: How it is trained.
         loss: The loss function.
-        place: Device and precision.
         seed: Of the order of the records, their views, and dropout.
         params: What else a checkpoint must have been written with to be resumed from, JSON values.
     """
 
-    network: nn.Module
+    network: Network
     classes: list[str]
     train: Split
     val: Split
     settings: Training
     loss: Loss
-    place: Place
     seed: int
     params: Mapping[str, Any]
 
@@ -90,7 +89,7 @@ def train(job: Job) -> list[dict[str, Any]]:
         TrainingError: A loss is NaN or infinite.
         ConfigError: Class weights are given and one is missing.
     """
-    network, settings, device, context = job.network, job.settings, job.place.device, current()
+    network, settings, device, context = job.network, job.settings, job.network.place.device, current()
 
     # Set-up
     weights = class_weights(job.loss.class_weights, job.train.labels, job.classes)
@@ -155,7 +154,7 @@ def train(job: Job) -> list[dict[str, Any]]:
     return history
 
 
-def logits_of(network: nn.Module, images: Batches, device: torch.device) -> Tensor:
+def logits_of(network: Network, images: Batches) -> Tensor:
     """Logits ``(n, k)`` of all records, fp32, on the device."""
     network.eval()
     parts = []
@@ -180,7 +179,7 @@ def _make_step(job: Job, loss: LossFunction, optimizer: torch.optim.Optimizer) -
     """One step, captured where the device is fast enough to wait for Python."""
     network: Callable[[Tensor], Tensor] = job.network
     steps = job.settings.epochs * math.ceil(len(job.train.labels) / job.settings.batch_size)
-    pays = job.place.device.type == "cuda" and steps >= _COMPILE_PAYS
+    pays = job.network.place.device.type == "cuda" and steps >= _COMPILE_PAYS
     if job.settings.compile == "always" or (job.settings.compile == "auto" and pays):
         network = torch.compile(job.network)
 
@@ -191,15 +190,15 @@ def _make_step(job: Job, loss: LossFunction, optimizer: torch.optim.Optimizer) -
         optimizer.step()
         return value
 
-    if job.place.device.type == "cuda":
-        return CapturedStep(step, job.network, optimizer, job.place.device)
+    if job.network.place.device.type == "cuda":
+        return CapturedStep(step, job.network, optimizer, job.network.place.device)
     return step
 
 
 def _evaluate(job: Job, loss: LossFunction) -> dict[str, float | None]:
     if len(job.val.labels) == 0:
         return {"val_loss": None, "val_macro_f1": None}
-    logits = logits_of(job.network, job.val.images, job.place.device)
+    logits = logits_of(job.network, job.val.images)
     labels = torch.from_numpy(job.val.labels).to(logits.device)
     predicted = logits.argmax(dim=1).cpu().numpy()
     return {"val_loss": loss(logits, labels).item(), "val_macro_f1": macro_f1(job.val.labels, predicted)}
@@ -238,7 +237,14 @@ def _headline(stage: str, history: list[dict[str, Any]], settings: Training) -> 
 
 def _identity(job: Job) -> str:
     """A hash of everything that the result of a training depends on, but for the device."""
-    facts = [job.settings.get_params(), job.loss.get_params(), job.place.precision, job.seed, job.params, job.classes]
+    facts = [
+        job.settings.get_params(),
+        job.loss.get_params(),
+        job.network.place.precision,
+        job.seed,
+        job.params,
+        job.classes,
+    ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(job.train.labels.tobytes() + b"|" + job.val.labels.tobytes())
     return digest.hexdigest()

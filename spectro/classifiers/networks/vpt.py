@@ -1,7 +1,7 @@
-"""Visual prompt tuning: a frozen vision transformer that is told by a few learned tokens what to look for."""
+"""Visual prompt tuning: a frozen vision transformer with a few trained tokens."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from spectro.classifiers.registry import register_family
 from spectro.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from spectro.classifiers.networks.module import Network
 
 
 @register_family("vpt")
@@ -21,9 +21,9 @@ class VptClassifier(NetworkClassifier):
 
     Args:
         variant: ``shallow``: prompts enter the first block; ``deep``: every block has its own.
-        prompt_length: How many prompts.
+        prompt_length: Number of prompts.
         prompt_dropout: Share of prompt values that are left out in training.
-        prompt_projection: Width of the prompts where it is not that of the tokens; None: it is.
+        prompt_projection: Width of the prompts before they are projected to that of the tokens; None: no projection.
         backbone: timm's name of the backbone.
         backbone_options: timm's own arguments of it.
         pretrained: Start from pretrained weights; without, from random ones.
@@ -31,12 +31,10 @@ class VptClassifier(NetworkClassifier):
         size_px: Height and width of the images.
         image_fit: ``squash``, ``center_crop`` or ``pad``.
         training: How it is trained.
-        loss: What is made small.
+        loss: The loss function.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        seed: Of everything random.
+        seed: Of all random numbers.
     """
-
-    _places_are: ClassVar[str] = "HiResCAM"
 
     variant: Literal["shallow", "deep"] = "shallow"
     prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
@@ -48,13 +46,12 @@ class VptClassifier(NetworkClassifier):
         default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
     )
 
-    def _build(self, num_classes: int, *, empty: bool) -> "tuple[nn.Module, dict[str, str | None]]":
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
         from timm.models.vision_transformer import VisionTransformer
 
         from spectro.classifiers.networks.prompts import PromptedViT
-        from spectro.classifiers.networks.weights import create
 
-        vit, origin = create(self._backbone(img_size=self.size_px), 0, empty=empty)
+        vit, origin = self._backbone(0, empty=empty, img_size=self.size_px)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
         network = PromptedViT(
@@ -66,8 +63,3 @@ class VptClassifier(NetworkClassifier):
             projection=self.prompt_projection,
         )
         return network, origin
-
-    def _places(self, images: "Tensor", labels: "Tensor", others: "Tensor") -> "Tensor | None":
-        from spectro.classifiers.networks.attribution import vit_effects
-
-        return vit_effects(self.network_, images, labels, others)  # type: ignore[arg-type]

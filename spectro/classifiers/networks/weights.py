@@ -1,4 +1,4 @@
-"""Backbones and their pretrained weights: from a file, from the net, or none at all, and never none unasked."""
+"""timm models and their pretrained weights, from a file or a download; never random ones in place of them."""
 
 import hashlib
 import json
@@ -9,7 +9,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,86 +24,79 @@ from torch import Tensor, nn
 from spectro.errors import ConfigError, ModelError
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """Which network, and what it starts from.
-
-    Attributes:
-        section: The section of the configuration that it stands in, for messages: ``cnn`` or ``vpt``.
-        name: timm's name.
-        options: timm's own arguments.
-        pretrained: Whether it starts from pretrained weights.
-        weights: A file that holds them; None: timm downloads them.
-    """
-
-    section: str
-    name: str
-    options: Mapping[str, Any]
-    pretrained: bool
-    weights: str | None
-
-
-def create(backbone: Backbone, num_classes: int, *, empty: bool = False) -> tuple[nn.Module, dict[str, str | None]]:
+def create(
+    name: str,
+    num_classes: int,
+    *,
+    family: str,
+    options: Mapping[str, Any],
+    pretrained: bool,
+    weights: str | None,
+) -> tuple[nn.Module, dict[str, str | None]]:
     """A timm model with its weights, and with a new head.
 
     Args:
-        backbone: What to make.
+        name: timm's name of the model.
         num_classes: Outputs of the new head; 0: no head.
-        empty: The weights will be loaded by the caller: whatever they are is fine.
+        family: The section of the configuration that messages name, ``cnn`` or ``vpt``.
+        options: timm's own arguments.
+        pretrained: Whether it starts from pretrained weights.
+        weights: A file that holds them; None: timm downloads them.
 
     Returns:
-        The model, and where its weights come from: ``source`` and ``sha256``, of the file, or of a download's tensors.
+        The model, and the origin of its weights: ``source`` and ``sha256``, of the file, or of a download's tensors.
 
     Raises:
-        ConfigError: timm does not know the backbone, or not with these options.
-        ModelError: The pretrained weights cannot be had, or are not those of this backbone.
+        ConfigError: timm has no such model, or not with these options.
+        ModelError: The pretrained weights are not available, or not those of this model.
     """
-    if empty or not backbone.pretrained:
-        return _make(backbone, num_classes), {"source": "random", "sha256": None}
-    if backbone.weights is None:
-        return _download(backbone, num_classes)
-    path = Path(backbone.weights).expanduser().absolute()
-    model = _make(backbone, num_classes)
-    _fill(model, dict(_read(path, _stamp(path))), path, backbone)
+    model = _make(family, name, num_classes, options)
+    if not pretrained:
+        return model, {"source": "random", "sha256": None}
+    if weights is None:
+        tensors, origin = _downloaded(family, name, json.dumps(dict(options), sort_keys=True))
+        model.load_state_dict(tensors, strict=False)
+        return model, dict(origin)
+    path = Path(weights).expanduser().absolute()
+    _fill(model, dict(_read(path, _stamp(path))), path, f"{family}.backbone={name}")
     return model, {"source": str(path), "sha256": _file_hash(path, _stamp(path))}
 
 
-def _make(backbone: Backbone, num_classes: int, pretrained: bool = False) -> nn.Module:
-    if not timm.is_model(backbone.name):
-        raise ConfigError(f"{backbone.section}.backbone: got {backbone.name!r}; allowed: a model that timm knows")
-    options: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in backbone.options.items()}
+def _make(family: str, name: str, num_classes: int, options: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ConfigError(f"{family}.backbone: got {name!r}; allowed: a model that timm has")
+    if tag and not timm.is_model_pretrained(name):
+        tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{architecture}.*")]
+        raise ConfigError(
+            f"{family}.backbone: got {name!r}; allowed after {architecture}: {', '.join(tags) or 'no tag'}"
+        )
+    arguments: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     try:
-        return timm.create_model(backbone.name, pretrained=pretrained, num_classes=num_classes, **options)
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
     except (TypeError, AssertionError) as error:
-        shown = ", ".join(f"{k}={v}" for k, v in backbone.options.items())
-        raise ConfigError(f"{backbone.section}.backbone: timm makes no {backbone.name} of {shown} ({error})") from error
+        shown = ", ".join(f"{k}={v}" for k, v in options.items())
+        raise ConfigError(f"{family}.backbone: timm makes no {name} of {shown} ({error})") from error
     except RuntimeError as error:
         if pretrained:
             raise
-        raise ConfigError(f"{backbone.section}.backbone: got {backbone.name!r} ({error})") from error
-
-
-def _download(backbone: Backbone, num_classes: int) -> tuple[nn.Module, dict[str, str | None]]:
-    model = _make(backbone, num_classes)
-    tensors, origin = _downloaded(backbone.section, backbone.name, json.dumps(dict(backbone.options), sort_keys=True))
-    model.load_state_dict(tensors, strict=False)
-    return model, dict(origin)
+        raise ConfigError(f"{family}.backbone: got {name!r} ({error})") from error
 
 
 @lru_cache(maxsize=2)
-def _downloaded(section: str, name: str, options: str) -> tuple[Mapping[str, Tensor], Mapping[str, str | None]]:
-    """timm's weights without their head, fetched once for both stages and all trials."""
+def _downloaded(family: str, name: str, options: str) -> tuple[Mapping[str, Tensor], Mapping[str, str | None]]:
+    """timm's weights without their head, downloaded once for both stages and all trials."""
     try:
-        with _at_once_if_offline():
-            model = _make(Backbone(section, name, json.loads(options), True, None), 0, pretrained=True)
+        with _offline_if_unreachable():
+            model = _make(family, name, 0, json.loads(options), pretrained=True)
     except ConfigError:
         raise
     except Exception as error:
         # Whatever the hub's client, the network and the file system raise: all types.
         raise ModelError(
-            f"{section}.pretrained: the pretrained weights of {name} cannot be had ({_first_line(error)}). "
-            f"Allowed: {section}.weights=PATH with a safetensors or torch file of them; the environment variable "
-            f"HF_ENDPOINT set to a mirror of huggingface.co; {section}.pretrained=false to start from random weights"
+            f"{family}.pretrained: the pretrained weights of {name} are not available ({_first_line(error)}). "
+            f"Allowed: {family}.weights=PATH with a safetensors or torch file of them; the environment variable "
+            f"HF_ENDPOINT set to a mirror of huggingface.co; {family}.pretrained=false to start from random weights"
         ) from error
     tensors = _without_head(model.state_dict(), model)
     tag = model.pretrained_cfg.get("tag")  # type: ignore[union-attr, operator]
@@ -112,8 +104,8 @@ def _downloaded(section: str, name: str, options: str) -> tuple[Mapping[str, Ten
 
 
 @contextmanager
-def _at_once_if_offline() -> Iterator[None]:
-    """Without a network the hub's client would try for a minute; it then takes what it has kept, or gives up."""
+def _offline_if_unreachable() -> Iterator[None]:
+    """Without a network the hub's client would try for a minute; in its offline mode it uses its cache, or fails."""
     from huggingface_hub import constants
 
     address = urlsplit(constants.ENDPOINT)
@@ -145,10 +137,10 @@ def _stamp(path: Path) -> tuple[int, int]:
         ModelError: No such file.
     """
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError as error:
         raise ModelError(f"{path}: no such file; allowed: a safetensors or torch file of pretrained weights") from error
-    return found.st_size, found.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 @lru_cache(maxsize=4)
@@ -166,7 +158,7 @@ def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
         # A safetensors file begins with the length of its header and a brace, a pickle with its protocol.
         if zipfile.is_zipfile(path) or (start[:1] == b"\x80" and start[8:] != b"{"):
             with warnings.catch_warnings():
-                # It warns of pickles of other protocols, and refuses or takes them all the same.
+                # A warning about pickles of other protocols adds nothing to the error.
                 warnings.simplefilter("ignore")
                 content = torch.load(path, map_location="cpu", weights_only=True)
         else:
@@ -186,35 +178,32 @@ def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, backbone: Backbone) -> None:
-    """Loads everything but the head; whatever else is missing, too much or of another shape is refused."""
-    wanted = _without_head(model.state_dict(), model)
-    found = _without_head(tensors, model)
-    # What fits as it is stays as it is: timm's own filters would take some position embeddings for another grid's.
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> None:
+    """Loads everything but the head; missing tensors, further ones, and other shapes are refused."""
+    expected, got = _without_head(model.state_dict(), model), _without_head(tensors, model)
+    # Tensors that fit are left as they are: timm's filters would resample some position embeddings all the same.
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if adapt is not None and _differences(wanted, found):
+    if adapt is not None and _differences(expected, got):
         try:
-            found = _without_head(adapt(dict(tensors), model), model)
+            got = _without_head(adapt(dict(tensors), model), model)
         except (KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
-            found = _without_head(tensors, model)
-    wrong = _differences(wanted, found)
-    if wrong:
-        raise ModelError(
-            f"{path}: not the weights of {backbone.section}.backbone={backbone.name}: {'; '.join(wrong[:3])}"
-            f"{f'; {len(wrong) - 3} more' if len(wrong) > 3 else ''}"
-        )
-    model.load_state_dict(found, strict=False)
+            got = _without_head(tensors, model)
+    differences = _differences(expected, got)
+    if differences:
+        more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise ModelError(f"{path}: not the weights of {name}: {'; '.join(differences[:3])}{more}")
+    model.load_state_dict(got, strict=False)
 
 
-def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    lines = [f"{name} is missing" for name in wanted if name not in found]
-    lines += [f"{name} is too much" for name in found if name not in wanted]
-    both = (name for name in wanted if name in found and wanted[name].shape != found[name].shape)
-    return lines + [f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}" for name in both]
+def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+    lines = [f"{name} is missing" for name in expected if name not in got]
+    lines += [f"{name} is unexpected" for name in got if name not in expected]
+    both = (name for name in expected if name in got and expected[name].shape != got[name].shape)
+    return lines + [f"{name} is {tuple(got[name].shape)}, not {tuple(expected[name].shape)}" for name in both]
 
 
 def _without_head(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Everything but the modules that say the classes."""
+    """Everything but the classification head."""
     named = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     heads = {named} if isinstance(named, str) else set(named)
     return {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in heads}
