@@ -77,13 +77,14 @@ def check(instance: Any) -> None:
         ConfigError: See `validate`.
     """
     values: dict[str, Any] = {}
-    for name, key in _keys(type(instance)).items():
+    cls: Any = type(instance)
+    for name, key in _keys(cls).items():
         value = getattr(instance, name)
         if isinstance(value, np.generic):
             value = value.item()
         if key:
             _put(values, key, value.get_params() if hasattr(value, "get_params") else value)
-    validate(_schema(type(instance)), values, "")
+    validate(_schema(cls), values, "")
 
 
 def did_you_mean(wrong: str, allowed: Iterable[str], parent: str) -> str:
@@ -124,7 +125,7 @@ def _schema(cls: type) -> type[Section]:
 
 def _model(tree: Mapping[str, Any]) -> type[Section]:
     """A model of nested dictionaries whose leaves are types and defaults."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for key, entry in tree.items():
         section = _model(entry) if isinstance(entry, dict) else None
         fields[key] = entry if section is None else (section, section())
@@ -184,4 +185,5 @@ def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
         if field.discriminator:
             tag = field.discriminator
             schema = next(m for m in schema.__args__ if values[tag] in m.model_fields[tag].annotation.__args__)
-    return sorted(getattr(schema, "model_fields", None) or getattr(schema, "__dataclass_fields__", ()))
+    fields: Any = getattr(schema, "model_fields", None) or getattr(schema, "__dataclass_fields__", ())
+    return sorted(fields)

@@ -163,7 +163,7 @@ class CascadeClassifier(ImageClassifier):
         for group, labels in self.look_alikes.items():
             if isinstance(labels, str):
                 raise ValueError(f"look_alikes.{group}: got {labels!r}; allowed: a list of classes")
-        for key, text in Mapping(look_alikes=self.look_alikes).contradictions():
+        for key, text in Mapping(look_alikes={k: list(v) for k, v in self.look_alikes.items()}).contradictions():
             raise ValueError(f"{key}: {text}")
 
     def _check_look_alikes(self, y: np.ndarray) -> None:

@@ -136,7 +136,7 @@ class NetworkClassifier(ScoringClassifier):
             network, origin = self._build(len(self.classes_), empty=False)
         network.prepare(place)
         self.network_ = network
-        self.facts_ = {
+        self.facts_: dict[str, Any] = {
             "parameters": network.n_parameters,
             "weights": origin,
             "precision": place.precision,

@@ -108,7 +108,8 @@ class PromptedViT(Network):
             features.append(tokens.detach().requires_grad_())
             return features[0]
 
-        hook = self.vit.blocks[-1].norm1.register_forward_hook(keep)
+        block: Any = self.vit.blocks[-1]
+        hook = block.norm1.register_forward_hook(keep)
         try:
             logits = self(images)
         finally:
