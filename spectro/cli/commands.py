@@ -47,7 +47,7 @@ def _complete(query: str) -> None:
     program, *words = os.environ["COMP_LINE"].split(" ")
     words = [word for word in words[:-1] if word] + words[-1:]
     if len(words) < 2:
-        print(" ".join(COMMANDS))
+        print("\n".join(COMMANDS))
     elif words[0] == "train":
         os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
         sys.argv[:] = [program, "-sc", query]
