@@ -70,6 +70,11 @@ def build(cls: Any, values: Mapping[str, Any], prefix: str = "", context: str = 
     return cls(**arguments | {name: section(**dict(arguments[name])) for name, section in sections.items()})
 
 
+def sections(cls: Any) -> list[str]:
+    """The top-level keys of a configuration that `build` takes for a class."""
+    return list(_schema(cls).model_fields)
+
+
 def check(instance: Any) -> None:
     """Validates the parameters of an object as `build` validates the keys of a configuration.
 

@@ -1,20 +1,32 @@
 """File locations, addresses, and how both are written for people."""
 
+import itertools
 import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
 def _conf() -> Path:
-    """The folder of the configuration groups: ``spectro/conf`` in an installed package, beside ``spectro/`` in a checkout."""
+    """The configuration groups: ``spectro/conf/`` in an installed package, beside ``spectro/`` in a checkout."""
     package = Path(__file__).parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 
 CONF = _conf()
+
+
+def new_folder(path: Path) -> Path:
+    """Makes a folder that no other process has: ``path``, or ``path_2``, ``path_3`` ... where that exists already."""
+    for number in itertools.count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError
 
 
 def short(path: Path) -> str:

@@ -14,8 +14,8 @@ GROUP = "spectro.plugins"
 def load_plugins(modules: Iterable[str] = ()) -> None:
     """Imports the installed plugins (entry points of the group ``spectro.plugins``) and further modules.
 
-    A plugin registers what it adds while it is imported, e.g. with ``@register_family("forest")``. Modules in the current
-    folder are found too. A module is imported once, however often this is called.
+    A plugin registers what it adds while it is imported, e.g. with ``@register_family("forest")``. Modules in the
+    current folder are found too. A module is imported once, however often this is called.
 
     Args:
         modules: Names of Python modules, such as ``my_package.forest``.

@@ -1,122 +1,192 @@
-"""One message for what a user can mend: the key, what was found and what is allowed."""
+"""One message for a user error: the key, the value and what is allowed."""
 
 import errno
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import yaml
 from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from spectro.errors import SpectroError
-from spectro.paths import CONF
+from spectro.config.groups import CONFIG, Composition, Groups
+from spectro.errors import ConfigError, SpectroError
+from spectro.knobs import did_you_mean
 
-_GRAMMAR = (
-    "KEY=VALUE, brackets closed; with braces, brackets or spaces the whole word in quotes, 'KEY={a: [b, c]}'; other "
-    "characters than letters, digits and -_./:+%@ in two pairs of them, \"KEY='VALUE'\""
-)
-
-# Hydra's launchers that do not come with it -> what installs them.
+# Launchers that Hydra brings in packages of their own -> the extra of spectro that installs them.
 _EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+# Their options set sections that options of other groups bring.
+_RECIPES = ("experiment", "sweeper")
 
 
-def explain(error: Exception, arguments: list[str]) -> str | None:
-    """The message for an error that the user can mend; None for any other."""
+def explain(error: Exception, overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> str | None:
+    """The message for a user error; None for any other.
+
+    Args:
+        error: The error.
+        overrides: The overrides of the command line.
+        groups: The configuration groups.
+        name: The primary configuration.
+    """
     if isinstance(error, SpectroError):
-        return str(error)
+        return (conflict(overrides, groups, name) if isinstance(error, ConfigError) else None) or str(error)
     text = str(error).strip()
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
-        return _not_an_option(arguments)
+        return _not_an_option(overrides, groups)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.filename or 'the disk'}: {error.strerror}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: not valid YAML ({error.problem})"
+        return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
-        return f"{key}: got {value!r}; allowed: {_GRAMMAR}"
-    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)=(.*)'", text):
         return (
-            f"{several[1]}: got {several[2]!r}; allowed: one value; several of them with --multirun, "
-            f"a list as {several[1]}=[...], a comma of your own in quotes"
+            f"{key}: cannot parse {value!r}; expected KEY=VALUE with closed brackets; quote the whole word if it has "
+            "brackets, braces or spaces: 'KEY={a: [b, c]}'; quote the value twice if it has other characters than "
+            "letters, digits and -_./:+%@: \"KEY='VALUE'\""
         )
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)=(.*)'", text):
+        key, value = several.groups()
+        return f"{key}: got several values, {value!r}; for a multirun add --multirun, for a list write {key}=[...]"
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        # Where a whole section was given, only the cause says which key in it is unknown.
+        # Where a whole section was given, only the cause has the key in it that is unknown.
         inner = getattr(error.__cause__, "full_key", None) or ""
         given = unknown[1].lstrip("+~")
-        return _unknown_key(given, inner if inner.startswith(f"{given}.") else given, arguments)
+        return _unknown_key(given, inner if inner.startswith(f"{given}.") else given, overrides, groups, name)
     if (engine := re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", text)) and engine[1] in _EXTRAS:
-        extra = f"spectro[{_EXTRAS[engine[1]]}]"
-        return f"hydra/launcher: got {engine[1]!r}, which is not installed; allowed after pip install '{extra}'"
+        return f"hydra/launcher: {engine[1]} is not installed; pip install 'spectro[{_EXTRAS[engine[1]]}]'"
     missing = r"Could not find '([^']+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
-        group, _, name = option[1].rpartition("/")
-        return f"{group}: got {name!r}; allowed: {', '.join(o for o in option[2].split() if o[0] != '_')}"
+        group, _, value = option[1].rpartition("/")
+        return _no_option(group, value, option[2].split())
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key or 'config'}: {text.splitlines()[0]}"
     return " ".join(text.splitlines()[:2])
 
 
-def _not_an_option(arguments: list[str]) -> str:
-    """What to say of a group that was given something other than the name of an option."""
-    for argument in arguments:
-        group, _, value = argument.partition("=")
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
+@contextmanager
+def explained(overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> Iterator[None]:
+    """Turns every user error inside into a ConfigError with the message of `explain`."""
+    try:
+        yield
+    except Exception as error:
+        message = explain(error, overrides, groups, name)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+
+
+def conflict(overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> str | None:
+    """The message about a recipe or search space for another model: it sets sections that the chosen one lacks."""
+    try:
+        composition = groups.composition(overrides, name)
+    except Exception:
+        return None
+    for group in _RECIPES:
+        option = composition.choices.get(group)
+        recipe = [file for file in composition.files if file[0] == f"{group}/{option}"]
+        lacking = _sections(groups, recipe) - _sections(groups, composition.files, but=_RECIPES)
+        if lacking:
+            models = [
+                model
+                for model in groups.options("model")
+                if lacking <= _sections(groups, _with(overrides, "model", model, groups, name).files, but=_RECIPES)
+            ]
+            return (
+                f"model: got {composition.choices.get('model')!r}; allowed with {group}={option}: "
+                f"{', '.join(models) or 'none'} (it {'searches' if group == 'sweeper' else 'sets'} "
+                f"{', '.join(sorted(lacking))})"
+            )
+    return None
+
+
+def _sections(groups: Groups, files: Sequence[tuple[str, str]], but: Sequence[str] = ()) -> set[str]:
+    """The top-level keys that files set or search; files of the groups ``but`` are left out."""
+    keys = groups.keys([file for file in files if file[0].partition("/")[0] not in but])
+    return {key.removeprefix("hydra.sweeper.params.").strip('"').split(".")[0] for key in keys}
+
+
+def _with(overrides: Sequence[str], group: str, option: str, groups: Groups, name: str) -> Composition:
+    """The files that are selected with another option of a group; none if that cannot be composed."""
+    try:
+        return groups.composition([*_without(overrides, group), f"{group}={option}"], name)
+    except Exception:
+        return Composition({}, [])
+
+
+def _without(overrides: Sequence[str], key: str) -> list[str]:
+    return [word for word in overrides if word.lstrip("+~").partition("=")[0] != key]
+
+
+def _no_option(group: str, value: str, options: Sequence[str]) -> str:
+    public = [option for option in options if not option.startswith("_")]
+    return f"{group}: got {value!r}; allowed: {', '.join(public)}{did_you_mean(value, public, '')}"
+
+
+def _not_an_option(overrides: Sequence[str], groups: Groups) -> str:
+    """The message about a group that got something other than the name of an option."""
+    for word in overrides:
+        group, _, value = word.partition("=")
+        options = groups.options(group) if group else []
         if options and value not in options:
-            return f"{group}: got {value!r}; allowed: {', '.join(options)}"
+            return _no_option(group, value, options)
         if not group:
-            return f"got {argument!r}; allowed: KEY=VALUE"
-    return f"got {' '.join(arguments)}; allowed: GROUP=OPTION KEY=VALUE ..."
+            return f"got {word!r}; expected KEY=VALUE"
+    return f"got {' '.join(overrides)}; expected GROUP=OPTION KEY=VALUE ..."
 
 
-def _unknown_key(given: str, key: str, arguments: list[str]) -> str:
-    """What to say of a key that the composed configuration does not have; ``given`` is it or a section above it."""
-    from hydra import compose, initialize_config_dir
-
-    from spectro.cli.help import groups
-    from spectro.knobs import did_you_mean
-
-    about = [a for a in arguments if a.lstrip("+~").startswith(f"{given}=")]
-    value = next((a.partition("=")[2] for a in about), "")
+def _unknown_key(given: str, key: str, overrides: Sequence[str], groups: Groups, name: str) -> str:
+    """The message about a key that the composed configuration does not have; ``given`` is it or a section above it."""
+    others = _without(overrides, given)
+    value = next((word.partition("=")[2] for word in overrides if word not in others), "")
     if key.startswith("hydra."):
         return f"{key}: unknown key (got {value}); allowed: what --cfg hydra shows"
-    kept = [a for a in arguments if not a.startswith("-") and a not in about]
     try:
-        with initialize_config_dir(str(CONF)):
-            here: Any = compose("config", overrides=kept)
+        node = groups.compose(others, name)
+        composition = groups.composition(others, name)
     except Exception:
         # Something else is wrong as well; this key is still worth naming.
         return f"{key}: unknown key (got {value})"
-    chosen = groups() | {g: o for g, _, o in (a.partition("=") for a in arguments) if g in groups()}
-    for group in ("experiment", "sweeper"):
-        chosen.pop(group)  # they set what others bring
-    top = key.split(".")[0]
-    bringing = (g for g, option in chosen.items() if g == top or _brings(CONF / g / f"{option}.yaml", top))
-    under = next((f"{g}={chosen[g]}" for g in bringing), f"model={chosen['model']}")
     parent: list[str] = []
     for part in key.split("."):
-        if not isinstance(here, DictConfig) or part not in here:
+        if not isinstance(node, DictConfig) or part not in node:
             break
-        here = here[part]
+        node = node[part]
         parent.append(part)
-    allowed = sorted(str(k) for k in here) if isinstance(here, DictConfig) else []
-    wrong = ".".join(key.split(".")[len(parent) :])
-    hint = did_you_mean(wrong.split(".")[0], allowed, ".".join(parent))
+    allowed = sorted(str(k) for k in node if k != "hydra") if isinstance(node, DictConfig) else []
+    wrong = key.split(".")[len(parent)]
+    hint = did_you_mean(wrong, allowed, ".".join(parent))
     if parent[:1] == ["mapping"] and len(parent) > 1:
-        hint = f"; +{key}=... adds one, ~{'.'.join(parent)}.KEY takes one away"
-    owners = [f"{g}={p.stem}" for g in chosen for p in sorted((CONF / g).glob("*.yaml")) if _brings(p, top)]
-    if owners and not parent:
-        hint = f"; {top} belongs to {' or '.join(owners)}"
-    elif parent == [top] and top in chosen:
-        others = [p.stem for p in sorted((CONF / top).glob("*.yaml")) if wrong in list(OmegaConf.load(p))]
-        hint += f"; {wrong} belongs to {' or '.join(f'{top}={option}' for option in others)}" if others else ""
-    return f"{key}: unknown key under {under} (got {value}); allowed: {', '.join(allowed) or 'none'}{hint}"
+        hint = f"; +{key}=... adds one, ~{'.'.join(parent)}.KEY removes one"
+    elif owners := _owners(key, [parent[0]] if parent else [], others, composition, groups, name):
+        hint = f"; {wrong} belongs to {' or '.join(owners)}"
+    group = next(
+        (
+            path.partition("/")[0]
+            for k, path in groups.keys(composition.files).items()
+            if k.startswith(f"{'.'.join(parent)}.")
+        ),
+        "model",
+    )
+    under = f" under {group}={composition.choices[group]}" if group in composition.choices else ""
+    return f"{key}: unknown key{under} (got {value}); allowed: {', '.join(allowed) or 'none'}{hint}"
 
 
-def _brings(path: Path, top: str) -> bool:
-    """Whether an option of a group brings a section of its own."""
-    return "@package _global_" in path.read_text(encoding="utf-8") and top in OmegaConf.load(path)
+def _owners(
+    key: str, section: list[str], overrides: Sequence[str], now: Composition, groups: Groups, name: str
+) -> list[str]:
+    """The options, as ``model=hog_svm``, that have a key."""
+    candidates = [group for group in now.choices if group not in _RECIPES and section in ([], [group])]
+    for pattern in (key, key.split(".")[0]):
+        for group in candidates:
+            owners = []
+            for option in groups.options(group):
+                keys = groups.keys(_with(overrides, group, option, groups, name).files)
+                if any(f"{k}.".startswith(f"{pattern}.") for k in keys):
+                    owners.append(f"{group}={option}")
+            if owners:
+                return owners
+    return []

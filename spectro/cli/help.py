@@ -1,10 +1,9 @@
-"""``python train.py --help``: every group and knob with one line each, read from the comments in ``conf/``."""
+"""``python train.py --help``: every group and knob with one line each, from the comments in the YAML files."""
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from spectro.paths import CONF
+from spectro.config.groups import CONFIG, Groups
 
 _HEAD = """\
 Which of several model families best sorts labelled images of seismic records, and how sure can you be?
@@ -25,67 +24,63 @@ resume=DIR goes on with a run that was killed.
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#]+):(?: (?P<value>.*?))?(?:\s+# (?P<comment>.*))?$")
 
 
-def knobs(path: Path, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """The commented keys of a configuration file.
+def knobs(text: str, section: str = "") -> Iterator[tuple[str, str, str]]:
+    """The keys of a configuration file.
 
     Args:
-        path: A file of ``conf/``.
-        prefix: The group's name, unless the file says that it is ``_global_``.
+        text: The file.
+        section: The section that the file sets, empty for the top level.
 
     Yields:
-        Dotted key, default as written, comment.
+        Dotted key, default as it is written, comment or nothing.
     """
-    text = path.read_text(encoding="utf-8")
-    parents = [] if "@package _global_" in text or not prefix else [(-1, prefix)]
+    parents = [(-1, section)] if section else []
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if not found:
+        match = _LINE.match(line)
+        if not match:
             continue
-        indent = len(found["indent"])
+        indent = len(match["indent"])
         parents = [(depth, name) for depth, name in parents if depth < indent]
-        key = ".".join([*(name for _, name in parents), found["key"]])
-        if found["comment"]:
-            yield key, found["value"] or "", found["comment"]
-        parents.append((indent, found["key"]))
+        yield ".".join([*(name for _, name in parents), match["key"]]), match["value"] or "", match["comment"] or ""
+        parents.append((indent, match["key"]))
 
 
-def options(group: str) -> dict[str, str]:
-    """The options of a group, each with the first comment line of its file."""
-    found = {}
-    for path in sorted((CONF / group).glob("[!_]*.yaml")):
-        comments = [line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
-        found[path.stem] = next(line for line in comments if not line.startswith("@package"))
-    return found
+def description(text: str) -> str:
+    """The first line of comment of an option's file; empty if there is none."""
+    comments = (line[2:] for line in text.splitlines() if line.startswith("# ") and not line.startswith("# @"))
+    return next(comments, "")
 
 
-def groups() -> dict[str, str]:
-    """The groups in the order of the defaults list, each with its default option."""
-    defaults = (CONF / "config.yaml").read_text(encoding="utf-8").split("defaults:")[1].split("\n\n")[0]
-    return dict(re.findall(r"^  - (\w+): (\w+)$", defaults, re.MULTILINE))
-
-
-def help_text(arguments: Sequence[str] = ()) -> str:
+def help_text(overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> str:
     """Groups, their options and the knobs of the chosen ones.
 
     Args:
-        arguments: Overrides such as ``model=hog_svm``: the knobs shown are those of these options.
+        overrides: Overrides such as ``model=hog_svm``: the knobs shown are those of these options.
+        groups: The configuration groups.
+        name: The primary configuration.
     """
-    chosen = groups()
-    chosen |= {g: o for g, _, o in (a.partition("=") for a in arguments) if g in chosen and o in options(g)}
+    choices = groups.composition((), name).choices
+    # Help is for finding what exists: options that do not are passed over.
+    chosen = [w for w in overrides for g, _, o in [w.partition("=")] if g in choices and o in groups.options(g)]
+    choices, files = groups.composition(chosen, name)
     lines = [_HEAD, "Groups"]
-    for group, option in chosen.items():
+    for group, choice in choices.items():
         lines.append(f"  {group}")
-        for name, text in options(group).items():
-            lines.append(f"    {'*' if name == option else ' '} {name:20} {text}")
+        for option in groups.options(group):
+            text = description(groups.text(f"{group}/{option}"))
+            lines.append(f"    {'*' if option == choice else ' '} {option:20} {text}".rstrip())
+    values: dict[str, str] = {}
+    comments: dict[str, str] = {}
+    # Those of a search come last, though Hydra merges them first.
+    for path, section in sorted(files, key=lambda file: file[0].startswith("hydra/")):
+        for key, value, comment in knobs(groups.text(path), section):
+            if not path.startswith("hydra/") or key not in values:
+                values[key] = value
+            if comment and not key.startswith("hydra."):
+                comments[key] = comment
     lines += ["", "Knobs (of the options marked *)"]
-    files = [(CONF / "config.yaml", "")]
-    for group, option in chosen.items():
-        files += [(CONF / group / f"{name}.yaml", group) for name in (option, "_base")]
-    files = [(path, group) for path, group in files if path.is_file()]
-    if chosen["sweeper"] != "none":
-        files.append((CONF / "hydra" / "sweeper" / "study.yaml", ""))
-    found = [knob for path, prefix in files for knob in knobs(path, prefix)]
-    for key, value, comment in found:
-        shown = f"{key}={value}" if value and len(value) < 30 else key
-        lines.append(f"  {shown:34} {comment}" if len(shown) < 35 else f"  {shown}\n  {'':34} {comment}")
+    for key, comment in comments.items():
+        value = values[key]
+        setting = f"{key}={value}" if value and len(value) < 30 else key
+        lines.append(f"  {setting:34} {comment}" if len(setting) < 35 else f"  {setting}\n  {'':34} {comment}")
     return "\n".join([*lines, "", _FOOT])

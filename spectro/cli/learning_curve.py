@@ -17,7 +17,7 @@ from typing import Any
 
 from spectro.cli import main as cli
 from spectro.errors import ConfigError
-from spectro.paths import CONF, short
+from spectro.paths import CONF, new_folder, short
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
     dataset = load_data(first)
     plan(first, dataset)  # invalid folds are reported before a folder is made
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(cli.free_dir(str(Path(first.common.outputs) / "learning_curve" / stamp)))
+    folder = new_folder(Path(first.common.outputs) / "learning_curve" / stamp)
     curve = LearningCurve(folder, dataset)
     try:
         curve.measure(configs, shares)

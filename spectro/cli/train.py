@@ -1,11 +1,184 @@
 """Trains and evaluates one configuration, or searches for one: ``spectro train --help`` shows every group and knob."""
 
-from spectro.cli import main as cli
-from spectro.paths import CONF
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, open_dict
+
+from spectro.cli.main import guard
+from spectro.errors import ConfigError, SpectroError
+from spectro.paths import CONF, new_folder
+
+if TYPE_CHECKING:
+    from spectro.config.check import Config
+    from spectro.config.groups import Groups
+
+# A task function and overrides beside those of the command line.
+RunHydra = Callable[..., None]
 
 
 def main() -> None:
     """Entry point of ``spectro train`` and ``python train.py``."""
-    import hydra
+    from hydra._internal.utils import get_args_parser
 
-    cli.main(hydra.main(config_path=str(CONF), config_name="config")(cli.job))
+    from spectro.config.groups import CONFIG, Groups, search_path
+
+    parser = get_args_parser()
+    args = parser.parse_intermixed_args()
+    # No shell expands a tilde behind data.root=, and Hydra's grammar has none.
+    args.overrides = words = [re.sub(r"=~(?=/|$)", f"={Path.home()}", word, count=1) for word in args.overrides]
+    name = args.config_name or CONFIG
+    sources = search_path(words, args.config_dir, args.config_path)
+    if args.help:
+        from spectro.cli.help import help_text
+
+        # Whoever reads only the first lines closes the pipe.
+        with suppress(BrokenPipeError):
+            print(help_text(words, Groups(sources), name))
+        return
+
+    def run_hydra(task: Callable[[DictConfig], Any], *overrides: str) -> None:
+        from hydra._internal.utils import _run_hydra
+        from hydra.core.plugins import Plugins
+
+        from spectro.sweeps.sweeper import StudySweeper
+
+        Plugins.instance().register(StudySweeper)
+        # Without it Hydra prints errors itself and ends the process.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        args.overrides = [*words, *overrides]
+        _run_hydra(args=args, args_parser=parser, task_function=task, config_path=str(CONF), config_name=CONFIG)
+
+    def work() -> None:
+        from spectro.cli.multirun import multirun
+        from spectro.cli.resume import asks_for_it, resume
+
+        groups = Groups(sources)
+        if args.config_dir and not Path(args.config_dir).is_dir():
+            raise ConfigError(f"--config-dir: got {args.config_dir!r}, which is no folder")
+        if asks_for_it(words):
+            resume(words)
+        elif args.cfg or args.info or args.shell_completion or args.hydra_help or args.experimental_rerun:
+            run_hydra(job)
+        elif args.multirun or "hydra.mode=MULTIRUN" in words:
+            multirun(groups, words, name, run_hydra)
+        else:
+            _run(groups, words, name, run_hydra)
+
+    guard(work, words, sources)
+
+
+def job(cfg: DictConfig) -> float | None:
+    """The task that Hydra runs: one run, or one trial of a search.
+
+    Args:
+        cfg: The composed configuration.
+
+    Returns:
+        The objective of a run.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from spectro.config.check import check
+
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    try:
+        if "trial" in cfg:
+            from spectro.sweeps.trial import TrialSpec, run_submitted_trial
+
+            spec = TrialSpec.read(cfg.trial)
+            with open_dict(cfg):
+                del cfg["trial"]
+            run_submitted_trial(spec, cfg, run_dir)
+            return None
+        if (run_dir / "run.json").exists():
+            raise ConfigError(f"{run_dir}: expected a new folder, got one that holds a run")
+        config = check(cfg)
+        from spectro.runs.run import run
+
+        is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
+        return run(config, run_dir, belonging={"parent": ".."} if is_part else None)
+    except BaseException:
+        _remove_if_unused(run_dir)
+        raise
+
+
+def checked(groups: "Groups", words: Sequence[str], name: str) -> tuple[DictConfig, "Config"]:
+    """The composed and the valid configuration of one job.
+
+    Raises:
+        ConfigError: It cannot be composed, or is not valid.
+    """
+    from spectro.cli.explain import explained
+    from spectro.config.check import check
+
+    with explained(words, groups, name):
+        cfg = groups.compose(words, name)
+        return cfg, check(cfg, groups)
+
+
+def own_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Path, str]:
+    """The folder of a run or multirun: the user's choice, or a new one that no other process has.
+
+    Args:
+        cfg: The composed configuration.
+        mode: ``run`` or ``sweep``.
+        words: The overrides of the command line.
+
+    Returns:
+        The folder, and the override by which Hydra takes it.
+
+    Raises:
+        ConfigError: The user's choice holds results, or nothing can be written.
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    outputs, folder = Path(cfg.outputs), Path(cfg.hydra[mode].dir)
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=outputs).close()
+        if any(word.lstrip("+").startswith(f"hydra.{mode}.dir=") for word in words):
+            if any(folder.glob("run.json" if mode == "run" else "*/run.json")):
+                raise ConfigError(f"hydra.{mode}.dir: got {str(folder)!r}, which holds a run; expected a new folder")
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = new_folder(folder)
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
+    return folder, f"hydra.{mode}.dir={QuotedString(str(folder), Quote.double).with_quotes()}"
+
+
+def _run(groups: "Groups", words: Sequence[str], name: str, run_hydra: RunHydra) -> None:
+    """One run; nothing is written before its configuration is valid."""
+    cfg, config = checked(groups, words, name)
+    if config.common.sweep is not None:
+        sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
+        raise ConfigError(f"{sweeper} needs --multirun (-m): python train.py --multirun {' '.join(words)}")
+    _, override = own_folder(cfg, "run", words)
+    errors: list[SpectroError] = []
+
+    def task(cfg: DictConfig) -> float | None:
+        try:
+            return job(cfg)
+        except SpectroError as error:
+            # Hydra would print a line of its own before the message.
+            errors.append(error)
+            return None
+
+    run_hydra(task, override)
+    if errors:
+        raise errors[0]
+
+
+def _remove_if_unused(run_dir: Path) -> None:
+    """Removes the folder of a run that has not started: nothing but Hydra's files is in it."""
+    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= {".hydra", "train.log"}:
+        shutil.rmtree(run_dir, ignore_errors=True)

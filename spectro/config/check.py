@@ -9,13 +9,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from spectro.classifiers import family
-from spectro.config.schema import Common, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
+from spectro.config.groups import Groups, groups_of, job_groups
+from spectro.config.schema import Common, DemoKnobs, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
+from spectro.demo.generate import COUNTS
 from spectro.errors import ConfigError, ModelError
 from spectro.evaluation import METRICS
-from spectro.knobs import validate
-from spectro.paths import CONF
+from spectro.knobs import did_you_mean, sections, validate
 from spectro.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -89,32 +90,33 @@ class Config:
         return CascadeClassifier(built["easy"], built["hard"], look_alikes, self.common.cascade.gate or "soft")
 
 
-def check(cfg: DictConfig) -> Config:
+def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     """Checks a composed configuration.
 
     Args:
-        cfg: What Hydra composed.
+        cfg: The composed configuration; Hydra's section ``hydra`` is passed over.
+        groups: The configuration groups; None: those of the running job.
 
     Returns:
         The valid configuration.
 
     Raises:
-        ConfigError: Names each dotted key that is wrong, the value found and what is allowed.
+        ConfigError: A line for each invalid key: the dotted key, the value, what is allowed.
     """
+    groups = groups or job_groups()
     try:
-        raw = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        raw = _plain(cfg)
     except MissingMandatoryValue as error:
         key = str(error.full_key or error).rsplit(" ", 1)[-1]
         raise ConfigError(f"{key}: got nothing; it must be given, e.g. {key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
-    assert isinstance(raw, dict)
     load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}, "").plugins)
     own = {key: value for key, value in raw.items() if key in Common.model_fields}
     common = validate(Common, own, "")
-    rest = {str(key): value for key, value in raw.items() if key not in own}
+    rest = {key: value for key, value in raw.items() if key not in own}
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
-    classifiers = {stage: _stage_classifier(common, rest, stage) for stage in stages}
+    classifiers = {stage: _stage_classifier(common, rest, stage, groups) for stage in stages}
     wrong = _contradictions(common, stages)
     try:
         Augmentation.from_config(common.augmentation, seed=common.seed)
@@ -130,7 +132,7 @@ def check(cfg: DictConfig) -> Config:
             )
     if wrong:
         raise ConfigError("\n".join(wrong))
-    return Config(common, classifiers, {str(key): value for key, value in raw.items()})
+    return Config(common, classifiers, raw)
 
 
 def saved(run_dir: Path) -> Config:
@@ -139,13 +141,14 @@ def saved(run_dir: Path) -> Config:
     Raises:
         ConfigError: It is not there, or not valid.
     """
-    path = run_dir / ".hydra" / "config.yaml"
+    folder = run_dir / ".hydra"
     try:
-        loaded = OmegaConf.load(path)
+        cfg = OmegaConf.load(folder / "config.yaml")
+        hydra: Any = OmegaConf.load(folder / "hydra.yaml") if (folder / "hydra.yaml").exists() else None
     except (OSError, ValueError, YAMLError) as error:
         raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
-    assert isinstance(loaded, DictConfig)
-    return check(loaded)
+    assert isinstance(cfg, DictConfig)
+    return check(cfg, groups_of(hydra.hydra.runtime.config_sources) if hydra else None)
 
 
 def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
@@ -175,25 +178,31 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
         "validation": {"name": "holdout", "objective": None},
         "tracking": {"uri": None},
     }
-    return check(OmegaConf.create({**own, **_model_defaults(model, "model")}))
+    groups = job_groups()
+    return check(OmegaConf.create({**own, **_model_defaults(model, "model", groups)}), groups)
 
 
-def _stage_classifier(common: Common, shared: dict[str, Any], stage: str) -> "ImageClassifier":
+def _stage_classifier(common: Common, shared: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":
     """The unfitted classifier of a stage: the shared keys, or another model's defaults, with the stage's on top."""
     override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
     name, family_name = common.model.name, common.model.family
     model = override.pop("model", name)
     if model != name:
-        other = _model_defaults(model, f"stages.{stage}.model")
+        other = _model_defaults(model, f"stages.{stage}.model", groups)
         name, family_name = model, other.pop("model")["family"]
         shared = other
-    elif name not in model_names():
-        raise ConfigError(f"model.name: got {name!r}; allowed: {', '.join(model_names())}")
+    elif name not in (names := groups.options("model")):
+        raise ConfigError(f"model.name: got {name!r}; allowed: {', '.join(names)}")
     try:
         cls = family(family_name)
     except ModelError as error:
         raise ConfigError(str(error)) from error
     seed, context = common.seed, f" under model={name}"
+    top = sorted([*Common.model_fields, *sections(cls)])
+    if unknown := [key for key in shared if key not in top]:
+        allowed = f"allowed: {', '.join(top)}"
+        lines = [f"{k}: unknown key{context} (got {shared[k]!r}); {allowed}{did_you_mean(k, top, '')}" for k in unknown]
+        raise ConfigError("\n".join(lines))
     classifier = cls.from_config(shared, seed=seed, context=context)
     if not override:
         return classifier
@@ -201,22 +210,31 @@ def _stage_classifier(common: Common, shared: dict[str, Any], stage: str) -> "Im
     return cls.from_config(merged, seed=seed, prefix=f"stages.{stage}.", context=context)  # type: ignore[arg-type]
 
 
-def model_names() -> list[str]:
-    """The options of ``model``."""
-    return sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
+    """The section ``model`` and the family's sections, as ``model=NAME`` sets them."""
+    if name not in (names := groups.options("model")):
+        raise ConfigError(f"{key}: got {name!r}; allowed: {', '.join(names)}{did_you_mean(name, names, '')}")
+    values = _plain(groups.compose([f"model={name}"]))
+    load_plugins(values["plugins"])
+    return {key: value for key, value in values.items() if key == "model" or key not in Common.model_fields}
 
 
-def _model_defaults(name: str, key: str) -> dict[str, Any]:
-    if name not in model_names():
-        raise ConfigError(f"{key}: got {name!r}; allowed: {', '.join(model_names())}")
-    loaded = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
-    return {str(k): v for k, v in loaded.items()}  # type: ignore[union-attr]
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """The values of a composed configuration without Hydra's section."""
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    return {str(key): value for key, value in OmegaConf.to_container(own, resolve=True, throw_on_missing=True).items()}  # type: ignore[union-attr]
 
 
 def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
     """What is wrong between keys that are each right."""
     stage = common.cascade_stage.name
     wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.contradictions()]
+    if isinstance(common.data, DemoKnobs) and common.mapping.classes:
+        labels = common.data.label_set
+        if common.mapping.name != labels and common.mapping.label_of(COUNTS[labels]["train"])[1]:
+            wrong.append(
+                f"mapping: got {common.mapping.name!r}; allowed with the demo data {labels}: {labels}, identity"
+            )
     groups = list(common.mapping.look_alikes)
     if stage != "flat" and not groups:
         wrong.append(

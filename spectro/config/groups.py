@@ -1,0 +1,156 @@
+"""The configuration groups as Hydra finds them: in ``conf/`` and in a user's own directories."""
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.utils import create_config_search_path_from_sources
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from spectro.paths import CONF, cores, flatten
+
+CONFIG = "config"
+
+
+class Composition(NamedTuple):
+    """Which files some overrides select.
+
+    Attributes:
+        choices: The groups in the order of the defaults list, each with its option.
+        files: Path (``model/hog_svm``) and section (``pca``; empty: the top level) of each file; later ones win.
+    """
+
+    choices: dict[str, str]
+    files: list[tuple[str, str]]
+
+
+class Groups:
+    """The groups on a search path.
+
+    Args:
+        sources: Addresses of directories, such as ``file:///home/me/conf`` or ``pkg://my_package.conf``; of two options
+            of one name the first holds.
+    """
+
+    def __init__(self, sources: Sequence[str] = ()):
+        _register()
+        path = create_config_search_path_from_sources(sources or [str(CONF)])
+        self._loader = ConfigLoaderImpl(path)
+        self._files = CachingConfigRepository(self._loader.repository)
+
+    def options(self, group: str) -> list[str]:
+        """The options of a group; a name with an underscore in front is a part that options share."""
+        return [name for name in self._files.get_group_options(group) if not name.startswith("_")]
+
+    def compose(self, overrides: Sequence[str] = (), name: str = CONFIG) -> DictConfig:
+        """The composed configuration, with Hydra's section ``hydra``."""
+        return self._loader.load_configuration(name, list(overrides), RunMode.RUN)
+
+    def composition(self, overrides: Sequence[str] = (), name: str = CONFIG) -> Composition:
+        """The files that `compose` would merge, those of Hydra itself left out."""
+        defaults = create_defaults_list(
+            self._files,
+            name,
+            self._loader.parse_overrides(name, list(overrides)),
+            prepend_hydra=True,
+            skip_missing=True,
+        )
+        choices = reversed(defaults.overrides.known_choices.items())
+        return Composition(
+            {group: option for group, option in choices if option and not group.startswith("hydra/")},
+            [
+                (str(d.config_path), d.package or "")
+                for d in defaults.defaults
+                if not (d.package or "").startswith("hydra")
+            ],
+        )
+
+    def keys(self, files: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """The dotted keys of a composition's files, each with the path of the last file that sets it."""
+        keys: dict[str, str] = {}
+        for path, section in files:
+            loaded = self._files.load_config(path)
+            content: Any = OmegaConf.to_container(loaded.config) if loaded else {}
+            keys |= {f"{section}.{key}".lstrip("."): path for key in flatten(content)}
+        return keys
+
+    def text(self, path: str) -> str:
+        """A file as it was written, with its comments; empty for what no file holds."""
+        for source in self._files.get_sources():
+            if source.is_config(path):
+                if source.scheme() == "structured":
+                    break
+                folder = files(source.path.replace("/", ".")) if source.scheme() == "pkg" else Path(source.path)
+                return folder.joinpath(f"{path}.yaml").read_text(encoding="utf-8")
+        return ""
+
+
+def search_path(
+    overrides: Sequence[str] = (), config_dir: str | None = None, config_path: str | None = None
+) -> list[str]:
+    """The search path of a command line.
+
+    Args:
+        overrides: Its overrides; ``hydra.searchpath`` adds directories.
+        config_dir: ``--config-dir``: another directory.
+        config_path: ``--config-path``: stands for conf/.
+    """
+    path = [os.path.abspath(config_path) if config_path else str(CONF)]
+    if config_dir:
+        path.append(os.path.abspath(config_dir))
+    for word in overrides:
+        if word.lstrip("+").startswith("hydra.searchpath="):
+            with suppress(HydraException):  # reported when the configuration is composed
+                value = OverridesParser.create().parse_override(word).value()
+                path += value if isinstance(value, list) else []
+    return path
+
+
+def groups_of(config_sources: Iterable[Any]) -> Groups:
+    """The groups of a run from Hydra's record of it.
+
+    Args:
+        config_sources: ``hydra.runtime.config_sources``.
+    """
+    path = [
+        f"{source.schema}://{source.path}" for source in config_sources if source.provider not in ("hydra", "schema")
+    ]
+    # A run may be resumed where the folder that held conf/ is no longer there.
+    exists = [entry for entry in path if not entry.startswith("file://") or Path(entry[7:]).is_dir()]
+    return _groups(*dict.fromkeys([*exists, f"file://{CONF}"]))
+
+
+def job_groups() -> Groups:
+    """The groups of the job that Hydra runs; those of conf/ where it runs none."""
+    return groups_of(HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ())
+
+
+@cache
+def _groups(*path: str) -> Groups:
+    return Groups(path)
+
+
+@cache
+def _register() -> None:
+    """Tells Hydra, once in a process, what ``conf/`` refers to: its resolver and the open section ``stages``."""
+    setup_globals()
+    JobRuntime.instance().set("name", "train")
+    OmegaConf.register_resolver("or_cores", lambda number: number or cores(), replace=True)
+    # Any knob may stand below a stage; which ones do is checked by the family.
+    stages = OmegaConf.create({"stages": {"easy": {}, "hard": {}}})
+    for node in (stages.stages, stages.stages.easy, stages.stages.hard):
+        OmegaConf.set_struct(node, False)
+    ConfigStore.instance().store(name="stages", node=stages, replace=True)
