@@ -22,6 +22,7 @@ from hydra.core.config_store import ConfigStore
 
 from spectro.cli import main as cli
 from spectro.cli.explain import explain
+from spectro.config.groups import register
 from spectro.paths import CONF
 
 TRAIN = CONF.parent / "train.py"
@@ -406,7 +407,7 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     [("joblib", "joblib", "joblib"), ("ray_cluster", "ray", "ray"), ("slurm", "submitit_slurm", "slurm")],
 )
 def test_a_missing_extra_is_named(launcher: str, node: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli.teach_hydra()
+    register()
     cli.composed([])  # makes Hydra look for its plugins
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], f"{node}.yaml", raising=False)
     overrides = [f"hydra/launcher={launcher}"]

@@ -6,50 +6,71 @@ from pathlib import Path
 
 import pytest
 
-from spectro.cli.help import groups, help_text, knobs, options
+from spectro.cli.help import description, help_text, knobs
+from spectro.config.groups import Groups
 from spectro.paths import CONF
 
 TRAIN = CONF.parent / "train.py"
+GROUPS = Groups()
+
+
+def shown(*overrides: str, groups: Groups = GROUPS) -> list[str]:
+    """The lines of help, with single spaces."""
+    return [" ".join(line.split()) for line in help_text(overrides, groups).splitlines()]
 
 
 def test_every_group_and_option_is_shown_with_the_chosen_ones_marked() -> None:
-    text = help_text(["cascade_stage=flat", "mapping=nope", "svm.C=3"])
-    for group in groups():
-        assert f"\n  {group}\n" in text
-        for option, line in options(group).items():
-            assert f" {option} " in text
-            assert line in text
-    marked = [line.split()[1] for line in text.splitlines() if line.startswith("    * ")]
-    # An option that does not exist is passed over: help is for finding the ones that do.
-    assert marked == list((groups() | {"cascade_stage": "flat"}).values())
+    """Help is for finding what exists, also for who has already mistyped something."""
+    lines = shown("cascade_stage=flat", "mapping=nope", "svm.C=[")
+    choices = GROUPS.composition(["cascade_stage=flat"]).choices
+    assert choices.keys() == {path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra"}
+    for group, choice in choices.items():
+        assert group in lines
+        for option in GROUPS.options(group):
+            text = description(GROUPS.text(f"{group}/{option}"))
+            assert len(text) > 10
+            assert f"{'* ' if option == choice else ''}{option} {text}" in lines
 
 
 def test_every_knob_of_the_chosen_options_is_shown_with_default_and_comment() -> None:
     """A knob that help leaves out has to be looked for in the source."""
-    lines = [" ".join(line.split()) for line in help_text().splitlines()]
-    for group, option in groups().items():
-        for key, value, comment in knobs(CONF / group / f"{option}.yaml", group):
-            shown = f"{key}={value}" if value and len(value) < 30 else key
-            assert any(line.startswith(shown) for line in lines), key
-            assert any(line.endswith(" ".join(comment.split())) for line in lines), comment
+    lines = shown()
     assert "svm.C=1.0 inverse regularisation strength" in lines
     assert "seed=0 seed of everything random in a run" in lines
+    assert any(line.startswith("data.cache_limit_gb=20.0 ") for line in lines)  # from a file that options share
 
 
-def test_knobs_follow_the_options() -> None:
+@pytest.mark.parametrize(
+    ("override", "here", "gone"),
+    [
+        ("cascade_stage=flat", "seed=0", "cascade.gate"),
+        ("data=folder", "data.split.val", "data.scale"),
+        ("data=demo_lake", "data.label_set=lake", "data.label_set=field"),
+        ("validation=kfold", "objective=cv/macro_f1", "objective=val/macro_f1"),
+        ("sweeper=hog_svm", "n_trials=50", "n_trials=30"),
+    ],
+)
+def test_knobs_and_values_follow_the_options(override: str, here: str, gone: str) -> None:
     """Knobs of an option that is not chosen would be refused if they were typed."""
-    assert "cascade.gate" in help_text()
-    assert "cascade.gate" not in help_text(["cascade_stage=flat"])
-    assert "data.split.val" in help_text(["data=folder"])
-    assert "data.scale" not in help_text(["data=folder"])
+    lines = shown(override)
+    assert any(line.startswith(here) for line in lines)
+    assert not any(line.startswith(gone) for line in lines)
+
+
+def test_options_of_a_users_directory_are_shown(tmp_path: Path) -> None:
+    """A model of one's own is found where the built-in ones are."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("# @package _global_\n# My forest\nforest:\n  trees: 3  # how many\n")
+    lines = shown("model=mine", groups=Groups([str(CONF), f"file://{tmp_path}"]))
+    assert {"* mine My forest", "forest.trees=3 how many"} <= set(lines)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("a: 1  # one", [("g.a", "1", "one")]),
-        ("a: 1", []),
-        ("# @package _global_\na:\n  b: x: y  # two words", [("a.b", "x: y", "two words")]),
+        ("a: 1", [("g.a", "1", "")]),
+        ("# @package _global_\na:\n  b: x: y  # two words", [("g.a", "", ""), ("g.a.b", "x: y", "two words")]),
         (
             "a:  # all\n  b: 1  # inner\nc: [1, 2]  # outer",
             [("g.a", "", "all"), ("g.a.b", "1", "inner"), ("g.c", "[1, 2]", "outer")],
@@ -58,13 +79,11 @@ def test_knobs_follow_the_options() -> None:
         ("brak_Empty zone: 1", []),
     ],
 )
-def test_comments_behind_keys_are_read(tmp_path: Path, text: str, expected: list[tuple[str, str, str]]) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(text, encoding="utf-8")
-    assert list(knobs(path, "g")) == expected
+def test_keys_and_comments_are_read(text: str, expected: list[tuple[str, str, str]]) -> None:
+    assert list(knobs(text, "g")) == expected
 
 
-@pytest.mark.parametrize("flags", [["--help"], ["-h", "cascade_stage=flat"], ["svm.C=[", "--help"]])
+@pytest.mark.parametrize("flags", [["--help"], ["svm.C=[", "-h", "--config-dir", "nowhere"]])
 def test_help_ends_well_and_leaves_nothing_behind(tmp_path: Path, flags: list[str]) -> None:
     """Help must work from any folder, also for who has already mistyped something."""
     done = subprocess.run([sys.executable, TRAIN, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -72,3 +91,30 @@ def test_help_ends_well_and_leaves_nothing_behind(tmp_path: Path, flags: list[st
     assert done.stdout.startswith("Which of several model families")
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "start"),
+    [
+        ("--cfg all --resolve svm.C=2", 0, ""),
+        ("+seeed=1", 2, "error: seeed: unknown key"),
+        ("--config-dir nowhere model=mine", 2, "error: --config-dir: got 'nowhere'"),
+        ("-m seed=0,1 svm.c=1", 2, "error: svm.c: unknown key"),
+        ("sweeper=hog_svm", 2, "error: sweeper=hog_svm needs --multirun"),
+        ("resume=nowhere", 2, "error: resume: got "),
+    ],
+)
+def test_commands_that_run_nothing_leave_nothing_behind(tmp_path: Path, line: str, code: int, start: str) -> None:
+    """One message, exit code 2 and no files: a mistyped command must cost nothing."""
+    command = [sys.executable, TRAIN, *line.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, list(tmp_path.iterdir())) == (code, [])
+    assert done.stderr.startswith(start)
+    assert done.stderr.count("\n") == (code != 0)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
+    """``data.root=~/records`` comes as it is typed: no shell expands it, and Hydra's grammar refuses it."""
+    command = [sys.executable, TRAIN, "data=folder", "data.root=~/records", "--cfg", "job", "-p", "data.root"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env={"HOME": "/home/me"})
+    assert done.stdout.strip() == "/home/me/records"

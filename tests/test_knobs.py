@@ -9,12 +9,12 @@ from pydantic import Field
 
 from spectro.classifiers import CnnClassifier, HogSvmClassifier, PixelsClassifier, VptClassifier, family
 from spectro.cli import main as cli
-from spectro.config.check import model_names
+from spectro.config.groups import Groups
 from spectro.errors import ConfigError
 from spectro.knobs import build
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", Groups().options("model"))
 def test_yaml_and_python_have_the_same_defaults(model):
     """A default that is one thing in YAML and another in Python makes two models of one name."""
     config = cli.composed([f"model={model}", "cascade_stage=flat", "mapping=identity"])

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from spectro.cli import main as cli
 from spectro.config.check import check
+from spectro.config.groups import register
 from spectro.data.images import Images
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
@@ -45,7 +46,7 @@ TINY_CNN = [
 
 def sweep(*overrides):
     """What ``python train.py --multirun ...`` does, in this process."""
-    cli.teach_hydra()
+    register()
     GlobalHydra.instance().clear()
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
@@ -517,7 +518,7 @@ class TestSearch:
     @pytest.mark.parametrize("stage", ["flat", "easy", "hard", "full"])
     def test_every_space_suits_every_stage(self, name, stage):
         """Space checks the ends of every searched key by composing and checking a trial."""
-        cli.teach_hydra()
+        register()
         GlobalHydra.instance().clear()
         overrides = [f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null"]
         with initialize_config_dir(str(CONF)):

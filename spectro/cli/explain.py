@@ -10,7 +10,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from spectro.config.groups import CONFIG, Composition, Groups
+from spectro.config.groups import CONFIG, Composition, Groups, search_path
 from spectro.errors import ConfigError, SpectroError
 from spectro.knobs import did_you_mean
 
@@ -20,15 +20,16 @@ _EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local":
 _RECIPES = ("experiment", "sweeper")
 
 
-def explain(error: Exception, overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> str | None:
+def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = None, name: str = CONFIG) -> str | None:
     """The message for a user error; None for any other.
 
     Args:
         error: The error.
         overrides: The overrides of the command line.
-        groups: The configuration groups.
+        groups: The configuration groups; None: those of the command line's search path.
         name: The primary configuration.
     """
+    groups = groups or Groups(search_path(overrides))
     if isinstance(error, SpectroError):
         return (conflict(overrides, groups, name) if isinstance(error, ConfigError) else None) or str(error)
     text = str(error).strip()

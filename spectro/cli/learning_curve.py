@@ -17,7 +17,7 @@ from typing import Any
 
 from spectro.cli import main as cli
 from spectro.errors import ConfigError
-from spectro.paths import CONF, new_folder, short
+from spectro.paths import new_folder, short
 
 
 def main() -> None:
@@ -94,8 +94,11 @@ def _models(overrides: list[str]) -> tuple[list[str], list[str]]:
 
 def _of_model(overrides: list[str], model: str, models: list[str]) -> list[str]:
     """The overrides without those of knobs that another model has and this one does not."""
-    from omegaconf import OmegaConf
+    from spectro.config.groups import Groups, search_path
 
-    sections = {path.stem: set(OmegaConf.load(path)) for path in (CONF / "model").glob("*.yaml")}
-    others = set().union(*(sections.get(name, set()) for name in models)) - sections.get(model, set())
+    groups = Groups(search_path(overrides))
+    sections = {
+        name: {key.split(".")[0] for key in groups.keys(groups.composition([f"model={name}"]).files)} for name in models
+    }
+    others = set().union(*sections.values()) - sections[model]
     return [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in others]

@@ -69,7 +69,7 @@ def main() -> None:
         elif args.multirun or "hydra.mode=MULTIRUN" in words:
             multirun(groups, words, name, run_hydra)
         else:
-            _run(groups, words, name, run_hydra)
+            run(groups, words, name, run_hydra)
 
     guard(work, words, sources)
 
@@ -102,10 +102,10 @@ def job(cfg: DictConfig) -> float | None:
         if (run_dir / "run.json").exists():
             raise ConfigError(f"{run_dir}: expected a new folder, got one that holds a run")
         config = check(cfg)
-        from spectro.runs.run import run
+        from spectro.runs import run as experiment
 
         is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
-        return run(config, run_dir, belonging={"parent": ".."} if is_part else None)
+        return experiment.run(config, run_dir, belonging={"parent": ".."} if is_part else None)
     except BaseException:
         _remove_if_unused(run_dir)
         raise
@@ -156,8 +156,18 @@ def own_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Path, 
     return folder, f"hydra.{mode}.dir={QuotedString(str(folder), Quote.double).with_quotes()}"
 
 
-def _run(groups: "Groups", words: Sequence[str], name: str, run_hydra: RunHydra) -> None:
-    """One run; nothing is written before its configuration is valid."""
+def run(groups: "Groups", words: Sequence[str], name: str, run_hydra: RunHydra) -> None:
+    """One run.
+
+    Args:
+        groups: The configuration groups.
+        words: The overrides of the command line.
+        name: The primary configuration.
+        run_hydra: Runs Hydra with a task function and further overrides.
+
+    Raises:
+        ConfigError: The configuration is not valid; nothing was written.
+    """
     cfg, config = checked(groups, words, name)
     if config.common.sweep is not None:
         sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"

@@ -163,23 +163,17 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
     Raises:
         ConfigError: The configuration lacks a key, or is not valid.
     """
-    kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs")
-    # What else a configuration must have keeps the run's value; all other keys get their defaults.
-    must = [name for name, field in Common.model_fields.items() if field.is_required()]
+    kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs", "plugins")
     of_demo = ("label_set", "seed", "scale", "demo_dir")
-    data_knobs = {key: value for key, value in raw["data"].items() if key not in of_demo}
-    split = {"val": 0.2, "test": 0.2, "seed": 0}
-    augmentation = {key: value for key, value in raw["augmentation"].items() if key != "mode"}
-    own = {name: raw[name] for name in (*must, *kept) if name in raw} | {
-        "data": {"split": split, **data_knobs, "kind": "folder", "root": root, "cache_dir": cache_dir},
-        "augmentation": augmentation,
-        "stages": {},
+    data = {key: value for key, value in raw["data"].items() if key not in of_demo}
+    values = {name: raw[name] for name in kept if name in raw} | {
+        "data": data | {"kind": "folder", "root": root, "cache_dir": cache_dir},
+        "augmentation": {key: value for key, value in raw["augmentation"].items() if key != "mode"},
         "objective": None,
-        "validation": {"name": "holdout", "objective": None},
         "tracking": {"uri": None},
     }
     groups = job_groups()
-    return check(OmegaConf.create({**own, **_model_defaults(model, "model", groups)}), groups)
+    return check(OmegaConf.create({**values, **_model_defaults(model, "model", groups)}), groups)
 
 
 def _stage_classifier(common: Common, shared: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":
@@ -198,7 +192,8 @@ def _stage_classifier(common: Common, shared: dict[str, Any], stage: str, groups
     except ModelError as error:
         raise ConfigError(str(error)) from error
     seed, context = common.seed, f" under model={name}"
-    top = sorted([*Common.model_fields, *sections(cls)])
+    cls.from_config({}, seed=seed)  # fails where a family cannot be configured by keys
+    top = sorted([*common.model_fields_set, *sections(cls)])
     if unknown := [key for key in shared if key not in top]:
         allowed = f"allowed: {', '.join(top)}"
         lines = [f"{k}: unknown key{context} (got {shared[k]!r}); {allowed}{did_you_mean(k, top, '')}" for k in unknown]

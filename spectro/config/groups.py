@@ -46,7 +46,7 @@ class Groups:
     """
 
     def __init__(self, sources: Sequence[str] = ()):
-        _register()
+        register()
         path = create_config_search_path_from_sources(sources or [str(CONF)])
         self._loader = ConfigLoaderImpl(path)
         self._files = CachingConfigRepository(self._loader.repository)
@@ -144,7 +144,7 @@ def _groups(*path: str) -> Groups:
 
 
 @cache
-def _register() -> None:
+def register() -> None:
     """Tells Hydra, once in a process, what ``conf/`` refers to: its resolver and the open section ``stages``."""
     setup_globals()
     JobRuntime.instance().set("name", "train")

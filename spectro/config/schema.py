@@ -1,57 +1,63 @@
-"""Every key that does not belong to a model family: its type and its range."""
+"""Every key that belongs to no model family: its type, its range and its default."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from spectro import data
+from spectro.data import Crop, Mapping, Split
 from spectro.data.augmentation import AugmentationKnobs
+from spectro.demo.generate import CROP_PX
 from spectro.knobs import Section
+
+Seed = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class _Data(Section):
-    crop: data.Crop
-    on_bad_file: Literal["error", "skip"]
-    source_key: Literal["name", "class_name", "path"]
-    max_megapixels: Annotated[float, Field(gt=0)]
-    cache_dir: str | None
-    cache_limit_gb: Annotated[float, Field(gt=0)]
+    crop: Crop = Crop()
+    on_bad_file: Literal["error", "skip"] = "error"
+    source_key: Literal["name", "class_name", "path"] = "name"
+    max_megapixels: Annotated[float, Field(gt=0)] = 100.0
+    cache_dir: str | None = "outputs/cache"
+    cache_limit_gb: Annotated[float, Field(gt=0)] = 20.0
 
 
 class DemoKnobs(_Data):
     """The demo data."""
 
-    kind: Literal["demo"]
-    demo_dir: Annotated[str, Field(min_length=1)] | None
-    label_set: Literal["field", "lake"]
-    seed: Annotated[int, Field(ge=0)]
+    kind: Literal["demo"] = "demo"
+    demo_dir: Text | None = None
+    label_set: Literal["field", "lake"] = "field"
+    seed: Seed = 0
     # More records than there are file names for otherwise.
-    scale: Annotated[float, Field(gt=0, le=1000)]
+    scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    crop: Crop = Crop(**CROP_PX)
 
 
 class FolderKnobs(_Data):
     """A user's own images."""
 
-    kind: Literal["folder"]
-    root: Annotated[str, Field(min_length=1)]
-    split: data.Split
+    kind: Literal["folder"] = "folder"
+    root: Text
+    split: Split = Split()
 
 
 class ModelKnobs(Section):
-    """The model family."""
+    """An option of ``model`` and the family that it belongs to."""
 
     name: str
     family: str
 
 
 class StageKnobs(Section):
-    """What is fitted."""
+    """What is fitted: both stages, one of them, or one model without a cascade."""
 
-    name: Literal["full", "easy", "hard", "flat"]
+    name: Literal["full", "easy", "hard", "flat"] = "full"
 
 
 class CascadeKnobs(Section):
-    """How the stages are put together."""
+    """How the stages are composed (``full``), or which look-alike group is fitted (``hard``)."""
 
     gate: Literal["soft", "hard"] | None = None
     group: str | None = None
@@ -60,59 +66,58 @@ class CascadeKnobs(Section):
 class HoldoutKnobs(Section):
     """Evaluated on val and test."""
 
-    name: Literal["holdout"]
-    objective: str | None
+    name: Literal["holdout"] = "holdout"
 
 
 class KFoldKnobs(Section):
     """Cross-validated over train and val as well."""
 
-    name: Literal["kfold"]
-    k: Annotated[int, Field(ge=2)]
-    repeats: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)]
-    objective: str | None
+    name: Literal["kfold"] = "kfold"
+    k: Annotated[int, Field(ge=2)] = 5
+    repeats: Count = 1
+    seed: Seed = 0
 
 
 class TrackingKnobs(Section):
     """MLflow."""
 
-    uri: str | None
+    uri: str | None = "sqlite:///outputs/mlflow.db"
 
 
 class SweepKnobs(Section):
-    """How a search goes on, besides what is searched."""
+    """How a search proceeds, besides what is searched."""
 
-    prune: bool
-    warmup_epochs: Annotated[int, Field(ge=1)]
-    startup_trials: Annotated[int, Field(ge=1)]
-    threads: Annotated[int, Field(ge=1)] | None
-    final_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    prune: bool = True
+    warmup_epochs: Count = 3
+    startup_trials: Count = 5
+    threads: Count | None = None
+    final_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
 
 
 class Plugins(Section):
     """Modules that are imported before anything else is checked, since they may add what the other keys name."""
 
-    plugins: list[str] = []
+    plugins: list[str] = Field(default_factory=list)
 
 
 class Common(Plugins):
-    """Every key that does not belong to a model family."""
+    """Every key that belongs to no model family."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    outputs: Annotated[str, Field(min_length=1)]
-    objective: str | None
-    tracking: TrackingKnobs
-    data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")]
-    mapping: data.Mapping
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    outputs: Text = "outputs"
+    objective: str | None = "val/macro_f1"
+    tracking: TrackingKnobs = TrackingKnobs()
+    data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")] = DemoKnobs()
+    mapping: Mapping
     augmentation: AugmentationKnobs
     model: ModelKnobs
-    cascade_stage: StageKnobs
-    validation: Annotated[HoldoutKnobs | KFoldKnobs, Field(discriminator="name")]
+    cascade_stage: StageKnobs = StageKnobs()
+    validation: Annotated[HoldoutKnobs | KFoldKnobs, Field(discriminator="name")] = HoldoutKnobs()
     cascade: CascadeKnobs = CascadeKnobs()
-    stages: dict[Literal["easy", "hard"], dict[str, Any]]
-    n_trials: Annotated[int, Field(ge=1)] | None = None
+    stages: dict[Literal["easy", "hard"], dict[str, Any]] = Field(default_factory=dict)
+    # Those of a search.
+    n_trials: Count | None = None
     study: Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")] | None = None
-    storage: Annotated[str, Field(min_length=1)] | None = None
-    n_jobs: Annotated[int, Field(ge=1)] | None = None
+    storage: Text | None = None
+    n_jobs: Count | None = None
     sweep: SweepKnobs | None = None
