@@ -48,9 +48,9 @@ def multirun(groups: "Groups", words: Sequence[str], name: str, run_hydra: Calla
         # A search checks what it searches and opens its own run in MLflow.
         run_hydra(job)
         return
-    for override in overrides if sweeper == "basic" else ():
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            key, _, value = str(override.input_line).partition("=")
+    for continuous in [o for o in overrides if o.is_sweep_override() and not o.is_discrete_sweep()]:
+        if sweeper == "basic":
+            key, _, value = str(continuous.input_line).partition("=")
             raise ConfigError(f"{key}: got {value}; allowed: a list of values, {key}=A,B, or a search, sweeper=NAME")
     configs = [checked(groups, job_words, name) for job_words in (jobs if sweeper == "basic" else jobs[:1])]
     cfg, config = configs[0]

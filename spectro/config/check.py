@@ -216,8 +216,9 @@ def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     """The values of a composed configuration without Hydra's section."""
-    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-    return {str(key): value for key, value in OmegaConf.to_container(own, resolve=True, throw_on_missing=True).items()}  # type: ignore[union-attr]
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    return {str(key): value for key, value in values.items()}
 
 
 def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
