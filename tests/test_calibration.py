@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spectro.evaluation import calibration
-from spectro.figures.run import reliability_figure
+from spectro.figures.evaluation import reliability_figure
 
 CLASSES = ["a", "b", "c"]
 

@@ -28,10 +28,10 @@ def script(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_real_runs_are_compared_with_the_pixels_line(
+def test_real_runs_are_compared_with_the_pixels_baseline(
     run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
 ) -> None:
-    """The line that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown."""
+    """The baseline that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown."""
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1")
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
@@ -42,12 +42,11 @@ def test_real_runs_are_compared_with_the_pixels_line(
 
     fitted, folder = compare([hog], outputs=tmp_path / "outputs")
     given, _ = compare([hog, pixels], outputs=tmp_path / "outputs")
-    line = {one.name: one for one in fitted.lines}["pixels line"]
-    run = {one.name: one for one in given.lines}["pixels"]
-    assert (line.predicted == run.predicted).all()
-    assert line.probabilities == pytest.approx(run.probabilities)
-    assert fitted.cost["pixels line"]["predict_records_per_s"] > 0
-    assert (folder / "figures" / "macro_f1.png").stat().st_size > 1000
+    baseline = {model.name: model for model in fitted.models}["pixels baseline"]
+    run = {model.name: model for model in given.models}["pixels"]
+    assert baseline.probabilities == pytest.approx(run.probabilities)
+    assert baseline.cost.predict_records_per_s > 0
+    assert (folder / "figures" / "scores.png").stat().st_size > 1000
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == len(fitted.wrong)
 
@@ -58,7 +57,7 @@ def test_real_runs_are_compared_with_the_pixels_line(
 
 
 def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], demo_root: Path, tmp_path: Path) -> None:
-    """A line fitted to other images would be no line."""
+    """A baseline fitted to other images would be no baseline."""
     root = tmp_path / "records"
     shutil.copytree(demo_root, root)
     hog = run_here(f"data.root={root}", "data=folder", "mapping=field", "model=pixels", name="one")
@@ -68,7 +67,7 @@ def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], de
     run["config"]["model"]["name"] = "other"
     (hog / "run.json").write_text(json.dumps(run))
     result, _ = compare([hog], outputs=tmp_path / "outputs")
-    assert [one.name for one in result.lines] == ["majority class"]
+    assert [model.name for model in result.models if model.is_baseline] == ["majority class"]
     assert any("left out: the images in" in note for note in result.notes)
 
 
@@ -77,7 +76,7 @@ def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
     outputs = tmp_path / "outputs"
     for arguments, said in (
         (["nonsense"], "got 'nonsense'"),
-        ([], "found no runs"),
+        ([], "got no runs"),
         ([tmp_path], "not a run directory"),
         (["--experiment", "field"], "got no database"),
     ):
@@ -111,7 +110,7 @@ def test_an_experiment_is_compared_and_the_comparison_is_sent(stored: dict[str, 
 
     for _ in range(2):
         result, folder = compare([], outputs=stored["outputs"], experiment="field")
-        assert result.models[0].seeds == [0, 1]
+        assert result.candidates[0].seeds == [0, 1]
         assert any("FAILED" in note for note in result.notes)
     uri = f"sqlite:///{stored['outputs'] / 'mlflow.db'}"
     kinds = [found.name for found in find_runs(uri, experiment="field") if found.tags.get("kind") == "comparison"]
@@ -123,10 +122,10 @@ def test_a_run_whose_directory_is_gone_comes_from_mlflow(stored: dict[str, Any],
     """MLflow has the files too; where the directory is still there, it is read."""
     uri = f"sqlite:///{stored['outputs'] / 'mlflow.db'}"
     here, _ = compare([stored["ids"][0]], outputs=stored["outputs"])
-    assert here.runs[0].folder.name == "r0"
+    assert here.runs[0].info.folder.name == "r0"
     away, folder = compare(stored["ids"][:2], outputs=tmp_path / "elsewhere", tracking_uri=uri)
     assert [run.origin for run in away.runs] == [f"MLflow run {run_id}" for run_id in stored["ids"][:2]]
-    assert (away.runs[0].predicted == here.runs[0].predicted).all()
+    assert (away.runs[0].predictions.predicted == here.runs[0].predictions.predicted).all()
     assert folder.parent == tmp_path / "elsewhere" / "comparison"
     with pytest.raises(SpectroError, match="FAILED"):
         compare([stored["ids"][2]], outputs=tmp_path / "elsewhere", tracking_uri=uri)

@@ -10,9 +10,9 @@ from conftest import ODD
 from PIL import Image
 
 from spectro.evaluation import score
-from spectro.figures import run as figures
+from spectro.figures.evaluation import confusion_figure, recall_figure
 from spectro.figures.gallery import wrong_figure
-from spectro.figures.run import confusion_figure, recall_figure
+from spectro.figures.style import fit_text, page
 
 FEW = {"resamples": 20}
 
@@ -108,7 +108,7 @@ def test_the_gallery_rejects_what_is_no_image(tmp_path, images, captions, total)
 SCRIPT = """
 import json, sys
 import numpy as np
-from spectro.figures.run import confusion_figure, recall_figure
+from spectro.figures.evaluation import confusion_figure, recall_figure
 from spectro.figures.gallery import wrong_figure
 report = json.loads(sys.argv[2])
 confusion_figure(report, sys.argv[1] + "/new/c.png", "title")
@@ -131,9 +131,9 @@ def test_two_processes_write_the_same_bytes(tmp_path):
 
 
 def test_shortening_keeps_both_ends_and_fits():
-    fig, _ = figures.page(1, 1)
-    short = figures.fit_text(fig, "station_" + "x" * 200 + "_double_l", 1.5, 9)
+    fig, _ = page(1, 1)
+    short = fit_text(fig, "station_" + "x" * 200 + "_double_l", 1.5, 9)
     assert short.startswith("station_")
     assert short.endswith("_double_l")
     assert "…" in short
-    assert figures.fit_text(fig, short, 1.5, 9) == short
+    assert fit_text(fig, short, 1.5, 9) == short

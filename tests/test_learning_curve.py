@@ -15,7 +15,7 @@ from spectro.cli.explain import explain
 from spectro.cli.learning_curve import measure
 from spectro.data.folds import part_of
 from spectro.evaluation.paired import Difference
-from spectro.figures.label_curve import label_curve_figure
+from spectro.figures.curves import label_curve_figure
 from spectro.paths import CONF
 from spectro.runs import learning_curve, task
 from spectro.runs.crossval import cross_validate

@@ -36,7 +36,7 @@ def main() -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from spectro.comparison import compare
-    from spectro.comparison.terminal import show
+    from spectro.comparison.report import show
 
     result, folder = compare(
         arguments.runs,

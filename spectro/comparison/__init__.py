@@ -1,19 +1,25 @@
-"""Which of several runs is the best, how sure one can be, and what they cost: ``compare`` and its report."""
+"""Which of several runs is the best, how certain that is, and what they cost: `compare` and its report."""
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from spectro.comparison.check import check_comparable
-from spectro.comparison.gather import gather
-from spectro.comparison.references import load_images
-from spectro.comparison.result import Result, compare_runs
-from spectro.comparison.runs import read_run
-from spectro.errors import ConfigError
+from spectro import interrupt
+from spectro.comparison.load import Run, load_runs
+from spectro.comparison.models import PIXELS, Images, load_images, majority_baseline, models_of, pixels_baseline
+from spectro.comparison.statistics import Result, compute
+from spectro.errors import ConfigError, SpectroError
+from spectro.files import write_csv, write_json, write_text
+from spectro.plugins import load_plugins
 from spectro.progress import status
+from spectro.runs.runinfo import RunInfo, git_commit
+from spectro.tracking import MlflowEntry
 
 __all__ = ["Result", "compare"]
 
@@ -43,22 +49,20 @@ def compare(
         seed: Seed of the bootstraps.
 
     Returns:
-        What was found, and the folder with ``report.html``.
+        The numbers, and the folder with ``report.html``.
 
     Raises:
         SpectroError: Something that is not a run, runs that cannot be compared, or a folder that is in use. Nothing
             was written.
     """
-    from spectro.comparison.write import check_out, write
-
     if split not in _SPLITS:
         raise ConfigError(f"--split: got {split!r}; allowed: {', '.join(_SPLITS)}")
-    started_at = time.time()
-    outputs = Path(outputs)
-    check_out(None if out is None else Path(out))
+    started_at, outputs = time.time(), Path(outputs)
+    if out is not None and Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+        raise ConfigError(f"--out: got {str(out)!r}, which is in use; allowed: a new or an empty folder")
     with tempfile.TemporaryDirectory() as scratch:
         with status("reading runs"):
-            got = gather(
+            runs, notes = load_runs(
                 [str(name) for name in names],
                 outputs=outputs,
                 scratch=Path(scratch),
@@ -66,20 +70,96 @@ def compare(
                 tracking_uri=tracking_uri,
                 split=split,
             )
-            runs = [read_run(folder, split) for folder in got.folders]
-            check_comparable(runs, split)
+            notes += _register_metrics(runs)
         with status("reading images"):
             images = load_images(runs[0], outputs)
         with status("comparing"):
-            result = compare_runs(runs, images, split, notes=got.notes, seed=seed)
+            models, more = models_of(runs)
+            baselines = [majority_baseline(runs[0])]
+            if not any(run.model == PIXELS for run in runs):
+                try:
+                    baselines.append(pixels_baseline(runs[0], images, split))
+                except SpectroError as error:
+                    more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {error}")
+            result = compute([*models, *baselines], runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
+        info = _start(result, outputs, None if out is None else Path(out), tracking_uri, started_at, seed)
         with status("writing the report"):
-            folder = write(
-                result,
-                images,
-                outputs=outputs,
-                out=None if out is None else Path(out),
-                tracking_uri=tracking_uri,
-                started_at=started_at,
-                seed=seed,
-            )
-    return result, folder
+            _write(result, info, images)
+    return result, info.folder
+
+
+def _register_metrics(runs: Sequence[Run]) -> list[str]:
+    """Imports the plugins of the runs, for their metrics; returns a note for each that cannot be imported.
+
+    A run that was fetched names modules that somebody else has chosen: nothing is imported for it.
+    """
+    notes = []
+    local = [run for run in runs if not run.is_fetched]
+    for module in dict.fromkeys(name for run in local for name in run.info.config.get("plugins") or []):
+        try:
+            load_plugins([module])
+        except ConfigError as error:
+            notes.append(f"{error}; its metrics are missing here")
+    return notes
+
+
+def _start(
+    result: Result, outputs: Path, out: Path | None, tracking_uri: str | None, started_at: float, seed: int
+) -> RunInfo:
+    """Makes the folder and its ``run.json``, by which the comparison goes to MLflow like a run."""
+    first, names = result.runs[0], [model.name for model in result.candidates]
+    slug = re.sub(r"[^\w.=-]+", "_", "_".join(names)).strip("_")[:60]
+    folder = out or outputs / "comparison" / f"{datetime.fromtimestamp(started_at):%Y-%m-%d_%H-%M-%S}_{slug}"
+    number, name = 1, folder.name
+    try:
+        # A second comparison of the same second gets ``name_2``.
+        while out is None and folder.exists():
+            number += 1
+            folder = folder.with_name(f"{name}_{number}")
+        folder.mkdir(parents=True, exist_ok=out is not None)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {str(folder)!r} ({error.strerror})") from error
+    entry = next((run.info.mlflow for run in result.runs if run.info.mlflow.tracking_uri), None)
+    if tracking_uri is not None or entry is None:
+        entry = MlflowEntry.new(tracking_uri, outputs)
+    commit = git_commit(Path(__file__).parent)
+    info = RunInfo.start(
+        folder,
+        run_name=f"comparison of {', '.join(names)}",
+        experiment=first.info.experiment,
+        tags={
+            "kind": "comparison",
+            "mlflow.source.name": "compare.py",
+            "mapping": first.info.tags.get("mapping", first.info.experiment),
+            "data_fingerprint": first.data.fingerprint,
+            "git_commit": commit or "unknown",
+        },
+        config={"split": result.split, "seed": seed, "runs": [run.origin for run in result.runs]},
+        seed=seed,
+        git_commit=commit,
+        data=first.data,
+        mlflow=replace(entry, run_id=None, experiment_id=None, sent=False),
+        started_at=started_at,
+    )
+    info.write()
+    return info
+
+
+def _write(result: Result, info: RunInfo, images: Images) -> None:
+    """Writes the files of a comparison and sends it to MLflow; a store that is away costs a warning."""
+    from spectro.comparison.page import MAX_SHOWN, draw, page
+    from spectro.comparison.report import csv_table, markdown
+
+    folder = info.folder
+    try:
+        write_csv(folder / "table.csv", *csv_table(result))
+        write_text(folder / "table.md", markdown(result))
+        write_json(folder / "comparison.json", result.as_json())
+        figures = draw(result, folder / "figures")
+        thumbnails = images.thumbnails([record.path for record in result.wrong[:MAX_SHOWN]])
+        write_text(folder / "report.html", page(result, info, figures, thumbnails, images.reason))
+    except BaseException as error:
+        info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    info.end("FINISHED")
+    info.send_to_mlflow()

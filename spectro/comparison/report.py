@@ -1,148 +1,241 @@
-"""``report.html``: one page that needs nothing besides itself, for a desk and for a phone."""
+"""The tables of a comparison: as sections of the report, as Markdown and CSV, and on the terminal."""
 
-import base64
-import io
-from collections.abc import Mapping
-from datetime import datetime
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
 
-from spectro.comparison import tables
-from spectro.comparison.gather import ATTRIBUTION
-from spectro.comparison.look_alikes import OTHER, LookAlikes
-from spectro.comparison.result import Result, Wrong
+from spectro.comparison.models import Model, as_text, differing
+from spectro.comparison.statistics import OTHER, LookAlikes, Result
+from spectro.comparison.verdict import verdict
+from spectro.evaluation import METRICS
+from spectro.evaluation.format import DASH, format_amount, format_number, format_p, markdown_table, markdown_text
+from spectro.evaluation.paired import Difference, Estimate
+from spectro.paths import short
 
-# So many records that all get wrong are shown.
-MAX_SHOWN = 48
-_TEMPLATE = "report.html.jinja"
-
-
-def shown_wrong(result: Result) -> list[Wrong]:
-    """The records that every model gets wrong, as far as they are shown: the likeliest label errors first."""
-    return list(result.wrong[:MAX_SHOWN])
+Table = tuple[list[str], list[list[str]]]
 
 
-def page(
-    result: Result,
-    figures: Mapping[str, Path],
-    thumbnails: Mapping[str, np.ndarray],
-    no_images: str | None,
-    info: Mapping[str, Any],
-) -> str:
-    """The page.
+@dataclass(frozen=True)
+class Section:
+    """A section of the report: its tables and, by name, its figures. The template has a note for some keys."""
+
+    key: str
+    title: str
+    tables: Sequence[Table]
+    figures: Sequence[str] = ()
+
+
+def sections(result: Result) -> list[Section]:
+    """The sections of the report, but the records that all models predict wrong."""
+    tests = [_pairs_table(result), _differences_table(result)] if result.between or result.against else []
+    return [
+        Section("scores", "Scores", [scores_table(result)], ["scores"]),
+        Section("recall", "Recall of each class", [_recall_table(result)], ["recall"]),
+        *([Section("tests", "Paired tests", tests)] if tests else []),
+        *(
+            Section("pair", f"Look-alikes {' and '.join(group.members)}", [_confusion_table(group)], [f"pair_{i}"])
+            for i, group in enumerate(result.look_alikes)
+        ),
+        Section("cost", "Cost", [_cost_table(result)]),
+        Section(
+            "runs", "Runs, and settings and versions that differ", [_runs_table(result), *_settings_tables(result)]
+        ),
+    ]
+
+
+def scores_table(result: Result) -> Table:
+    """Every metric of every model with its interval."""
+    metrics = _metrics(result)
+    look_alikes = result.scores[result.models[0].name].look_alikes
+    groups = [(group, name) for group, own in look_alikes.items() for name in own]
+    labels = [f"{METRICS[name].label}{f' of {group}' * (len(look_alikes) > 1)}" for group, name in groups]
+    header = ["", "seeds", *(METRICS[name].label for name in metrics), *labels, "± seeds"]
+    rows = []
+    for model in result.models:
+        scores = result.scores[model.name]
+        cells = [_estimate(scores.metrics.get(name)) for name in metrics]
+        cells += [_estimate(scores.look_alikes[group].get(name)) for group, name in groups]
+        rows.append([model.name, _seeds(model), *cells, format_number(scores.metrics["macro_f1"].std_seeds)])
+    return _without_empty_columns(header, rows)
+
+
+def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
+    """Header and a row for each model, with all digits; what is not known is empty."""
+    rows = []
+    for model in result.models:
+        scores = result.scores[model.name]
+        row: dict[str, Any] = {
+            "model": model.name,
+            "role": "baseline" if model.is_baseline else "model",
+            "split": result.split,
+            "n_records": result.n_records,
+            "seeds": " ".join(map(str, model.seeds)),
+        }
+        named = {**scores.metrics, **{f"{n}/{g}": e for g, own in scores.look_alikes.items() for n, e in own.items()}}
+        named |= {f"recall/{label}": estimate for label, estimate in scores.recall.items()}
+        for name, estimate in named.items():
+            metric, _, of = name.partition("/")
+            end = f"/{of}" if of else ""
+            row |= {name: estimate.value, f"{metric}_ci_low{end}": estimate.ci_low}
+            row |= {f"{metric}_ci_high{end}": estimate.ci_high, f"{metric}_std_seeds{end}": estimate.std_seeds}
+        row |= {f"support/{label}": n for label, n in result.support.items()} | vars(model.cost)
+        rows.append(row)
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    return header, [["" if row.get(key) is None else row[key] for key in header] for row in rows]
+
+
+def markdown(result: Result) -> str:
+    """The sentences and every table."""
+    found = verdict(result)
+    parts = [found.headline]
+    for lines in (found.pairs, [*found.cautions, *result.notes]):
+        parts += ["\n".join(f"- {markdown_text(line)}" for line in lines)] if lines else []
+    for section in sections(result):
+        parts.append(f"## {markdown_text(section.title)}")
+        for header, rows in section.tables:
+            parts.append(markdown_table([*map(markdown_text, header)], [[*map(markdown_text, row)] for row in rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def show(result: Result, folder: Path) -> None:
+    """Prints scores, verdict and where the report is.
 
     Args:
-        result: What was found.
-        figures: Name -> PNG file.
-        thumbnails: Path of a record -> image, uint8 (H, W, 3).
-        no_images: Why there are none.
-        info: The comparison's ``run.json``.
-
-    Returns:
-        HTML; every text in it is escaped.
+        result: The comparison.
+        folder: The folder of the report.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    first = result.runs[0]
-    data = first.info["data"]
-    folds = any(pair.folds for pair in (*result.between, *result.against))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(_TEMPLATE).render(
-        result=result,
-        verdict=result.verdict,
-        info=info,
-        title=f"Comparison of {', '.join(one.name for one in result.models)}",
-        data_name=data["name"],
-        data_root=data.get("root") or "place unknown",
-        fingerprint=first.fingerprint,
-        mapping=info["tags"]["mapping"],
-        stages=", ".join(dict.fromkeys(run.stage for run in result.runs)),
-        n=len(result.contenders[0].rows),
-        support={label: own["support"] for label, own in result.scores[result.contenders[0].name].recall.items()},
-        training=(data.get("records") or {}).get("train", {}),
-        made_at=f"{datetime.fromtimestamp(info['started_at']):%Y-%m-%d %H:%M}",
-        line_names=[one.name for one in result.lines],
-        figures={name: _png(path) for name, path in figures.items()},
-        thumbnails={path: _jpeg(image) for path, image in thumbnails.items()},
-        no_images=f"Their images cannot be shown: {no_images}.",
-        wrong_shown=shown_wrong(result),
-        attribution=_attribution(result),
-        scores=tables.scores_table(result),
-        recall=tables.recall_table(result),
-        between=tables.pairs_table(result.between) if result.between else None,
-        against=tables.pairs_table(result.against) if result.against else None,
-        folds=folds,
-        confusions=[_confusion(own) for own in result.look_alikes],
-        cost=tables.cost_table(result),
-        runs=_runs(result),
-        settings=_settings(result),
-        versions=_versions(result),
-    )
+    console = Console(highlight=False)
+    header, rows = scores_table(result)
+    title = f"{result.split} of {result.runs[0].data.name}, {result.n_records} records"
+    table = RichTable(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    baselines = {model.name for model in result.models if model.is_baseline}
+    # A terminal has room for these; the report has all metrics.
+    columns = [0, 1, header.index(METRICS["macro_f1"].label), *range(2 + len(_metrics(result)), len(header))]
+    for i in columns:
+        table.add_column(escape(header[i]), justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(row[i]) for i in columns), style="dim" if row[0] in baselines else None)
+    console.print(table)
+    found = verdict(result)
+    console.print(f"[bold]{escape(found.headline)}[/bold]", soft_wrap=True)
+    for line in found.pairs:
+        console.print(f"- {escape(line)}", soft_wrap=True)
+    if result.wrong:
+        records = f"{len(result.wrong)} record{'s' * (len(result.wrong) > 1)}"
+        console.print(f"- Every model is wrong on {records}: label errors or hard ones, see the report", soft_wrap=True)
+    for line in (*found.cautions, *result.notes):
+        console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
+    console.print("[dim]95 % intervals over records and seeds; dim rows: baselines[/dim]", soft_wrap=True)
+    console.print(f"report: {escape(shlex.quote(short(folder / 'report.html')))}", soft_wrap=True)
 
 
-def _png(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _jpeg(image: np.ndarray) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _attribution(result: Result) -> dict[str, str]:
-    """The attribution images of the first seed of each contender that has them."""
-    found = {}
-    for one in result.contenders:
-        for run in one.runs:
-            path = run.folder / ATTRIBUTION.format(split=result.split)
-            if path.is_file():
-                found[f"{one.name}, seed {run.seed}"] = _png(path)
-                break
-    return found
-
-
-def _confusion(own: LookAlikes) -> tables.Table:
-    """One row for each contender and true class."""
-    rows = []
-    for name, counts in own.confusion.items():
-        rows += [[name, label, *map(str, row)] for label, row in zip(own.members, counts, strict=True)]
-    return ["", "true", *(f"called {label}" for label in own.members), f"called {OTHER}"], rows
-
-
-def _runs(result: Result) -> tables.Table:
-    rows: list[list[str]] = []
-    for one in result.contenders:
-        for run in one.runs:
-            macro_f1 = result.scores[one.name].averages["macro_f1"].values[list(one.runs).index(run)]
-            commit = str(run.info.get("git_commit") or "unknown")
-            short_commit = commit[:9] + ("-dirty" if commit.endswith("-dirty") else "")
-            rows.append([one.name, str(run.seed), f"{macro_f1:.2f}", run.origin, short_commit])
-    return ["", "seed", "macro-F1", "run", "commit"], rows
-
-
-def _settings(result: Result) -> tables.Table:
-    names = [one.name for one in result.contenders if one.runs]
-    rows = [[key, *(own.get(name, "–") for name in names)] for key, own in result.settings.items()]
-    return ["", *names], rows
-
-
-def _versions(result: Result) -> tables.Table:
-    """Versions that were used, each with the contenders that used it."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for one in result.contenders:
-        for run in one.runs:
-            for name, version in (run.info.get("versions") or {}).items():
-                found.setdefault((name, str(version)), {})[one.name] = None
-    everyone = {one.name for one in result.contenders if one.runs}
+def _recall_table(result: Result) -> Table:
     rows = [
-        [name, version, "all" if set(users) == everyone else ", ".join(users)]
-        for (name, version), users in sorted(found.items())
+        [label, str(n), *(_estimate(result.scores[model.name].recall.get(label)) for model in result.models)]
+        for label, n in result.support.items()
     ]
-    return ["", "version", "in"], rows
+    return ["class", "n", *(model.name for model in result.models)], rows
+
+
+def _pairs_table(result: Result) -> Table:
+    pairs = [*result.between, *result.against]
+    header = ["", METRICS["macro_f1"].label, "p", "smallest detectable", "only first right", "only second right", "McNemar p"]
+    header += ["over folds", "t-test p"]
+    rows = []
+    for pair in pairs:
+        test = pair.folds.test if pair.folds else None
+        rows.append(
+            [
+                f"{pair.a} − {pair.b}",
+                _difference(pair.difference),
+                format_p(pair.holm["difference"]),
+                format_number(pair.smallest),
+                str(pair.mcnemar.n_only_a),
+                str(pair.mcnemar.n_only_b),
+                format_p(pair.holm["mcnemar"]),
+                format_number(test.mean, test.ci_low, test.ci_high, signed=True) if test else DASH,
+                format_p(pair.holm["folds"]),
+            ]
+        )
+    return _without_empty_columns(header, rows)
+
+
+def _differences_table(result: Result) -> Table:
+    names = [name for name in _metrics(result) if name != "macro_f1"]
+    rows = [
+        [f"{pair.a} − {pair.b}", *(_difference(pair.differences.get(name)) for name in names)]
+        for pair in (*result.between, *result.against)
+    ]
+    return ["", *(METRICS[name].label for name in names)], rows
+
+
+def _confusion_table(group: LookAlikes) -> Table:
+    rows = [
+        [name, label, *map(str, counts)]
+        for name, matrix in group.confusion.items()
+        for label, counts in zip(group.members, matrix, strict=True)
+    ]
+    return ["", "true", *(f"predicted {label}" for label in group.members), f"predicted {OTHER}"], rows
+
+
+def _cost_table(result: Result) -> Table:
+    names = ("fit_s", "trainable_parameters", "predict_records_per_s", "peak_memory_mb")
+    rows = [[model.name, *(format_amount(getattr(model.cost, name)) for name in names)] for model in result.models]
+    header = ["", "fit, s", "trained parameters", "records per s", "peak memory, MB"]
+    return header, [row for row in rows if set(row[1:]) != {DASH}]
+
+
+def _runs_table(result: Result) -> Table:
+    rows = []
+    for model in result.models:
+        for run, macro_f1 in zip(model.runs, result.scores[model.name].metrics["macro_f1"].values, strict=False):
+            commit = run.info.git_commit or "unknown"
+            shown = commit[:9] + ("-dirty" if commit.endswith("-dirty") else "")
+            rows.append([model.name, str(run.seed), format_number(macro_f1), run.origin, shown])
+    return ["", "seed", METRICS["macro_f1"].label, "run", "commit"], rows
+
+
+def _settings_tables(result: Result) -> list[Table]:
+    """Settings and versions in which models differ, where they do."""
+    models = [model for model in result.models if model.runs]
+    settings = [dict(model.settings) for model in models]
+    tables = []
+    for values in (settings, [dict(model.runs[0].info.versions) for model in models]):
+        keys = [key for key in differing(values) if key != "model.name"]
+        if keys:
+            rows = [[key, *(as_text(own.get(key, DASH)) for own in values)] for key in keys]
+            tables.append((["", *(model.name for model in models)], rows))
+    return tables
+
+
+def _without_empty_columns(header: list[str], rows: list[list[str]]) -> Table:
+    used = [i for i in range(len(header)) if any(row[i] != DASH for row in rows)]
+    return [header[i] for i in used], [[row[i] for i in used] for row in rows]
+
+
+def _estimate(found: Estimate | None) -> str:
+    return DASH if found is None else format_number(found.value, found.ci_low, found.ci_high)
+
+
+def _difference(found: Difference | None) -> str:
+    return DASH if found is None else format_number(found.value, found.ci_low, found.ci_high, signed=True)
+
+
+def _metrics(result: Result) -> list[str]:
+    """The metrics that some model has."""
+    return list(dict.fromkeys(name for scores in result.scores.values() for name in scores.metrics))
+
+
+def _seeds(model: Model) -> str:
+    """The seeds of a model, consecutive ones shortened."""
+    seeds = model.seeds
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds)) or DASH

@@ -217,7 +217,7 @@ def differences(
         resamples: Number of resamples.
 
     Returns:
-        Name of each metric -> difference, without metrics of look-alikes and those that are undefined here.
+        Name of each metric -> difference; not of metrics of look-alikes, and of those that are undefined here.
 
     Raises:
         ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
@@ -256,11 +256,10 @@ def score_over_seeds(
         look_alikes: The classes that are hard to tell apart, for the metrics of these.
 
     Returns:
-        Name of each metric -> mean over seeds, its interval, the seeds' standard deviation and each seed's value;
-        without metrics that are undefined here.
+        Name of each metric -> estimate; not of those that are undefined here.
 
     Raises:
-        ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
+        ValueError: As `differences`.
     """
     (model,) = _resample(y_true, (preds,), classes, sources, seed, resamples)
     found = {}

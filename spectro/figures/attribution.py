@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.figures.gallery import BAD, GOOD, Caption, Cell, gallery
-from spectro.figures.run import INK, MUTED, plain_text, save
+from spectro.figures.gallery import Caption, Cell, gallery
+from spectro.figures.style import BAD, GOOD, INK, MUTED, plain_text, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.figures.run import FAINT, INK, MUTED, fit_text, page, plain_text, save
+from spectro.figures.style import BAD, FAINT, GOOD, INK, MUTED, fit_text, page, plain_text, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,6 @@ Caption = tuple[str, str, float, str]
 Cell = tuple[NDArray[np.uint8] | None, Sequence[tuple[str, str]]]
 
 MAX_IMAGES = 24
-GOOD, BAD = "#2f855a", "#c53030"
 
 
 def wrong_figure(

@@ -201,7 +201,7 @@ class LearningCurve:
         write_csv(self.folder / "curve.csv", (*header, *by_class, "wall_s"), rows)
 
     def _write_summary(self) -> None:
-        from spectro.figures.label_curve import label_curve_figure
+        from spectro.figures.curves import label_curve_figure
 
         curves, said = self.curves(), self.points[0].said
         sizes = {size.share: size.sizes for own in curves.values() for size in own}

@@ -113,8 +113,8 @@ def draw(
         classifier: The fitted classifier of the whole task.
     """
     from spectro.figures.gallery import MAX_IMAGES, wrong_figure
-    from spectro.figures.history import curves_figure
-    from spectro.figures.run import confusion_figure, recall_figure, reliability_figure
+    from spectro.figures.curves import curves_figure
+    from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
 
     history = folder.parent / "history.csv"
     if history.exists():

@@ -1,35 +1,31 @@
-"""Figures of a run, drawn without pyplot: no global state, and the same input gives the same bytes.
-
-Axes fill the figure and labels stand outside it; saving cuts the page around everything that was drawn, so a long
-label makes the page larger but is never cut off.
-"""
+"""Figures of an evaluation: confusion matrix, recall of each class, reliability."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
+from spectro.figures.style import (
+    FAINT,
+    FIXED_SPACE,
+    GRID,
+    INK,
+    LABEL_IN,
+    MUTED,
+    SPLIT_COLOURS,
+    Report,
+    fit_text,
+    page,
+    plain_text,
+    save,
+    share_axis,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Report = Mapping[str, Any]
-
-DPI = 120
-LABEL_IN = 2.4
-INK, MUTED, FAINT = "#1f2933", "#616e7c", "#b8c2cc"
-SPLIT_COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1")
 _SIDE_IN, _GAP_IN = 2.7, 0.55
-_FIXED_SPACE = "\u00a0"
-# Used where installed, for scripts that matplotlib's own font lacks.
-OTHER_SCRIPTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "PingFang SC", "Arial Unicode MS")
 
 
 def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
@@ -74,7 +70,7 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
     ax.set_ylabel("true", fontsize=10, color=MUTED, **plain_text())
     ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="#e4e7eb", linewidth=0.8)
+    ax.grid(which="minor", color=GRID, linewidth=0.8)
     ax.tick_params(which="both", length=0)
     ax.spines[:].set_color(FAINT)
     return save(fig, path, title, _summary(report))
@@ -113,22 +109,15 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
                 ax.errorbar(
                     recall, y, xerr=[[recall - low], [high - recall]], fmt="o", color=colour, markersize=4, capsize=2.5
                 )
-                said = f"{recall:.2f} [{low:.2f}, {high:.2f}]"
+                said = format_number(recall, low, high)
             for x, text in ((1.03, fit_text(fig, split, 0.6, 8)), (1.18, f"n={found['support']}"), (1.29, said)):
                 ax.text(x, y, text, transform=beside, va="center", size=8, color=colour, **plain_text())
     for edge in np.arange(1, len(classes)) - 0.5:
-        ax.axhline(edge, color="#e4e7eb", linewidth=0.8)
+        ax.axhline(edge, color=GRID, linewidth=0.8)
     labels = [fit_text(fig, name, LABEL_IN, 9) for name in classes]
     ax.set_yticks(range(len(classes)), labels, fontsize=9, color=INK, **plain_text())
-    ax.set_xticks(
-        np.linspace(0, 1, 6), [f"{x:.1f}" for x in np.linspace(0, 1, 6)], fontsize=8, color=MUTED, **plain_text()
-    )
-    ax.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5))
-    ax.set_xlabel("recall, with 95 % Wilson interval", fontsize=9, color=MUTED, **plain_text())
-    ax.tick_params(length=0)
-    ax.grid(axis="x", color="#e4e7eb", linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[:].set_visible(False)
+    ax.set_ylim(len(classes) - 0.5, -0.5)
+    share_axis(ax, "recall, with 95 % Wilson interval")
     return save(fig, path, title)
 
 
@@ -181,61 +170,10 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
         if number == 0:
             ax.set_ylabel("share that is right, 95 %", fontsize=8, color=MUTED, **plain_text())
         ax.tick_params(length=2, color=MUTED)
-        ax.grid(color="#e4e7eb", linewidth=0.6)
+        ax.grid(color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.spines[:].set_color(FAINT)
     return save(fig, path, title, "how often the largest probability is right; bins of about equally many records")
-
-
-def page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
-    """A figure that its one axes fill."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(wide_in, high_in), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(fig)
-    return fig, fig.add_axes((0, 0, 1, 1))
-
-
-@cache
-def plain_text() -> dict[str, Any]:
-    """Text properties under which "$" starts no formula, whatever matplotlib is configured to do."""
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
-    family = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
-    return {"parse_math": False, "usetex": False, "family": family}
-
-
-def _printable(text: str) -> str:
-    """The text on one line; what cannot be drawn, such as undecodable bytes of a file name, becomes U+FFFD."""
-    return "".join(c if c.isprintable() or c == _FIXED_SPACE else " " if c.isspace() else "\ufffd" for c in text)
-
-
-def fit_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
-    """The text with its middle left out if it is too wide, as names often differ at their ends."""
-    from matplotlib.font_manager import FontProperties
-
-    font = FontProperties(family=plain_text()["family"], size=size_pt)
-    renderer: Any = fig.canvas.get_renderer()  # type: ignore[attr-defined]
-
-    def fits(candidate: str) -> bool:
-        width_px, _, _ = renderer.get_text_width_height_descent(candidate, font, ismath=False)
-        return bool(width_px <= wide_in * DPI)
-
-    text = _printable(text)
-    if fits(text):
-        return text
-    kept, too_many = 0, len(text)
-    while too_many - kept > 1:
-        middle = (kept + too_many) // 2
-        kept, too_many = (middle, too_many) if fits(_without_middle(text, middle)) else (kept, middle)
-    return _without_middle(text, kept)
-
-
-def _without_middle(text: str, kept: int) -> str:
-    """The text cut to its first and last letters, ``kept`` of them in all."""
-    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def _summary(report: Report) -> str:
@@ -245,37 +183,9 @@ def _summary(report: Report) -> str:
     parts = []
     for key, metric in METRICS.items():
         if report.get(key) is not None:
-            low, high = report[f"{key}_ci_low"], report[f"{key}_ci_high"]
-            parts.append(f"{metric.label} {report[key]:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]"))
+            value = format_number(report[key], report[f"{key}_ci_low"], report[f"{key}_ci_high"])
+            parts.append(f"{metric.label} {value}")
     have, of = len(report["macro_f1_classes"]), len(report["classes"])
     parts[0] += f" over {have} of {of} classes" if have < of else ""
     # A line ends between two of them, not within one.
-    return "   ".join(part.replace(" ", _FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])
-
-
-def save(fig: Figure, path: str | Path, title: str, below: str = "") -> Path:
-    """Put title and a smaller second text above all that is drawn, and write a PNG cut to what is drawn.
-
-    It holds neither date nor version, so equal figures are equal files.
-    """
-    from matplotlib.transforms import Bbox
-
-    box = fig.get_tightbbox()
-    boxes = [box]
-    wide_in, y_in = max(box.width, 5.0), box.y1 + 0.15
-    for text, size, weight, colour in ((below, 9, "normal", MUTED), (title, 12, "bold", INK)):
-        # A letter is about 0.6 of the font size wide, 0.7 if bold.
-        lines = textwrap.wrap(_printable(text), int(wide_in * 72 / size / (0.7 if weight == "bold" else 0.6)))
-        if not lines:
-            continue
-        at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
-        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour, **plain_text())
-        boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
-        y_in = boxes[-1].y1 + 0.06
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page = Bbox.union(boxes).padded(0.15)
-    # Packing harder than 3 makes a gallery a few per cent smaller and takes most of the time.
-    compress = {"compress_level": 3}
-    fig.savefig(path, format="png", dpi=DPI, bbox_inches=page, metadata={"Software": None}, pil_kwargs=compress)
-    return path
+    return "   ".join(part.replace(" ", FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])

@@ -1,0 +1,300 @@
+"""Finished runs, from what a person names (folders, sweeps, MLflow runs), and whether they can be compared."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from spectro.data import Record
+from spectro.errors import DataError
+from spectro.files import read_csv
+from spectro.paths import short
+from spectro.runs.predictions import Predictions, read_out_of_fold, read_predictions
+from spectro.runs.runinfo import DataInfo, RunInfo
+
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
+ATTRIBUTION = "figures/attribution_{split}.png"
+_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run and its predictions of one split.
+
+    Attributes:
+        info: The content of its ``run.json``.
+        data: Its data set.
+        predictions: Its predictions of the split; records are ordered by path, paths are relative.
+        records: Every record of its data set.
+    """
+
+    info: RunInfo
+    data: DataInfo
+    predictions: Predictions
+    records: Sequence[Record]
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its files were fetched from MLflow."""
+        return MLFLOW_ID.fullmatch(self.info.folder.name) is not None
+
+    @property
+    def origin(self) -> str:
+        """Its directory, or its id if it was fetched from MLflow."""
+        return f"MLflow run {self.info.folder.name}" if self.is_fetched else short(self.info.folder)
+
+    @property
+    def model(self) -> str:
+        """The option of ``model``."""
+        return str(self.info.config["model"]["name"])
+
+    @property
+    def stage(self) -> str:
+        """``full``, ``easy``, ``hard`` or ``flat``."""
+        return str(self.info.config["cascade_stage"]["name"])
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.info.seed or 0)
+
+    @property
+    def look_alikes(self) -> dict[str, list[str]]:
+        """The look-alike groups of its mapping: merged label -> classes."""
+        return self.info.config["mapping"].get("look_alikes") or {}
+
+    @cached_property
+    def out_of_fold(self) -> list[Predictions]:
+        """Its out-of-fold predictions of train and val, repeat by repeat; empty without ``validation=kfold``."""
+        path = self.info.folder / "oof_predictions.csv"
+        return read_out_of_fold(path) if path.exists() else []
+
+
+def load_runs(
+    names: Sequence[str],
+    *,
+    outputs: Path,
+    scratch: Path,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+    split: str = "test",
+) -> tuple[list[Run], list[str]]:
+    """Reads comparable runs.
+
+    A run that is named and cannot be compared is refused. One that only lies in a folder of several, or in an
+    experiment, is left out with a note.
+
+    Args:
+        names: Run directories, folders of them (a sweep's, a multirun's, ``outputs/runs``), MLflow run ids, or names
+            of folders in ``outputs/runs``.
+        outputs: The folder that holds ``runs/``, ``sweeps/`` and ``mlflow.db``.
+        scratch: An empty folder for files of runs that only MLflow has.
+        experiment: An MLflow experiment: all its runs.
+        tracking_uri: The MLflow store; that of ``outputs`` by default.
+        split: The split that will be compared.
+
+    Returns:
+        The runs in the order in which they were named, and notes on those that were left out.
+
+    Raises:
+        SpectroError: Something that is not a run, runs that cannot be compared, or no run at all.
+    """
+    finder = _Finder(outputs, scratch, tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}", split)
+    for name in names:
+        finder.add(name)
+    if experiment is not None:
+        finder.add_from_mlflow(experiment=experiment)
+    if not finder.folders:
+        raise DataError("\n".join(["found no run that can be compared; allowed: finished runs", *finder.notes]))
+    runs = [_read(folder, split) for folder in finder.folders]
+    check_comparable(runs, split)
+    return runs, finder.notes
+
+
+def check_comparable(runs: Sequence[Run], split: str) -> None:
+    """Refuses runs of other records, labels or classes.
+
+    Raises:
+        DataError: Names what differs, the values, and the runs that have them.
+    """
+    tasks = [_task(run, split) for run in runs]
+    for name in tasks[0]:
+        groups: dict[str, list[int]] = {}
+        for i, task in enumerate(tasks):
+            groups.setdefault(json.dumps(task[name]), []).append(i)
+        if len(groups) == 1:
+            continue
+        lines = [f"runs that cannot be compared: {name} differ"]
+        for members in groups.values():
+            value = tasks[members[0]][name]
+            shown = f"{len(value)} records" if isinstance(value, list) and len(value) > 4 else json.dumps(value)
+            lines.append(f"  got {shown} in {_listed([runs[i].origin for i in members])}")
+        if name == "the splits":
+            lines.append(f"  {_other_split(*(runs[members[0]] for members in list(groups.values())[:2]))}")
+        raise DataError("\n".join([*lines, "  allowed: runs that agree in it"]))
+
+
+def _task(run: Run, split: str) -> dict[str, Any]:
+    """What comparable runs have in common. Records by content, as their paths may hold the name of a split."""
+    mapping, predictions = run.info.config["mapping"], run.predictions
+    predicted = zip(predictions.records, predictions.y_true, strict=True)
+    return {
+        **{f"mapping.{key}": mapping.get(key) or None for key in ("classes", "left_out", "look_alikes")},
+        "the files of the data (by SHA-256)": sorted(record.digest for record in run.records),
+        "the splits": sorted((record.digest, record.split) for record in run.records),
+        "the classes of records": sorted((record.digest, record.label) for record in run.records),
+        "data fingerprints": run.data.fingerprint,
+        "the classes of the task": ", ".join(predictions.classes),
+        f"the predicted records of {split}": [(str(record.path), str(label)) for record, label in predicted],
+    }
+
+
+class _Finder:
+    """Collects the run directories that names stand for.
+
+    Attributes:
+        folders: Run directories that can be compared, in the order in which they were named.
+        notes: Runs that were left out, and why.
+    """
+
+    def __init__(self, outputs: Path, scratch: Path, uri: str, split: str):
+        self.outputs, self.scratch, self.uri, self.split = outputs, scratch, uri, split
+        self.folders: list[Path] = []
+        self.notes: list[str] = []
+
+    def add(self, name: str) -> None:
+        """Adds what a name stands for: a folder, a folder in ``outputs/runs``, or the id of an MLflow run."""
+        for path in (Path(name).expanduser(), self.outputs / "runs" / name) if name and "\0" not in name else ():
+            if path.is_dir():
+                self._add_folder(path)
+                return
+        if not MLFLOW_ID.fullmatch(name):
+            raise DataError(
+                f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters and "
+                "digits)"
+            )
+        local = self._local_runs().get(name)
+        if local is not None and (local / "predictions.csv").exists():
+            self._add_folder(local)
+        else:
+            self.add_from_mlflow(run_id=name)
+
+    def add_from_mlflow(self, *, run_id: str | None = None, experiment: str | None = None) -> None:
+        """Adds runs of MLflow: their directories where they still exist, else copies of their files."""
+        from spectro.tracking.lookup import download, find_runs
+
+        local = self._local_runs()
+        usable, unusable = [], []
+        for found in find_runs(self.uri, [run_id] if run_id else [], experiment):
+            if found.tags.get("kind") == "comparison":
+                continue
+            folder = local.get(found.run_id)
+            if folder is None:
+                folder = download(self.uri, found.run_id, [*_FILES, ATTRIBUTION.format(split=self.split)], self.scratch)
+            reason = _unusable(folder) if (folder / "run.json").exists() else "MLflow has no files of it"
+            if reason is None:
+                usable.append(folder)
+            elif found.run_id == run_id:
+                raise DataError(f"MLflow run {found.run_id} ({found.name}): {reason}; allowed: finished runs")
+            else:
+                unusable.append((found.name, reason))
+        self._take(usable, unusable, f"experiment {experiment}" if experiment else f"MLflow run {run_id}")
+
+    def _add_folder(self, path: Path) -> None:
+        """Adds a run, or the runs of a folder of several."""
+        inner = sorted((file.parent for file in path.glob("*/run.json")), key=_by_number)
+        reason = _unusable(path) if (path / "run.json").is_file() else "not a run directory, which holds run.json"
+        if reason is None:
+            self._take([path], [], "")
+            return
+        if not inner:
+            raise DataError(f"{path}: {reason}; allowed: finished runs")
+        reasons = {folder: _unusable(folder) for folder in inner}
+        usable = [folder for folder, reason in reasons.items() if reason is None]
+        self._take(usable, [(folder.name, reason) for folder, reason in reasons.items() if reason], short(path))
+
+    def _take(self, usable: Iterable[Path], unusable: Iterable[tuple[str, str]], origin: str) -> None:
+        known = {folder.resolve() for folder in self.folders}
+        for folder in usable:
+            if folder.resolve() in known:
+                self.notes.append(f"{short(folder)} was named twice and counts once")
+            else:
+                self.folders.append(folder)
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in unusable:
+            by_reason.setdefault(reason, []).append(name)
+        self.notes += [f"left out of {origin}: {_listed(names)}: {reason}" for reason, names in by_reason.items()]
+
+    def _local_runs(self) -> dict[str, Path]:
+        """MLflow run id -> run directory, of the directories in ``outputs``."""
+        found = {}
+        for pattern in ("runs/*", "sweeps/*", "sweeps/*/*"):
+            for path in sorted(self.outputs.glob(f"{pattern}/run.json")):
+                try:
+                    found[str(RunInfo.read(path.parent).mlflow.run_id)] = path.parent
+                except DataError:
+                    continue
+        return found
+
+
+def _unusable(folder: Path) -> str | None:
+    """Why a run directory cannot be compared; None if it can."""
+    info = RunInfo.read(folder)
+    if info.tags.get("kind") == "comparison":
+        return "a comparison and not a run"
+    if info.status != "FINISHED":
+        return f"not finished (status {info.status}{f', {info.reason}' if info.reason else ''})"
+    if "trial" in info.tags and "final" not in info.tags:
+        return "a trial of a search, which never reads test"
+    if not {"model", "cascade_stage"} <= info.config.keys():
+        return "a search and not a run: its final run is in it"
+    missing = [name for name in ("predictions.csv", "records.csv") if not (folder / name).is_file()]
+    return f"it has no {missing[0]}" if missing else None
+
+
+def _read(folder: Path, split: str) -> Run:
+    """Reads a run directory that is not unusable."""
+    info, path = RunInfo.read(folder), folder / "records.csv"
+    predictions = read_predictions(folder / "predictions.csv").get(split)
+    if predictions is None:
+        raise DataError(f"{folder / 'predictions.csv'}: has no records of {split}; allowed: runs that predicted it")
+    try:
+        records = [
+            Record(Path(row["path"]), row["split"], row["folder"], row["source"], row["sha256"], row["label"])
+            for row in read_csv(path)
+        ]
+    except (KeyError, OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    if info.data is None:
+        raise DataError(f"{folder / 'run.json'}: damaged; it has no data")
+    order = sorted(range(len(predictions.records)), key=lambda i: str(predictions.records[i].path))
+    ordered = replace(
+        predictions,
+        records=[predictions.records[i] for i in order],
+        y_true=predictions.y_true[order],
+        probabilities=predictions.probabilities[order],
+    )
+    return Run(info, info.data, ordered, records)
+
+
+def _other_split(run: Run, other: Run) -> str:
+    """A record that two runs have in different splits."""
+    splits: Mapping[str, str] = {record.digest: record.split for record in other.records}
+    for record in run.records:
+        if splits[record.digest] != record.split:
+            return f"e.g. {record.path} is in {record.split} of the first and in {splits[record.digest]} of the second"
+    return ""
+
+
+def _listed(names: Sequence[str], limit: int = 4) -> str:
+    """Names with commas between them, of many only the first."""
+    more = len(names) - limit
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:limit])} and {more} more"
+
+
+def _by_number(folder: Path) -> tuple[int, str]:
+    """Jobs of a sweep by their number, then the rest by name."""
+    return (int(folder.name), "") if folder.name.isdecimal() else (1 << 60, folder.name)

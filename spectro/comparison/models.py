@@ -1,0 +1,256 @@
+"""The models of a comparison: runs that differ only in the seed are one model, and two baselines stand beside them."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro.comparison.load import Run
+from spectro.config.check import Config, with_model
+from spectro.data import Dataset
+from spectro.errors import DataError, SpectroError
+from spectro.evaluation.paired import vote
+from spectro.paths import flatten
+from spectro.runs import task
+from spectro.runs.predictions import Predictions
+from spectro.runs.runinfo import Cost
+
+PIXELS = "pixels"
+MAJORITY = "majority class"
+# Settings that do not make another model: where and how a run was started, stored and followed. Which data it used is
+# checked by fingerprint; crops are not in the fingerprint and stay.
+_NOT_COMPARED = (
+    *("seed", "outputs", "objective", "tracking", "validation", "device", "plugins"),
+    *("n_trials", "study", "storage", "n_jobs", "sweep"),
+    *(f"data.{key}" for key in ("kind", "root", "demo_dir", "label_set", "seed", "scale", "split", "on_bad_file")),
+    *("data.source_key", "data.max_megapixels", "data.cache_dir", "data.cache_limit_gb", "mapping", "model.family"),
+)
+# Options that no longer exist, at the value that is the behaviour now.
+_REMOVED = {"decision": "argmax", "evaluation.tta": False}
+_MAX_KEYS = 3
+
+
+@dataclass(frozen=True)
+class Model:
+    """The runs of one configuration, or a baseline.
+
+    Attributes:
+        name: Unique in a comparison.
+        predictions: Predictions of each seed, all of the same records and classes.
+        costs: What the fit of each seed cost.
+        runs: Its runs, ordered by seed; empty for a baseline that the comparison fits itself.
+        settings: Its configuration by dotted keys, without what makes no difference.
+        is_baseline: Whether it is a baseline.
+    """
+
+    name: str
+    predictions: Sequence[Predictions]
+    costs: Sequence[Cost] = ()
+    runs: Sequence[Run] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    is_baseline: bool = False
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Predicted labels, ``(seeds, n)``."""
+        return np.stack([predictions.predicted for predictions in self.predictions])
+
+    @property
+    def votes(self) -> np.ndarray:
+        """The label that most seeds predict, ``(n,)``."""
+        return vote(self.predicted)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities, mean over seeds, ``(n, k)``."""
+        return np.mean([predictions.probabilities for predictions in self.predictions], axis=0)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its runs."""
+        return [run.seed for run in self.runs]
+
+    @property
+    def cost(self) -> Cost:
+        """Mean over seeds of each cost that is known; of memory the maximum."""
+        known = {
+            key: [value for cost in self.costs if (value := getattr(cost, key)) is not None]
+            for key in ("fit_s", "predict_records_per_s", "trainable_parameters", "peak_memory_mb")
+        }
+        means = {key: float(max(v) if key == "peak_memory_mb" else np.mean(v)) for key, v in known.items() if v}
+        return Cost(**means)  # type: ignore[arg-type]
+
+
+def models_of(runs: Sequence[Run]) -> tuple[list[Model], list[str]]:
+    """Groups runs that differ only in the seed.
+
+    Args:
+        runs: Comparable runs.
+
+    Returns:
+        The models, in the order of their first runs, and notes: which of several runs of one seed is used, and
+        whether a model's runs come from different code. Runs of ``model=pixels`` are a baseline beside others.
+    """
+    notes: list[str] = []
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
+    chosen = [_one_per_seed(group, notes) for group in groups.values()]
+    settings = [_settings(group[0]) for group in chosen]
+    has_others = any(group[0].model != PIXELS for group in chosen)
+    models = [
+        Model(
+            name=name,
+            predictions=[run.predictions for run in group],
+            costs=[run.info.cost for run in group],
+            runs=group,
+            settings=own_settings,
+            is_baseline=has_others and group[0].model == PIXELS,
+        )
+        for name, own_settings, group in zip(_names(settings), settings, chosen, strict=True)
+    ]
+    for model in models:
+        commits = {str(run.info.git_commit)[:9] for run in model.runs}
+        if len(commits) > 1:
+            notes.append(f"the runs of {model.name} come from different commits: {', '.join(sorted(commits))}")
+    return models, notes
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys in which some of the settings differ, or that some of them lack."""
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if len({json.dumps(values.get(key, "–")) for values in settings}) > 1]
+
+
+def as_text(value: Any) -> str:
+    """A value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    prefixes = tuple(f"{key}." for key in _NOT_COMPARED)
+    settings = flatten(run.info.config).items()
+    return {
+        key: value
+        for key, value in settings
+        if not f"{key}.".startswith(prefixes) and (key, value) not in _REMOVED.items()
+    }
+
+
+def _one_per_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
+    """Of each seed the newest run; a cross-validated run goes before one that was not."""
+    newest: dict[int, Run] = {}
+    for run in sorted(group, key=lambda run: (bool(run.out_of_fold), run.info.started_at)):
+        if (older := newest.get(run.seed)) is not None:
+            notes.append(f"{older.origin} and {run.origin} have one configuration and seed: {run.origin} counts")
+        newest[run.seed] = run
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def _names(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Model and, where they differ, stage; and the keys that differ between those that share them."""
+    stages = {settings["cascade_stage.name"] for settings in all_settings}
+    plain = [s["model.name"] + (f" {s['cascade_stage.name']}" if len(stages) > 1 else "") for s in all_settings]
+    names = []
+    for name, settings in zip(plain, all_settings, strict=True):
+        keys = differing([other for called, other in zip(plain, all_settings, strict=True) if called == name])
+        shown = [f"{key}={as_text(settings.get(key, '–'))}" for key in keys[:_MAX_KEYS]]
+        shown += ["…"] * (len(keys) > _MAX_KEYS)
+        names.append(f"{name} ({', '.join(shown)})" if keys else name)
+    return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The data set of the runs, if it is still what it was.
+
+    Attributes:
+        config: ``model=pixels`` on the runs' data and stage; None where there is no data set.
+        dataset: The data set; None if it does not exist, or has changed.
+        reason: Why not.
+    """
+
+    config: Config | None
+    dataset: Dataset | None
+    reason: str = ""
+
+    def thumbnails(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
+        """Images of records, uint8 (H, W, 3), by path; empty without the data set."""
+        if self.dataset is None or not paths:
+            return {}
+        by_path = {self.dataset.name_of(record): record for record in self.dataset.records}
+        pixels = self.dataset.images([by_path[path] for path in paths]).pixels(task.SHOW)
+        return dict(zip(paths, pixels, strict=True))
+
+
+def load_images(run: Run, outputs: Path) -> Images:
+    """Reads the data set of a run, with the run's own mapping, split and crop.
+
+    Args:
+        run: One of the runs; all have the same data.
+        outputs: Its ``cache`` keeps decoded images, as for runs.
+    """
+    root = Path(run.data.root)
+    if not run.data.root or not root.is_dir():
+        return Images(None, None, f"the images are no longer in {root}")
+    try:
+        config = with_model(run.info.config, PIXELS, root=str(root), cache_dir=str(outputs / "cache"))
+        dataset = task.load_data(config)
+    except (SpectroError, KeyError, OSError) as error:
+        reason = " ".join(str(error).strip().splitlines()[:2])
+        return Images(None, None, f"the images in {root} cannot be read as the runs read them ({reason})")
+    if dataset.fingerprint != run.data.fingerprint:
+        changed = f"got fingerprint {dataset.fingerprint}, the runs had {run.data.fingerprint}"
+        return Images(None, None, f"the images in {root} have changed since the runs ({changed})")
+    return Images(config, dataset)
+
+
+def majority_baseline(run: Run) -> Model:
+    """Predicts the most frequent class of the training records (of equally frequent ones the first by name).
+
+    Raises:
+        DataError: No training record is of the task.
+    """
+    classes = list(run.predictions.classes)
+    group_of = {label: group for group, labels in run.look_alikes.items() for label in labels}
+    train = [record.label for record in run.records if record.split == "train"]
+    labels = (label if label in classes else group_of.get(label) for label in train)
+    counts = Counter(str(label) for label in labels if label in classes)
+    if not counts:
+        raise DataError(f"{run.info.folder / 'records.csv'}: has no training records of {', '.join(classes)}")
+    majority = min(counts, key=lambda label: (-counts[label], label))
+    of = run.predictions
+    p = np.tile(np.array(classes) == majority, (len(of.records), 1)).astype(float)
+    return Model(MAJORITY, [Predictions(of.records, of.y_true, of.classes, p)], is_baseline=True)
+
+
+def pixels_baseline(run: Run, images: Images, split: str) -> Model:
+    """Fits ``model=pixels`` with its defaults to the training records and predicts the split once.
+
+    Args:
+        run: One of the runs.
+        images: Their data set.
+        split: The split that is compared.
+
+    Raises:
+        DataError: There is no data set, or its records are not those of the runs.
+    """
+    config, dataset, of = images.config, images.dataset, run.predictions
+    if config is None or dataset is None:
+        raise DataError(images.reason)
+    start = time.perf_counter()
+    classifier = task.fit(config, dataset, *task.training_rows(config, dataset))
+    fit_s = round(time.perf_counter() - start, 3)
+    found = task.evaluate(config, dataset, classifier, splits=(split,))[""][split]
+    row_of = {dataset.name_of(record): i for i, record in enumerate(found.records)}
+    paths = [record.path.as_posix() for record in of.records]
+    if set(row_of) != set(paths) or list(found.classes) != list(of.classes):
+        raise DataError("the records of the images are not those that the runs predicted")
+    p = found.probabilities[[row_of[path] for path in paths]]
+    cost = Cost(fit_s=fit_s, predict_records_per_s=task.predict_speed(config, dataset, classifier))
+    return Model(f"{PIXELS} baseline", [Predictions(of.records, of.y_true, of.classes, p)], [cost], is_baseline=True)
