@@ -69,7 +69,7 @@ class StudySweeper(Sweeper):
             storage=values["storage"],
             name=values["study_name"],
             sampler=sampler,
-            make_sampler=_sampler_of_draw(sampler),
+            make_sampler=sampler_of_draw(sampler),
             n_trials=values["n_trials"],
             n_jobs=values["n_jobs"],
             launch=self._launch if "BasicLauncher" not in str(self.config.hydra.launcher._target_) else None,
@@ -92,7 +92,7 @@ class StudySweeper(Sweeper):
         return launcher.launch([tuple(job) for job in jobs], initial_job_idx=first)
 
 
-def _sampler_of_draw(sampler: dict[str, Any]) -> Callable[[int], Any]:
+def sampler_of_draw(sampler: dict[str, Any]) -> Callable[[int], Any]:
     """Number of a draw -> a sampler with a seed of its own, made from the configured seed and the number.
 
     Raises:
