@@ -1,6 +1,5 @@
-"""Searches beyond one process: two at once, killed ones, and the engines that Hydra hands trials to."""
+"""Searches beyond one process: two at once, killed ones, and the engines that run Hydra's jobs."""
 
-import csv
 import json
 import os
 import random
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SMALL_HOG, read_rows
 from hydra.core.config_store import ConfigStore
 
 from spectro.cli import main as cli
@@ -33,14 +33,8 @@ slow = pytest.mark.slow
 
 def arguments(data: Path, *more: str) -> list[str]:
     """A small search with relative outputs, as a person would type it."""
-    small = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", f"data.demo_dir={data}", "data.scale=0.1"]
-    fixed = ["sweeper=hog_svm", "cascade_stage=flat", "study=s", "seed=3", f"n_trials={N_TRIALS}", *small]
-    return [
-        "--multirun",
-        *fixed,
-        *([] if any(o.startswith("tracking") for o in more) else ["tracking.uri=null"]),
-        *more,
-    ]
+    fixed = ["sweeper=hog_svm", "cascade_stage=flat", "study=s", "seed=3", f"n_trials={N_TRIALS}", "tracking.uri=null"]
+    return ["--multirun", *fixed, *SMALL_HOG, f"data.demo_dir={data}", "data.scale=0.1", *more]
 
 
 def start(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
@@ -68,23 +62,26 @@ def sweep(cwd: Path, *overrides: str, **environment: str) -> str:
 
 
 def rows(cwd: Path) -> list[dict[str, str]]:
-    with (cwd / "outputs" / "sweeps" / "s" / "trials.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(cwd / "outputs" / "sweeps" / "s" / "trials.csv")
 
 
 def table(cwd: Path) -> list[dict[str, str]]:
-    """What a search found, by its parameters: without who found it, when, and what was killed."""
-    own = [{k: v for k, v in row.items() if k not in ("trial", "seconds", "reason")} for row in rows(cwd)]
-    return sorted((row for row in own if row["state"] != "FAIL"), key=lambda row: row["svm.C"])
+    """The results of a search by their parameters: without trial numbers, seconds and killed trials."""
+    results = [{k: v for k, v in row.items() if k not in ("trial", "seconds", "reason")} for row in rows(cwd)]
+    return sorted((row for row in results if row["state"] != "FAIL"), key=lambda row: row["svm.C"])
 
 
-def told(out: str) -> list[int]:
-    """The trials that a process has told of."""
+def printed_trials(out: str) -> list[int]:
+    """The trials that a process has printed a line for."""
     return [int(line.split()[1]) for line in out.splitlines() if line.startswith("trial ") and "best" in line]
 
 
+def final_runs(cwd: Path) -> int:
+    return len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json")))
+
+
 def owners(cwd: Path, state: str) -> list[dict[str, Any]]:
-    """Who is or was at the trials of a state."""
+    """The processes of the trials of a state."""
     query = (
         "select a.value_json from trials t join trial_user_attributes a using (trial_id) where a.key = 'owner' "
         "and t.state = ?"
@@ -128,37 +125,36 @@ def plugin(name: str, extra: str) -> None:
 
 @slow
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root: Path, tmp_path: Path) -> None:
-    """Each point after the third hangs on what came out before: a lost or repeated one would change the rest."""
+    """Each point after the third depends on the results before: a lost or repeated one would change the rest."""
     n_trials = 12
-    own = arguments(demo_root, f"n_trials={n_trials}", "+hydra.sweeper.sampler.n_startup_trials=3")
-    own = [o.lstrip("+") for o in own if o != f"n_trials={N_TRIALS}"]
-    sweep(tmp_path / "whole", *own)
-    chance, cwd = random.Random(0), tmp_path / "parts"
+    words = arguments(demo_root, f"n_trials={n_trials}", "hydra.sweeper.sampler.n_startup_trials=3")
+    sweep(tmp_path / "whole", *words)
+    random_pause, cwd = random.Random(0), tmp_path / "parts"
     kills = 0
-    for wanted in (0, 1, 3, 3, 6, 9, n_trials):
-        process = start(cwd, *own)
-        while process.poll() is None and len(owners(cwd, "COMPLETE")) < wanted:
+    for n_complete in (0, 1, 3, 3, 6, 9, n_trials):
+        process = start(cwd, *words)
+        while process.poll() is None and len(owners(cwd, "COMPLETE")) < n_complete:
             time.sleep(0.01)
-        time.sleep(chance.uniform(0.0, 0.3))
+        time.sleep(random_pause.uniform(0.0, 0.3))
         kills += process.poll() is None
         process.kill()
         ended(process, None)
-    out = sweep(cwd, *own)
+    out = sweep(cwd, *words)
     assert kills >= 4
     assert f"of {n_trials} trials" in out
     assert table(cwd) == table(tmp_path / "whole")
     killed = [row for row in rows(cwd) if row["state"] == "FAIL"]
     assert all("killed" in row["reason"] for row in killed)
     assert len(rows(cwd)) == n_trials + len(killed)
-    assert len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
-    # A third start finds everything done.
-    assert told(sweep(cwd, *own)) == []
+    assert final_runs(cwd) == 1
+    # Started once more it finds everything done.
+    assert printed_trials(sweep(cwd, *words)) == []
 
 
 @slow
 def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
-    own = arguments(demo_root, "tracking.uri=sqlite:///m.db")
-    both = [told(ended(process)) for process in [start(tmp_path, *own), start(tmp_path, *own)]]
+    words = arguments(demo_root, "tracking.uri=sqlite:///m.db")
+    both = [printed_trials(ended(process)) for process in [start(tmp_path, *words), start(tmp_path, *words)]]
     assert not set(both[0]) & set(both[1])
     assert len(both[0]) + len(both[1]) == N_TRIALS
     assert table(tmp_path) == alone
@@ -168,31 +164,37 @@ def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[
 
 @slow
 def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path) -> None:
-    """The other makes up for it: nobody has to come and start again."""
-    # Trials long enough for both to get some.
-    own, cwd = arguments(demo_root, "validation.repeats=20"), tmp_path / "two"
-    sweep(tmp_path / "alone", *own)
-    first, second = (start(cwd, *own) for _ in range(2))
-    while first.pid not in [its["pid"] for state in ("RUNNING", "COMPLETE") for its in owners(cwd, state)]:
+    """The other makes up for it, without a new start. Trials are long enough for both to get some."""
+    words, cwd = arguments(demo_root, "validation.repeats=20"), tmp_path / "two"
+    sweep(tmp_path / "alone", *words)
+    first, second = (start(cwd, *words) for _ in range(2))
+    while first.pid not in [owner["pid"] for state in ("RUNNING", "COMPLETE") for owner in owners(cwd, state)]:
         assert first.poll() is None
         time.sleep(0.002)
     first.kill()
     ended(first, None)
     ended(second)
     assert table(cwd) == table(tmp_path / "alone")
-    assert len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json"))) == 1
+    assert final_runs(cwd) == 1
 
 
-# --- joblib ---
+# --- Launchers ---
 
 
 @slow
-def test_joblib(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
-    plugin("hydra_joblib_launcher", "joblib")
-    own = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
-    out = sweep(tmp_path, *own)
-    assert sorted(told(out)) == list(range(N_TRIALS))
-    # One line for each trial: launchers would tell of each with all its overrides.
+@pytest.mark.parametrize(
+    ("launcher", "module", "extra"),
+    [("joblib", "hydra_joblib_launcher", "joblib"), ("submitit_local", "hydra_submitit_launcher", "slurm")],
+)
+def test_workers_find_what_one_process_finds(
+    demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], launcher: str, module: str, extra: str
+) -> None:
+    """submitit_local takes the path of Slurm's jobs without a Slurm."""
+    plugin(module, extra)
+    words = arguments(demo_root, f"hydra/launcher={launcher}", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
+    out = sweep(tmp_path, *words)
+    assert sorted(printed_trials(out)) == list(range(N_TRIALS))
+    # One line for each trial: launchers would print each with all its overrides.
     assert "launching" not in out
     assert "+trial" not in out
     assert table(tmp_path) == alone
@@ -200,62 +202,35 @@ def test_joblib(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) ->
     sweeps = tmp_path / "outputs" / "sweeps"
     assert [path.name for path in sweeps.iterdir()] == ["s"]
     assert sorted(path.name for path in (sweeps / "s" / "0" / ".hydra").iterdir()) == ["config.yaml", "overrides.yaml"]
-    assert told(sweep(tmp_path, *own)) == []
-
-
-@slow
-def test_a_worker_is_killed(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
-    """As when memory runs out: joblib ends all its workers then, and their trials are drawn again."""
-    plugin("hydra_joblib_launcher", "joblib")
-    process = start(tmp_path, *arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2"))
-    victim = _worker(process, tmp_path)
-    os.kill(victim, signal.SIGKILL)
-    out = ended(process)
-    failed = [row for row in rows(tmp_path) if row["state"] == "FAIL"]
-    assert 1 <= len(failed) <= 2
-    assert all("TerminatedWorker" in row["reason"] for row in failed)
-    assert "it is drawn again" in out
-    assert table(tmp_path) == alone
-
-
-@slow
-def test_interrupted_with_workers(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
-    plugin("hydra_joblib_launcher", "joblib")
-    own = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2")
-    process = start(tmp_path, *own)
-    _worker(process, tmp_path)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in out + err
-    sweep(tmp_path, *own)
-    assert table(tmp_path) == alone
-
-
-def _worker(process: subprocess.Popen[str], cwd: Path) -> int:
-    """The process of a trial that a worker has begun with."""
-    while True:
-        assert process.poll() is None
-        for owner in owners(cwd, "RUNNING"):
-            if owner["pid"] != process.pid:
-                return owner["pid"]
-        time.sleep(0.01)
-
-
-# --- Slurm's files, on this machine ---
-
-
-@slow
-def test_submitit(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
-    """The path that Slurm's jobs take, without a Slurm."""
-    plugin("hydra_submitit_launcher", "slurm")
-    own = arguments(demo_root, "hydra/launcher=submitit_local", "n_jobs=2", "tracking.uri=sqlite:///m.db")
-    assert sorted(told(sweep(tmp_path, *own))) == list(range(N_TRIALS))
-    assert table(tmp_path) == alone
-    assert in_mlflow(f"sqlite:///{tmp_path}/m.db") == (1, N_TRIALS, 1)
-    # What jobs were given may hold a password.
+    # The files of submitit's jobs may hold a password.
     assert not list((tmp_path / "outputs" / "mlartifacts").rglob(".submitit"))
+    assert printed_trials(sweep(tmp_path, *words)) == []
+
+
+@slow
+@pytest.mark.parametrize("ending", ["kill", "interrupt"])
+def test_workers_that_are_stopped(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], ending: str) -> None:
+    """A worker dies, and joblib ends all of them; or Ctrl-C, which a terminal sends to all."""
+    plugin("hydra_joblib_launcher", "joblib")
+    words = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2")
+    process = start(tmp_path, *words)
+    while not (workers := [owner["pid"] for owner in owners(tmp_path, "RUNNING") if owner["pid"] != process.pid]):
+        assert process.poll() is None
+        time.sleep(0.01)
+    if ending == "kill":
+        os.kill(workers[0], signal.SIGKILL)
+        assert "it is drawn again" in ended(process)
+        failed = [row for row in rows(tmp_path) if row["state"] == "FAIL"]
+        assert 1 <= len(failed) <= 2
+        assert all("TerminatedWorker" in row["reason"] for row in failed)
+    else:
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "interrupted"
+        assert "Traceback" not in out + err
+        sweep(tmp_path, *words)
+    assert table(tmp_path) == alone
 
 
 @slow
@@ -289,14 +264,14 @@ def test_ray(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], monke
         for _ in range(2):
             cluster.add_node(num_cpus=1)
         # The address in the configuration is `auto`: the cluster that the environment names.
-        own = arguments(demo_root, "hydra/launcher=ray_cluster", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
-        out = sweep(tmp_path, *own, RAY_ADDRESS=cluster.address)
+        words = arguments(demo_root, "hydra/launcher=ray_cluster", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
+        out = sweep(tmp_path, *words, RAY_ADDRESS=cluster.address)
     finally:
         cluster.shutdown()
-    assert sorted(told(out)) == list(range(N_TRIALS))
+    assert sorted(printed_trials(out)) == list(range(N_TRIALS))
     assert table(tmp_path) == alone
     assert in_mlflow(f"sqlite:///{tmp_path}/outputs/m.db") == (1, N_TRIALS, 1)
-    assert len({its["pid"] for its in owners(tmp_path, "COMPLETE")}) == 2
+    assert len({owner["pid"] for owner in owners(tmp_path, "COMPLETE")}) == 2
 
 
 # --- PostgreSQL ---
@@ -320,20 +295,20 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     port, password = _free_port(), os.urandom(16).hex()
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # where an unprivileged user can reach it
-    own: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
+    options: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
     (folder / "password").write_text(password, encoding="utf-8")
     if os.getuid() == 0:  # the server refuses to run as root
         import pwd
 
         user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
-        own |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        options |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
         for path in (folder, folder / "password"):
             os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     try:
         made = [initdb, "-D", "data", "-U", "spectro", "-A", "scram-sha-256", "--pwfile=password", "--no-sync"]
-        subprocess.run(made, **own)
-        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", options, "start"], **own)
+        subprocess.run(made, **options)
+        flags = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", flags, "start"], **options)
         try:
             passwords = tmp_path / "pgpass"
             passwords.write_text(f"127.0.0.1:{port}:*:spectro:{password}\n", encoding="utf-8")
@@ -345,7 +320,7 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                     connection.execute(f"create database {name}")
             yield f"postgresql+psycopg://spectro@{address}"
         finally:
-            subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **own)
+            subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -366,8 +341,8 @@ def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]
     )
     try:
         _wait_for(port, server)
-        own = arguments(demo_root, f"storage={postgres}/studies", f"tracking.uri=http://127.0.0.1:{port}")
-        both = [told(ended(process)) for process in [start(tmp_path, *own), start(tmp_path, *own)]]
+        words = arguments(demo_root, f"storage={postgres}/studies", f"tracking.uri=http://127.0.0.1:{port}")
+        both = [printed_trials(ended(process)) for process in [start(tmp_path, *words), start(tmp_path, *words)]]
         assert sorted([*both[0], *both[1]])[: N_TRIALS - 1] == list(range(N_TRIALS - 1))
         assert len(both[0]) + len(both[1]) == N_TRIALS
         assert table(tmp_path) == alone
@@ -382,8 +357,7 @@ def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]
 @slow
 def test_mlflow_in_postgresql_without_a_server(demo_root: Path, tmp_path: Path, postgres: str) -> None:
     """MLflow would put files where one stands."""
-    own = arguments(demo_root, f"tracking.uri={postgres}/mlflow")
-    sweep(tmp_path, *own)
+    sweep(tmp_path, *arguments(demo_root, f"tracking.uri={postgres}/mlflow"))
     assert in_mlflow(f"{postgres}/mlflow") == (1, N_TRIALS, 1)
     assert list((tmp_path / "outputs" / "mlartifacts").rglob("trials.csv"))
     assert not (tmp_path / "mlruns").exists()
