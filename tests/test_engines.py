@@ -387,6 +387,6 @@ def test_a_missing_extra_is_named(launcher: str, node: str, extra: str, monkeypa
     overrides = [f"hydra/launcher={launcher}"]
     with pytest.raises(Exception, match=node) as caught:
         cli.composed(overrides)
-    assert explain(caught.value, overrides) == (
-        f"hydra/launcher: got '{node}', which is not installed; allowed after pip install 'spectro[{extra}]'"
-    )
+    message = str(explain(caught.value, overrides))
+    assert node in message
+    assert f"pip install 'spectro[{extra}]'" in message

@@ -55,7 +55,10 @@ def test_only_tracking_imports_mlflow(path: Path) -> None:
 
 KNOW_HYDRA = [
     *(f"spectro.cli.{n}" for n in ("main", "explain", "train", "learning_curve")),
-    *(f"spectro.{n}" for n in ("cli.multirun", "config.check", "config.groups", "runs.run", "sweeps.space", "sweeps.sweeper")),
+    *(
+        f"spectro.{n}"
+        for n in ("cli.multirun", "config.check", "config.groups", "runs.run", "sweeps.space", "sweeps.sweeper")
+    ),
 ]
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import socket
 import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -576,16 +575,3 @@ def test_a_trial_specification_survives_the_command_line():
     spec = TrialSpec("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, 2, "/a b", "host")
     (override,) = OverridesParser.create().parse_overrides([spec.override()])
     assert TrialSpec.read(override.value()) == spec
-
-
-def test_a_single_run_takes_no_sweeper(tmp_path):
-    done = subprocess.run(
-        [sys.executable, CONF.parent / "train.py", "sweeper=hog_svm", f"outputs={tmp_path}/o"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert done.stderr.strip() == "error: sweeper: got one in a single run; allowed: with --multirun"
-    assert not list(Path(tmp_path).glob("o/runs/*"))
