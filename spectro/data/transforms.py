@@ -34,21 +34,32 @@ _Percent = Annotated[float, Field(ge=0, le=50, strict=True)]
 _torch_lock = threading.Lock()
 
 
-def _view(columns: Callable[[int], np.ndarray]) -> Transform:
-    """A view that rearranges the columns of images; ``columns`` gives their numbers for a width."""
-
-    def view(images: Pixels) -> Pixels:
-        return images[:, :, like(images, columns(images.shape[2]))]
-
-    view.takes_batches = True  # type: ignore[attr-defined]
-    return view
+def mirrored(images: Pixels) -> Pixels:
+    """Left and right exchanged, for records whose two sides mean the same: the source is in the middle of the top."""
+    return images[:, :, ::-1] if isinstance(images, np.ndarray) else images.flip(2)
 
 
-# For records whose two sides mean the same: the source is in the middle of the top. A middle column stays.
-mirrored = _view(lambda width: np.arange(width)[::-1].copy())
-double_l = _view(lambda width: np.minimum(np.arange(width), np.arange(width)[::-1]))
-double_r = _view(lambda width: np.maximum(np.arange(width), np.arange(width)[::-1]))
+def double_l(images: Pixels) -> Pixels:
+    """The left half mirrored onto the right; the middle column of an odd width stays."""
+    width = images.shape[2]
+    return _with_columns(images, slice(width - width // 2, width))
+
+
+def double_r(images: Pixels) -> Pixels:
+    """The right half mirrored onto the left."""
+    return _with_columns(images, slice(0, images.shape[2] // 2))
+
+
+def _with_columns(images: Pixels, columns: slice) -> Pixels:
+    """Some columns taken from the mirror image."""
+    changed = images.copy() if isinstance(images, np.ndarray) else images.clone()
+    changed[:, :, columns] = mirrored(images)[:, :, columns]
+    return changed
+
+
 BUILT_IN_VIEWS: dict[str, Transform] = {"mirrored": mirrored, "double_l": double_l, "double_r": double_r}
+for _transform in BUILT_IN_VIEWS.values():
+    _transform.takes_batches = True  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
