@@ -43,7 +43,7 @@ def names(dataset: Dataset, split: str) -> list[str]:
 
 def test_a_good_tree_is_loaded_as_it_lies(tree):
     root = tree(SPLIT_TREE)
-    data = load(root, show=SHOW)
+    data = load(root)
     assert data.classes == ["a", "b"]
     assert data.counts() == SPLIT_TREE
     assert (data.split_here, data.ignored, data.copies, data.left_out, list(data.warnings)) == (False, 0, 0, {}, [])
@@ -54,7 +54,7 @@ def test_a_good_tree_is_loaded_as_it_lies(tree):
     assert X.pixels(SHOW).shape == (5, 8, 8, 3)
 
 
-def test_every_image_is_decoded_once_also_to_be_shown(tree, monkeypatch):
+def test_every_image_is_decoded_once_for_all_geometries(tree, monkeypatch):
     seen = []
 
     def counting(data, *args):
@@ -62,10 +62,9 @@ def test_every_image_is_decoded_once_also_to_be_shown(tree, monkeypatch):
         return decode_module.decode(data, *args)
 
     monkeypatch.setattr(images_module, "decode", counting)
-    data = load(tree(SPLIT_TREE), specs=[SPEC, ImageSpec(5, "RGB")], show=SHOW)
-    for spec in (SPEC, ImageSpec(5, "RGB")):
+    data = load(tree(SPLIT_TREE), specs=[SPEC, SHOW])
+    for spec in (SPEC, SHOW):
         data.images(data.records).pixels(spec)
-    data.images(data.of("test")).pixels(SHOW)
     assert len(seen) == len(set(seen)) == 15
 
 
@@ -156,7 +155,7 @@ def test_all_bad_files_are_in_one_report(tree):
 def test_skipping_leaves_bad_files_out_and_lists_them(tree):
     root = tree(SPLIT_TREE)
     bad = spoil(root)
-    data = load(root, skip_bad_files=True, show=SHOW)
+    data = load(root, skip_bad_files=True)
     assert set(data.left_out) == bad
     assert data.counts() == SPLIT_TREE
     assert any("11 bad files" in line for line in data.warnings)
@@ -375,7 +374,7 @@ def test_two_thousand_images_are_no_work(tmp_path):
     """Scanning, reading, splitting and checking stay a matter of seconds."""
     root = make_tree(tmp_path / "records", {f"class {i:02}": 100 for i in range(20)})
     start = time.perf_counter()
-    data = load(root, show=SHOW)
+    data = load(root)
     assert time.perf_counter() - start < 8
     assert data.counts()["val"] == {f"class {i:02}": 20 for i in range(20)}
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectro.data.folds import folds, inner_val, uneven
+from spectro.data.splits import folds, inner_val, uneven
 
 
 @st.composite

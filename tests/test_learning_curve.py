@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spectro.cli import main as cli
 from spectro.cli.explain import explain
 from spectro.cli.learning_curve import measure
-from spectro.data.folds import part_of
+from spectro.data.splits import part_of
 from spectro.evaluation.paired import Difference
 from spectro.figures.curves import label_curve_figure
 from spectro.paths import CONF

@@ -1,4 +1,4 @@
-"""Results kept under what they were made from: one immutable file each on disk, or in memory.
+"""Cache of computed results under what they were made from: one immutable file each on disk, or in memory.
 
 A file is written under a temporary name and renamed when it is whole. Several processes may write at once and any of
 them may be killed: at worst a file is written twice. Nothing is locked.
@@ -69,7 +69,7 @@ class RowCache:
     """Rows of fixed shapes (images, feature vectors), one ``.npy`` file each, and results of a few arrays each.
 
     Args:
-        folder: Made when the first file is written. None: everything is kept in memory.
+        folder: Made when the first file is written. None: everything stays in memory.
         limit_bytes: Past this the files that were used longest ago are deleted, but none of the last hour.
         arrays_in_memory_bytes: Past this the `arrays` that were used longest ago are read from disk again.
     """
@@ -88,7 +88,7 @@ class RowCache:
         return [key for key in dict.fromkeys(keys) if not self._has(kind, key)]
 
     def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> np.ndarray:
-        """Rows for ``keys``, computed where they are not kept yet.
+        """Rows for ``keys``, computed where they are not there yet.
 
         Args:
             kind: What rows.
@@ -120,7 +120,7 @@ class RowCache:
         return out
 
     def write(self, kind: RowKind, keys: Sequence[str], rows: np.ndarray) -> None:
-        """Keeps rows ``(len(keys), *shape)``; `shrink` is to be called after the last of them."""
+        """Stores rows ``(len(keys), *shape)``; `shrink` is to be called after the last of them."""
         for key, row in zip(keys, np.ascontiguousarray(rows, dtype=kind.dtype), strict=True):
             if not self._write(self._path(kind, key), kind.header + row.tobytes()):
                 self._rows[kind.folder, key] = row.copy()
@@ -142,7 +142,7 @@ class RowCache:
             np.savez(file, allow_pickle=False, **arrays)
             self._write(path, file.getbuffer())
             self.shrink()
-        # The last one used stands last.
+        # The most recent one is the last.
         self._arrays[key] = arrays
         while len(self._arrays) > 1 and sum(map(_size, self._arrays.values())) > self._arrays_in_memory_bytes:
             del self._arrays[next(iter(self._arrays))]
@@ -158,8 +158,8 @@ class RowCache:
         for folder, _, names in os.walk(self.folder):
             for path in (os.path.join(folder, name) for name in names):
                 with suppress(OSError):
-                    found = os.stat(path)
-                    files.append((found.st_mtime, found.st_size, path))
+                    status = os.stat(path)
+                    files.append((status.st_mtime, status.st_size, path))
         self._disk_bytes = sum(size for _, size, _ in files)
         for mtime, size, path in sorted(files):
             # A temporary file of this age was left by a process that died.
@@ -211,7 +211,7 @@ class RowCache:
                 file.write(content)
             os.replace(draft, path)
         except OSError as error:
-            self._warn(f"cannot write to {self.folder} ({error}); what is new is kept in memory only")
+            self._warn(f"cannot write to {self.folder} ({error}); new results are kept in memory only")
             with suppress(OSError):
                 os.unlink(draft)
             return False
@@ -228,16 +228,16 @@ class RowCache:
 
 def _touch(path: str | Path) -> int:
     """Marks a file as used; returns its size in bytes."""
-    found = os.stat(path)
-    if found.st_mtime < time.time() - _RECENT_S:
+    status = os.stat(path)
+    if status.st_mtime < time.time() - _RECENT_S:
         with suppress(OSError):  # somebody else's cache may be read, not touched
             os.utime(path)
-    return found.st_size
+    return status.st_size
 
 
 def _load(path: Path) -> Arrays | None:
     try:
-        # Opened here: numpy leaves a file open that it cannot read.
+        # numpy does not close a file that it cannot read.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         _touch(path)
@@ -257,6 +257,6 @@ _caches: dict[tuple[Path | None, float], RowCache] = {}
 
 
 def row_cache(folder: Path | None, limit_bytes: float = float("inf")) -> RowCache:
-    """The process's one cache for ``folder``, so that jobs of one process share what is in memory."""
+    """The process's one cache for ``folder``, so that jobs of one process share its memory."""
     key = (folder.resolve() if folder else None, limit_bytes)
     return _caches.setdefault(key, RowCache(key[0], limit_bytes))

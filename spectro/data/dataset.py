@@ -37,11 +37,11 @@ class Dataset:
         root: The folder.
         records: Every record used, with its class and split.
         store: Their images.
-        split_here: Whether the splits were drawn here and not found on disk.
+        split_here: Whether the splits were drawn, and not given by folders.
         ignored: How many hidden, non-image or too deep entries were passed over.
         copies: How many mirrored or doubled copies on disk were left out because their original is there.
         left_out: Bad files that were left out on request: path -> reason.
-        warnings: Things that are no error but that a person should know.
+        warnings: Things that are no error but should be read.
         fingerprint: Names exactly these images, labels and splits.
     """
 
@@ -66,8 +66,8 @@ class Dataset:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split -> class -> number of records, every class in every split."""
-        found = Counter((record.split, record.label) for record in self.records)
-        return {split: {label: found[split, label] for label in self.classes} for split in SPLITS}
+        counts = Counter((record.split, record.label) for record in self.records)
+        return {split: {label: counts[split, label] for label in self.classes} for split in SPLITS}
 
     def name_of(self, record: Record) -> str:
         """A record's path below the root, with forward slashes."""
@@ -89,7 +89,6 @@ def load_folder(
     *,
     store: ImageStore,
     specs: Sequence[ImageSpec] = (),
-    show: ImageSpec | None = None,
     split: Split | None = None,
     source_key: SourceKey = "name",
     skip_bad_files: bool = False,
@@ -100,8 +99,7 @@ def load_folder(
         root: The data set's folder.
         mapping: Folders -> classes.
         store: Where the images go.
-        specs: The geometries in which images will be asked for; all are made from one decoding.
-        show: A geometry that is wanted of val and test records only, to show them to a person.
+        specs: The geometries in which images will be read; all are made from one decoding.
         split: How to split a data set that has no splits.
         source_key: What makes two files one recording, see `spectro.data.manifest.source_of`.
         skip_bad_files: Leave out files that give no image and list them, instead of refusing the data set.
@@ -116,32 +114,33 @@ def load_folder(
     if not root.is_dir():
         raise DataError(f"data.root: got {str(root)!r}; allowed: a folder that exists")
     try:
-        found = scan(root, source_key)
+        listing = scan(root, source_key)
     except OSError as error:
         raise DataError(f"data.root={root}: cannot be listed ({error.strerror or error})") from error
-    if not found.records:
+    if not listing.records:
         raise DataError(
-            f"data.root={root}: no images found ({found.ignored} other entries); allowed: "
+            f"data.root={root}: no images found ({listing.ignored} other entries); allowed: "
             "DIR/{train,val,test}/<class>/* or DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
         )
-    problems = [f"split folder missing: {root / name}" for name in found.missing_splits]
-    problems += [f"folder cannot be listed: {path} ({reason})" for path, reason in found.unreadable.items()]
-    label_of, unmapped = mapping.label_of({record.folder for record in found.records})
+    problems = [f"split folder missing: {root / name}" for name in listing.missing_splits]
+    problems += [f"folder cannot be listed: {path} ({reason})" for path, reason in listing.unreadable.items()]
+    label_of, unmapped = mapping.label_of({record.folder for record in listing.records})
     problems += unmapped
-    problems += [
-        f"folder without images: {folder}" for folder in _hopeless(found.empty_folders, found.records, mapping)
-    ]
+    # A class without images in val or test alone is normal.
+    filled_folders = {record.folder for record in listing.records} | set(mapping.left_out)
+    empty = [folder for folder in listing.empty_folders if folder.rsplit("/", 1)[-1] not in filled_folders]
+    problems += [f"folder without images: {folder}" for folder in empty]
 
-    records, bad = _read_digests(found.records, root, store.max_file_bytes)
-    used = {record.path for record in found.records if record.folder in label_of}
+    records, bad = _read_digests(listing.records, root, store.max_file_bytes)
+    used = {record.path for record in listing.records if record.folder in label_of}
     bad = [(path, reason) for path, reason in bad if path in used]
     records, copies = without_copies(records)
-    if not found.is_split:
+    if not listing.is_split:
         split = split or Split()
         records = split_records(records, val=split.val, test=split.test, seed=split.seed)
     # Splitting comes before leaving folders out: the same data are split the same way under every mapping.
     records = [replace(r, label=label_of[r.folder]) for r in records if r.folder in label_of]
-    bad += _decode(records, store, specs, show)
+    bad += sorted(store.add([r.path for r in records], [r.digest for r in records], specs).items())
     bad_paths = {path for path, _ in bad}
     left_out = {_printable(path.relative_to(root)): reason for path, reason in bad}
     if not skip_bad_files:
@@ -151,10 +150,10 @@ def load_folder(
     records = [record for record in records if record.path not in bad_paths]
     if skip_bad_files:
         problems += leaks(records)
-    if not found.is_split:
+    if not listing.is_split:
         records = with_training(records)
     elif records:
-        filled = {record.split for record in records} | set(found.missing_splits)
+        filled = {record.split for record in records} | set(listing.missing_splits)
         problems += [f"split without images: {root / name}" for name in SPLITS if name not in filled]
     problems += _untrainable(records, set(label_of.values()), mapping)
     if problems:
@@ -163,22 +162,16 @@ def load_folder(
         root=root,
         records=records,
         store=store,
-        split_here=not found.is_split,
-        ignored=found.ignored,
+        split_here=not listing.is_split,
+        ignored=listing.ignored,
         copies=copies,
         left_out=left_out,
         warnings=[
-            *_oddities(records, found.ignored, copies, left_out),
-            *([] if found.is_split else _split_here(records)),
+            *_oddities(records, listing.ignored, copies, left_out),
+            *([] if listing.is_split else _split_here(records)),
         ],
         fingerprint=fingerprint(records),
     )
-
-
-def _hopeless(empty_folders: Sequence[str], records: Sequence[Record], mapping: Mapping) -> list[str]:
-    """Empty folders whose class has no image in any split: one that is only absent from val or test is normal."""
-    filled = {record.folder for record in records} | set(mapping.left_out)
-    return [folder for folder in empty_folders if folder.rsplit("/", 1)[-1] not in filled]
 
 
 def _printable(path: Path) -> str:
@@ -190,44 +183,28 @@ def _printable(path: Path) -> str:
 def _read_digests(
     records: Sequence[Record], root: Path, max_file_bytes: int
 ) -> tuple[list[Record], list[tuple[Path, str]]]:
-    kept, bad = [], []
+    readable, bad = [], []
     for record in records:
         try:
             str(record.path.relative_to(root)).encode()
             size = record.path.stat().st_size
             if size == 0 and record.path.is_file():
-                # Found here, before splitting: all empty files have the same bytes and would be kept together.
+                # Before splitting: all empty files have the same bytes and would stay together in one split.
                 bad.append((record.path, "zero bytes"))
                 continue
             if size > max_file_bytes:
                 bad.append((record.path, f"absurdly large ({size / 1e6:.0f} MB, see data.max_megapixels)"))
                 continue
-            kept.append(replace(record, digest=file_digest(record.path)))
+            readable.append(replace(record, digest=file_digest(record.path)))
         except OSError as error:
             bad.append((record.path, f"cannot be opened ({error.strerror or error})"))
         except UnicodeEncodeError:
             bad.append((record.path, "its name is not valid UTF-8; rename it"))
-    return kept, bad
-
-
-def _decode(
-    records: Sequence[Record], store: ImageStore, specs: Sequence[ImageSpec], show: ImageSpec | None
-) -> list[tuple[Path, str]]:
-    """Decodes every image up front; returns the bad ones."""
-    to_show = show is not None and show not in specs
-    shown = [r for r in records if to_show and r.split != "train"]
-    plain = [r for r in records if not to_show or r.split == "train"]
-    bad: dict[Path, str] = {}
-    for group, wanted in ((plain, list(specs)), (shown, [*specs, show])):
-        if not group:
-            continue
-        geometries = [spec for spec in wanted if spec is not None]
-        bad.update(store.add([r.path for r in group], [r.digest for r in group], geometries))
-    return sorted(bad.items())
+    return readable, bad
 
 
 def _untrainable(records: Sequence[Record], labels: set[str], mapping: Mapping) -> list[str]:
-    """Classes that nothing can be learned of."""
+    """Classes without training records."""
     places: dict[str, set[str]] = {label: set() for label in labels}
     for record in records:
         places[record.label].add(record.split)
@@ -270,8 +247,8 @@ def _split_here(records: Sequence[Record]) -> list[str]:
         labels_of_source.setdefault(record.source, set()).add(record.label)
     shared = [source for source, labels in labels_of_source.items() if len(labels) > 1]
     counts = Counter(record.split for record in records)
-    told = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
-    lines = [f"the data came without train, val and test and were split here: {told} records"]
+    sizes = ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+    lines = [f"the data came without train, val and test and were split here: {sizes} records"]
     if 2 * len(shared) < len(labels_of_source):
         return lines
     return [

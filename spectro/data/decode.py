@@ -32,13 +32,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """The geometry in which a family wants its images.
+    """The geometry of a family's images.
 
     Attributes:
         size_px: Height and width.
         mode: ``L`` for grey ``(size, size)``, ``RGB`` for colour ``(size, size, 3)``.
         fit: How an image that is not square becomes one. ``squash``: both sides to the size. ``center_crop``: the
-            shorter side to the size, the middle of the longer one is kept. ``pad``: the longer side to the size, white
+            shorter side to the size, the middle of the longer one stays. ``pad``: the longer side to the size, white
             paper on both sides of the shorter one.
     """
 
@@ -53,7 +53,7 @@ class ImageSpec:
 
 
 class BadImageError(ValueError):
-    """A file that gives no usable image; the message says why."""
+    """A file that gives no usable image; the message is the reason."""
 
 
 def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> Image.Image:
@@ -91,7 +91,7 @@ def decode(data: bytes, crop: Crop = Crop(), max_megapixels: float = 100.0) -> I
 
 
 def _open(data: bytes, max_megapixels: float) -> Image.Image:
-    # Pillow's own limit is one for the whole process: it is only ever raised, to where it does not forestall ours.
+    # Pillow's own limit is one for the whole process: it is only ever raised, so that the limit here applies.
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(max_megapixels * 1e6))
     try:
@@ -105,7 +105,7 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
     _check_size(image.size, max_megapixels)
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TIFF_PLANES) == 2 and 16 in tags.get(_TIFF_BITS, ()):
-        # Pillow takes the bytes of 16-bit planes for 8-bit ones, without a word.
+        # Pillow takes the bytes of 16-bit planes for 8-bit ones, without a warning.
         return _open_tiff(data, max_megapixels)
     image.load()
     if image.mode == "F":
@@ -155,8 +155,9 @@ def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     """16 bits -> 8 bits over the full range."""
     if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-        found = f"{pixels.min()} to {pixels.max()}"
-        raise BadImageError(f"pixel values from {found}; allowed: 8 or 16 bits a channel, without sign")
+        raise BadImageError(
+            f"pixel values from {pixels.min()} to {pixels.max()}; allowed: 8 or 16 bits a channel, without sign"
+        )
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

@@ -28,10 +28,10 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: The file cannot be read, or is none: a pipe or a device would be read for ever.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
-    key = (str(path), found.st_size, found.st_mtime_ns)
+    key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _digests:
         with path.open("rb") as file:
             _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -43,7 +43,7 @@ class ImageStore:
 
     Attributes:
         crop: Margins cut off every image, in pixels.
-        cache: Where pixels and what is made from them are kept.
+        cache: Of pixels, and of what is made from them.
     """
 
     def __init__(self, cache: RowCache | None = None, crop: Crop | None = None, max_megapixels: float = 100.0):
@@ -64,7 +64,7 @@ class ImageStore:
             "pillow": PIL.__version__,
             "max_megapixels": self._max_megapixels,
             "crop": [self.crop.left, self.crop.top, self.crop.right, self.crop.bottom],
-            # Squashed images have been kept under these two values alone.
+            # Squashed images have been cached under these two values alone.
             "spec": [spec.size_px, spec.mode, *([] if spec.fit == "squash" else [spec.fit])],
         }
         return RowKind("pixels", settings, spec.shape, "uint8")
@@ -84,12 +84,12 @@ class ImageStore:
         self._paths.update(by_digest)
         kinds = {spec: self.kind(spec) for spec in specs}
         missing = {digest for kind in kinds.values() for digest in self.cache.missing(kind, by_digest)}
-        wanted = [digest for digest in by_digest if digest in missing or not kinds]
+        to_decode = [digest for digest in by_digest if digest in missing or not kinds]
 
         def add_one(digest: str) -> str | None:
             try:
                 data = by_digest[digest].read_bytes()
-                # What was written since the digest was taken must not be kept under it.
+                # Bytes written since the digest was taken must not be cached under it.
                 if hashlib.sha256(data).hexdigest() != digest:
                     return "changed while it was read"
                 image = decode(data, self.crop, self._max_megapixels)
@@ -102,13 +102,13 @@ class ImageStore:
         bad = {}
         # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded. Not in
         # `decode`: the filters are one for all threads, and the last of them to leave would leave them ignoring.
-        with warnings.catch_warnings(), progress("reading images", len(wanted)) as advance, _pool() as pool:
+        with warnings.catch_warnings(), progress("reading images", len(to_decode)) as advance, _pool() as pool:
             warnings.simplefilter("ignore")
-            for digest, problem in zip(wanted, pool.map(add_one, wanted), strict=True):
+            for digest, problem in zip(to_decode, pool.map(add_one, to_decode), strict=True):
                 if problem is not None:
                     bad[digest] = problem
                 advance(1)
-        if wanted:
+        if to_decode:
             self.cache.shrink()
         return {path: bad[digest] for path, digest in zip(paths, digests, strict=True) if digest in bad}
 

@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 SourceKey = Literal["name", "class_name", "path"]
 
-# The names that the variants of augmentation have when they lie on disk: `a_double_l.png` is a copy of `a.png`,
+# The names of augmented copies on disk: `a_double_l.png` is a copy of `a.png`,
 # and so is a copy of a copy. A name that is nothing but a suffix is a name.
 _COPY_SUFFIX = re.compile(r"(?<!^)(_(mirrored|double_l|double_r))+\Z")
 
@@ -52,7 +52,7 @@ class Scan:
     Attributes:
         records: Every image file, ordered by path.
         is_split: Whether the tree has split folders.
-        ignored: How many hidden or non-image files, and folders too deep in the tree, were passed over.
+        ignored: How many hidden or non-image files, and folders too deep in the tree, are not used.
         empty_folders: ``split/class`` of folders without an image.
         missing_splits: Which of train, val and test are not there, where at least one is.
         unreadable: Folders that cannot be listed -> reason.
@@ -101,56 +101,56 @@ def scan(root: Path, source_key: SourceKey = "name") -> Scan:
         source_key: See `source_of`.
 
     Returns:
-        What was found; nothing is opened.
+        What is there; no file is opened.
 
     Raises:
         OSError: ``root`` cannot be listed.
     """
-    found = Scan()
-    folders, found.ignored = _visible(root, want_folders=True)
-    present = {name: path for name, path in folders if name in SPLITS}
-    found.is_split = bool(present)
-    if found.is_split:
-        found.missing_splits = [split for split in SPLITS if split not in present]
-        found.ignored += len(folders) - len(present)
-    for split, top in present.items() if found.is_split else [("", root)]:
-        classes, ignored = _listed(top, found, want_folders=True) if found.is_split else (folders, 0)
-        found.ignored += ignored
-        for folder, place in classes:
-            files, ignored = _listed(place, found, want_folders=False)
-            images = [path for _, path in files if path.suffix.lower() in IMAGE_ENDINGS]
-            found.ignored += ignored + len(files) - len(images)
-            if not images and place not in found.unreadable:
-                found.empty_folders.append(f"{split}/{folder}" if split else folder)
-            found.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
-    return found
+    listing = Scan()
+    top_folders, listing.ignored = _visible(root, folders=True)
+    present = {name: path for name, path in top_folders if name in SPLITS}
+    listing.is_split = bool(present)
+    if listing.is_split:
+        listing.missing_splits = [split for split in SPLITS if split not in present]
+        listing.ignored += len(top_folders) - len(present)
+    for split, top in present.items() if listing.is_split else [("", root)]:
+        classes, ignored = _listed(top, listing, folders=True) if listing.is_split else (top_folders, 0)
+        listing.ignored += ignored
+        for folder, path in classes:
+            files, ignored = _listed(path, listing, folders=False)
+            images = [image for _, image in files if image.suffix.lower() in IMAGE_ENDINGS]
+            listing.ignored += ignored + len(files) - len(images)
+            if not images and path not in listing.unreadable:
+                listing.empty_folders.append(f"{split}/{folder}" if split else folder)
+            listing.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
+    return listing
 
 
-def _visible(folder: Path, *, want_folders: bool) -> tuple[list[tuple[str, Path]], int]:
-    """Folders or files in ``folder`` by name, and how many entries were passed over."""
-    kept, passed_over = [], 0
+def _visible(folder: Path, *, folders: bool) -> tuple[list[tuple[str, Path]], int]:
+    """Folders or files in ``folder`` by name, and how many other entries there are."""
+    entries_by_name, ignored = [], 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or _is_folder(entry) != want_folders:
-                passed_over += 1
+            if entry.name.startswith(".") or _is_folder(entry) != folders:
+                ignored += 1
             else:
-                kept.append((nfc(entry.name), folder / entry.name))
-    return sorted(kept), passed_over
+                entries_by_name.append((nfc(entry.name), folder / entry.name))
+    return sorted(entries_by_name), ignored
 
 
-def _listed(folder: Path, found: Scan, *, want_folders: bool) -> tuple[list[tuple[str, Path]], int]:
-    """`_visible`, but a folder that cannot be listed is noted and seems empty."""
+def _listed(folder: Path, listing: Scan, *, folders: bool) -> tuple[list[tuple[str, Path]], int]:
+    """`_visible`, but a folder that cannot be listed is noted in ``unreadable`` and has no entries."""
     try:
-        return _visible(folder, want_folders=want_folders)
+        return _visible(folder, folders=folders)
     except OSError as error:
-        found.unreadable[folder] = error.strerror or str(error)
+        listing.unreadable[folder] = error.strerror or str(error)
         return [], 0
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself: as a file it is told apart when it is opened
+    except OSError:  # a link that leads to itself: opened as a file, it is an error that names it
         return False
 
 
@@ -165,25 +165,25 @@ def without_copies(records: Iterable[Record]) -> tuple[list[Record], int]:
     """
     records = list(records)
     originals = {(r.split, r.folder, r.source) for r in records if not r.is_copy}
-    kept = [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
-    return kept, len(records) - len(kept)
+    remaining = [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
+    return remaining, len(records) - len(remaining)
 
 
 def leaks(records: Iterable[Record]) -> list[str]:
-    """One line for each source or image (same bytes) that stands in more than one split."""
+    """One line for each source or image (same bytes) that is in more than one split."""
     lines = []
     by_source: dict[str, list[Record]] = defaultdict(list)
     by_digest: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_source[record.source].append(record)
         by_digest[record.digest].append(record)
-    told: set[Path] = set()
+    reported: set[Path] = set()
     for digest, group in by_digest.items():
         if digest and len({r.split for r in group}) > 1:
             lines.append(f"one image in two splits (same bytes): {_places(group)}")
-            told.update(r.path for r in group)
+            reported.update(r.path for r in group)
     for source, group in by_source.items():
-        if len({r.split for r in group}) > 1 and not all(r.path in told for r in group):
+        if len({r.split for r in group}) > 1 and not all(r.path in reported for r in group):
             lines.append(f"one source in two splits (source {source!r}): {_places(group)}")
     return lines
 

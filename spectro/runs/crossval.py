@@ -16,8 +16,8 @@ from spectro.classifiers import CascadeClassifier, ImageClassifier
 from spectro.classifiers.base import StageOutput
 from spectro.config.check import Config
 from spectro.data import Dataset, Record, labels_of
-from spectro.data.folds import inner_val
 from spectro.data.mapping import hard_stage_names
+from spectro.data.splits import inner_val
 from spectro.evaluation import calibration, score
 from spectro.evaluation.metrics import applicable_metrics, evaluate, macro_f1
 from spectro.progress import progress

@@ -8,8 +8,7 @@ import numpy as np
 from spectro.config.check import Config
 from spectro.config.schema import KFoldKnobs
 from spectro.data import Dataset, Record, labels_of
-from spectro.data.folds import folds, part_of, uneven
-from spectro.data.splits import groups_of
+from spectro.data.splits import folds, groups_of, part_of, uneven
 from spectro.errors import DataError
 from spectro.runs import task
 

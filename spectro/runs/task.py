@@ -47,7 +47,6 @@ def load_data(config: Config) -> Dataset:
         config.common.mapping,
         store=store,
         specs=config.estimator().specs,
-        show=SHOW,
         split=None if isinstance(knobs, DemoKnobs) else knobs.split,
         source_key=knobs.source_key,
         skip_bad_files=knobs.on_bad_file == "skip",
