@@ -146,8 +146,8 @@ def _recall_table(result: Result) -> Table:
 
 def _pairs_table(result: Result) -> Table:
     pairs = [*result.between, *result.against]
-    header = ["", METRICS["macro_f1"].label, "p", "smallest detectable", "only first right", "only second right", "McNemar p"]
-    header += ["over folds", "t-test p"]
+    header = ["", METRICS["macro_f1"].label, "p", "smallest detectable", "only first right", "only second right"]
+    header += ["McNemar p", "over folds", "t-test p"]
     rows = []
     for pair in pairs:
         test = pair.folds.test if pair.folds else None

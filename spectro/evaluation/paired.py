@@ -48,10 +48,9 @@ class ResampledT:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of model a minus that of model b.
+    """A metric of model a minus that of model b, mean over seeds.
 
     Attributes:
-        value: Mean over seeds.
         ci_low, ci_high: 95 % percentile interval; None where no resample differs, as with a single class.
         std_error: Standard error over resamples.
         smallest: The smallest difference that is found (interval without 0) in 80 % of such test sets,
@@ -67,14 +66,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of one model over its seeds.
-
-    Attributes:
-        value: Mean over seeds.
-        ci_low, ci_high: As of `Difference`.
-        std_seeds: Standard deviation over seeds; None for one seed.
-        values: Value of each seed.
-    """
+    """A metric of one model: mean over seeds, interval as of `Difference`, deviation over seeds, value of each seed."""
 
     value: float
     ci_low: float | None

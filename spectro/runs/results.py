@@ -112,9 +112,9 @@ def draw(
         named: What stands over each figure: the run and its data.
         classifier: The fitted classifier of the whole task.
     """
-    from spectro.figures.gallery import MAX_IMAGES, wrong_figure
     from spectro.figures.curves import curves_figure
     from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
+    from spectro.figures.gallery import MAX_IMAGES, wrong_figure
 
     history = folder.parent / "history.csv"
     if history.exists():
