@@ -70,7 +70,7 @@ def test_recalls_carry_interval_and_support(tmp_path, texts):
 
 @pytest.mark.parametrize(
     ("given", "total", "said"),
-    [(0, 0, "no wrong ones"), (0, 5, "0 of 5 wrong ones"), (2, 2, "2 wrong ones"), (26, 31, "24 of 31 wrong ones")],
+    [(0, 0, "none is wrong"), (0, 5, "0 of 5"), (2, 2, "2 of 2 wrong"), (26, 31, "24 of 31 wrong")],
 )
 def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, said):
     path = wrong_figure([image()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)

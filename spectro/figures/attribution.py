@@ -1,4 +1,4 @@
-"""A gallery of the wrong records with what spoke for the label that they were given."""
+"""A gallery of the wrong records, each with the map of what supports its predicted label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectro.figures.gallery import Caption, Cell, gallery
-from spectro.figures.style import BAD, GOOD, INK, MUTED, plain_text, save
+from spectro.figures.style import BAD, GOOD, INK, MUTED, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ _COLUMNS, _PAIR_IN, _PANEL_PX, _GAP_PX = 3, 3.6, 210, 8
 _OPACITY = 0.7
 
 
+@styled
 def attribution_figure(
     images: Sequence[NDArray[np.uint8]],
     seen: Sequence[NDArray[np.uint8]],
@@ -28,19 +29,19 @@ def attribution_figure(
     captions: Sequence[Caption],
     path: str | Path,
     title: str,
-    said: str,
+    subtitle: str,
 ) -> Path:
-    """Draw wrong records, each beside what the model sees of it under a map of what spoke for the predicted label.
+    """Draws wrong records, each beside the model's input under a map of what supports the predicted label.
 
     Args:
         images: Images, each (H, W, 3) uint8. The first 12 are shown.
-        seen: What the model sees of each, (h, w) or (h, w, 3) uint8.
-        maps: What spoke for the predicted label, each 0 to 1 and of any size; it covers the whole of ``seen``.
+        seen: The model's input of each, (h, w) or (h, w, 3) uint8.
+        maps: How much each place supports the predicted label, 0 to 1 and of any size; it covers the whole of ``seen``.
         captions: For each the true label, the predicted label, the probability of the predicted label and the name of
             the record, as in `spectro.evaluation.wrong_figure`.
         path: Where the PNG goes; missing folders are made.
         title: Heading, any text.
-        said: What the maps are; it stands below the heading.
+        subtitle: What the maps are; it stands below the heading.
 
     Returns:
         The path.
@@ -50,18 +51,18 @@ def attribution_figure(
     """
     if not len(images) or len({len(images), len(seen), len(maps), len(captions)}) > 1:
         raise ValueError(
-            "expected as many images, maps and captions, one at least; "
+            "expected as many images, maps and captions, at least one; "
             f"got {len(images)} images, {len(seen)} seen, {len(maps)} maps, {len(captions)} captions"
         )
     cells: list[Cell] = []
-    for image, own, weights, (true, predicted, probability, name) in list(
+    for image, model_input, weights, (true, predicted, probability, name) in list(
         zip(images, seen, maps, captions, strict=True)
     )[:MAX_PAIRS]:
         lines = ((f"true  {true}", GOOD), (f"pred  {predicted}", BAD), (f"p = {probability:.2f}  {name}", MUTED))
-        cells.append((_pair(image, overlay(own, weights)), lines))
+        cells.append((_pair(image, overlay(model_input, weights)), lines))
     fig = gallery(cells, min(len(cells), _COLUMNS), wide_in=_PAIR_IN)
     _colour_bar(fig)
-    return save(fig, path, title, said)
+    return save(fig, path, title, subtitle)
 
 
 def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -72,7 +73,7 @@ def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[n
         weights: 0 to 1, of any size; drawn out smoothly over the image.
 
     Returns:
-        (side, side, 3) uint8, a square, as every model sees one.
+        (side, side, 3) uint8, a square, as the input of every model is.
     """
     from PIL import Image
 
@@ -92,7 +93,7 @@ def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np
 
 
 def _pair(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two images side by side on white paper."""
+    """Two images side by side on a white background."""
     from PIL import Image
 
     shown = np.asarray(Image.fromarray(left).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.BILINEAR))
@@ -100,7 +101,7 @@ def _pair(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def _colour_bar(fig: Figure) -> None:
-    """What the colours mean, right of everything, over paper of a middle grey."""
+    """The key to the colours, right of everything, on a middle grey."""
     wide, high = fig.get_figwidth(), fig.get_figheight()
     tall_in = min(high, 2.0)
     ax = fig.add_axes(((wide + 0.25) / wide, (high - tall_in) / high, 0.14 / wide, tall_in / high))
@@ -108,8 +109,8 @@ def _colour_bar(fig: Figure) -> None:
     ax.imshow(_tint(np.full((128, 1, 3), 160.0), weights), extent=(0, 1, 0, 1), aspect="auto")
     ax.set_xticks([])
     ax.yaxis.tick_right()
-    ticks = {0: "none or against", 0.5: "half as much", 1: "speaks most for\nthe predicted label"}
-    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=8, color=MUTED, **plain_text())
+    ticks = {0: "not or against", 0.5: "half as much", 1: "supports the predicted\nlabel most"}
+    ax.set_yticks(list(ticks), list(ticks.values()), fontsize=8, color=MUTED)
     ax.tick_params(length=2, color=MUTED)
     ax.spines[:].set_color(INK)
     ax.spines[:].set_linewidth(0.4)

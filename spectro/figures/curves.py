@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from spectro.figures.style import GRID, INK, MUTED, SPLIT_COLOURS, fit_text, page, plain_text, save
+from spectro.figures.style import INK, MUTED, SPLIT_COLOURS, fit_text, page, panels, save, styled
 
-_WIDE_IN, _HIGH_IN, _GAP_IN = 3.4, 2.2, 0.75
+_WIDE_IN = 3.4
 _LOSSES = (("train_loss", "train", SPLIT_COLOURS[0]), ("val_loss", "val", SPLIT_COLOURS[1]))
+_SCORES = (("val_macro_f1", "val", SPLIT_COLOURS[1]),)
 # Training records, the score, the ends of its interval (None: unknown) and the score of each seed.
 Measured = tuple[float, float, float | None, float | None, Sequence[float]]
 
 
+@styled
 def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title: str) -> Path:
-    """Draw losses and val macro-F1 over the epochs, a row for each stage; a line marks the best epoch.
+    """Draws losses and val macro-F1 over the epochs, a row for each stage; a line marks the best epoch.
 
     Args:
-        history: The rows of a ``history.csv``, values as text; an empty one is not known.
+        history: The rows of a ``history.csv``, values as text; an empty value is unknown.
         path: Where the PNG goes; missing folders are made.
         title: Heading, any text.
 
@@ -29,17 +31,10 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
     from matplotlib.ticker import MaxNLocator
 
     stages = list(dict.fromkeys(row["stage"] for row in history))
-    fig, first = page(2 * _WIDE_IN + _GAP_IN, len(stages) * (_HIGH_IN + _GAP_IN) - _GAP_IN)
-    first.remove()
-    wide, high = fig.get_figwidth(), fig.get_figheight()
-    for number, stage in enumerate(stages):
+    fig, axes = panels(len(stages), 2, _WIDE_IN, 2.2, 0.75)
+    for stage, of_stage in zip(stages, axes, strict=True):
         rows = [row for row in history if row["stage"] == stage]
-        bottom = (high - number * (_HIGH_IN + _GAP_IN) - _HIGH_IN) / high
-        for column, (name, curves) in enumerate(
-            (("loss", _LOSSES), ("macro-F1", (("val_macro_f1", "val", SPLIT_COLOURS[1]),)))
-        ):
-            left = column * (_WIDE_IN + _GAP_IN) / wide
-            ax = fig.add_axes((left, bottom, _WIDE_IN / wide, _HIGH_IN / high))
+        for ax, name, curves in zip(of_stage, ("loss", "macro-F1"), (_LOSSES, _SCORES), strict=True):
             for key, label, colour in curves:
                 known = [(int(row["epoch"]), float(row[key])) for row in rows if row[key]]
                 if known:
@@ -48,27 +43,26 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
             for row in rows:
                 if row["best"] == "True":
                     ax.axvline(int(row["epoch"]), color=MUTED, linewidth=0.8, linestyle=":")
-            heading = f"{stage}: {name}" if stage else name
-            ax.set_title(fit_text(fig, heading, _WIDE_IN, 9), loc="left", fontsize=9, color=INK, **plain_text())
-            ax.set_xlabel("epoch", fontsize=8, color=MUTED, **plain_text())
-            ax.tick_params(labelsize=8, labelcolor=MUTED, length=2)
+            ax.set_title(fit_text(fig, f"{stage}: {name}" if stage else name, _WIDE_IN, 9))
+            ax.set_xlabel("epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.grid(color=GRID, linewidth=0.6)
+            ax.grid(linewidth=0.6)
             if name == "macro-F1":
                 ax.set_ylim(-0.02, 1.02)
             elif ax.lines:
-                ax.legend(fontsize=8, frameon=False)
+                ax.legend()
     return save(fig, path, title)
 
 
+@styled
 def label_curve_figure(
     curves: Mapping[str, Sequence[Measured]],
     sizes: Sequence[tuple[float, float, float]],
     path: str | Path,
     title: str,
-    said: str,
+    subtitle: str,
 ) -> Path:
-    """Draw macro-F1 against training records, a colour for each model: mean, 95 % interval, a small dot for each seed.
+    """Draws macro-F1 against training records, a colour for each model: mean, 95 % interval, a small dot for each seed.
 
     The axis is logarithmic: as far to the right again means twice as many labels.
 
@@ -77,7 +71,7 @@ def label_curve_figure(
         sizes: For each tick the training records in all, of the smallest class, and of the median class.
         path: Where the PNG goes; missing folders are made.
         title: Heading, any text.
-        said: What stands below it.
+        subtitle: What stands below it.
 
     Returns:
         The path.
@@ -104,19 +98,15 @@ def label_curve_figure(
             top = max(top, value, high or 0.0, *seeds)
     ax.set_ylim(0, min(1.02, 1.1 * top + 0.02))
     ticks = sorted(sizes)
-    told = ["\n".join(f"{n:.1f}".removesuffix(".0") if n < 10 else f"{n:.0f}" for n in size) for size in ticks]
-    ax.set_xticks([size[0] for size in ticks], told, fontsize=8, color=INK, **plain_text())
+    labels = ["\n".join(f"{n:.1f}".removesuffix(".0") if n < 10 else f"{n:.0f}" for n in size) for size in ticks]
+    ax.set_xticks([size[0] for size in ticks], labels, color=INK)
     ax.set_xticks([], minor=True)
     ax.set_xlim(0.85 * ticks[0][0], ticks[-1][0] / 0.85)
-    for line, below in (("in all", -0.042), ("smallest class", -0.085), ("median class", -0.128)):
-        ax.text(
-            -0.02, below, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED, **plain_text()
-        )
-    ax.set_xlabel("training records, mean over the folds", fontsize=9, color=MUTED, **plain_text())
-    ax.set_ylabel("macro-F1, 95 % interval, dots: seeds", fontsize=9, color=MUTED, **plain_text())
-    ax.tick_params(labelsize=8, length=2, color=MUTED)
-    ax.grid(color=GRID, linewidth=0.8)
-    ax.set_axisbelow(True)
+    for line, y_axes in (("in all", -0.042), ("smallest class", -0.085), ("median class", -0.128)):
+        ax.text(-0.02, y_axes, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED)
+    ax.set_xlabel("training records, mean over the folds")
+    ax.set_ylabel("macro-F1, 95 % interval, dots: seeds")
+    ax.grid(linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=9, frameon=False, loc="lower right")
-    return save(fig, path, title, said)
+    ax.legend(loc="lower right")
+    return save(fig, path, title, subtitle)

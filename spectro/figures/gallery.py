@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.figures.style import BAD, FAINT, GOOD, INK, MUTED, fit_text, page, plain_text, save
+from spectro.figures.style import BAD, FAINT, GOOD, INK, MUTED, fit_text, page, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ Cell = tuple[NDArray[np.uint8] | None, Sequence[tuple[str, str]]]
 MAX_IMAGES = 24
 
 
+@styled
 def wrong_figure(
     images: Sequence[NDArray[np.uint8]],
     captions: Sequence[Caption],
@@ -30,16 +31,16 @@ def wrong_figure(
     *,
     aspect: float | None = None,
 ) -> Path:
-    """Draw the wrongly classified records with their true and predicted label.
+    """Draws the wrongly classified records with their true and predicted label.
 
     Args:
-        images: Images of wrong ones, each (H, W, 3) uint8; sizes may differ. The first 24 are shown.
+        images: Images of wrong records, each (H, W, 3) uint8; sizes may differ. The first 24 are shown.
         captions: For each image the true label, the predicted label, the probability of the predicted label and the
             name of the record.
         path: Where the PNG goes; missing folders are made.
-        title: Heading, any text; how many of the wrong ones are shown is added.
-        total: Number of wrong ones, at least the number of images.
-        aspect: Width over height that every image is drawn with; by default each keeps its own.
+        title: Heading, any text; how many of the wrong records are shown is added.
+        total: Number of wrong records, at least the number of images.
+        aspect: Width over height that every image is drawn with; by default that of the image.
 
     Returns:
         The path.
@@ -56,7 +57,7 @@ def wrong_figure(
     if not shown:
         fig, ax = page(3.0, 0.05)
         ax.set_axis_off()
-        return save(fig, path, title, "no wrong ones" if not total else f"0 of {total} wrong ones shown")
+        return save(fig, path, title, "none is wrong" if not total else f"0 of {total} shown")
     cells: list[Cell] = [
         (
             image,
@@ -64,18 +65,18 @@ def wrong_figure(
         )
         for image, (true, predicted, probability, name) in zip(images[:shown], captions[:shown], strict=True)
     ]
-    said = f"{shown} of {total} wrong ones" if shown < total else f"{total} wrong one{'s' * (total > 1)}"
-    said += "; p is the probability of the predicted label"
-    return save(gallery(cells, min(shown, 6), aspect), path, title, said)
+    subtitle = f"{shown} of {total} wrong records; p: probability of the predicted label"
+    return save(gallery(cells, min(shown, 6), aspect), path, title, subtitle)
 
 
+@styled
 def sheet_figure(
     rows: Sequence[tuple[str, str, Mapping[str, NDArray[np.uint8]]]],
     variants: Sequence[str],
     path: str | Path,
     title: str,
 ) -> Path:
-    """Draw records, one a row, each with its variants side by side.
+    """Draws records, one a row, each with its variants side by side.
 
     Args:
         rows: For each record its class, its name and its images, (H, W, 3) uint8, by variant; a variant that is
@@ -104,11 +105,11 @@ def gallery(cells: Sequence[Cell], columns: int, aspect: float | None = None, *,
     """Images in rows, each ``wide_in`` wide, lines of text below each."""
     from matplotlib.patches import Rectangle
 
-    there = [image for image, _ in cells if image is not None]
-    for one in there:
-        if one.ndim != 3 or one.shape[2] != 3 or one.dtype != np.uint8 or not one.size:
-            raise ValueError(f"expected images (H, W, 3) of uint8; got {one.shape} of {one.dtype}")
-    ratio = float(np.median([p.shape[1] / p.shape[0] for p in there])) if there else 1.0
+    images = [image for image, _ in cells if image is not None]
+    for array in images:
+        if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
+            raise ValueError(f"expected images (H, W, 3) of uint8; got {array.shape} of {array.dtype}")
+    ratio = float(np.median([p.shape[1] / p.shape[0] for p in images])) if images else 1.0
     n_lines = max(len(lines) for _, lines in cells)
     text_in, gap_in = 0.06 + 0.18 * n_lines, 0.2
     high_in = wide_in / (aspect or float(np.clip(ratio, 0.4, 3.0)))
@@ -120,16 +121,16 @@ def gallery(cells: Sequence[Cell], columns: int, aspect: float | None = None, *,
         left_in = (i % columns) * (wide_in + gap_in)
         bottom_in = page_in[1] - (i // columns) * (high_in + text_in + gap_in) - high_in
         if image is not None:
-            own = image.shape[1] / image.shape[0]
-            half_w = wide_in / 2 if aspect else min(wide_in, high_in * own) / 2
-            half_h = high_in / 2 if aspect else min(high_in, wide_in / own) / 2
+            image_ratio = image.shape[1] / image.shape[0]
+            half_w = wide_in / 2 if aspect else min(wide_in, high_in * image_ratio) / 2
+            half_h = high_in / 2 if aspect else min(high_in, wide_in / image_ratio) / 2
             x, y = left_in + wide_in / 2, bottom_in + high_in / 2
             ax.imshow(image, extent=(x - half_w, x + half_w, y - half_h, y + half_h), aspect="auto")
             corner = (x - half_w, y - half_h)
             ax.add_patch(Rectangle(corner, 2 * half_w, 2 * half_h, fill=False, edgecolor=FAINT, clip_on=False))
         for j, (line, colour) in enumerate(lines):
             text = fit_text(fig, line, wide_in, 8)
-            ax.text(left_in, bottom_in - 0.16 - 0.18 * j, text, size=8, color=colour, in_layout=False, **plain_text())
+            ax.text(left_in, bottom_in - 0.16 - 0.18 * j, text, size=8, color=colour, in_layout=False)
     ax.set(xlim=(0, page_in[0]), ylim=(0, page_in[1]))
     ax.set_axis_off()
     return fig

@@ -146,11 +146,11 @@ def draw(
             images,
             captions,
             folder / f"wrong_{split}.png",
-            f"{named}: wrong on {split}, the surest first",
+            f"{named}: wrong on {split}, the most confident first",
             len(wrong),
         )
         if shown:
-            title = f"{named}: why wrong on {split}, the surest first"
+            title = f"{named}: why wrong on {split}, the most confident first"
             _draw_attribution(
                 folder / f"attribution_{split}.png", classifier, evaluated, order, dataset, images, captions, title
             )
