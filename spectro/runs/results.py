@@ -166,7 +166,7 @@ def _draw_attribution(
     captions: Sequence[tuple[str, str, float, str]],
     title: str,
 ) -> None:
-    """What spoke for the predicted label and against the true one, of the first wrong ones of which it is known."""
+    """Maps of what supports the predicted label against the true one, of the first wrong records that have one."""
     from spectro.figures.attribution import MAX_PAIRS, attribution_figure
 
     order = order[:MAX_PAIRS]
@@ -184,6 +184,6 @@ def _draw_attribution(
         [(*caption[:3], caption[3] + (f"  ({one.stage})" if one.stage else "")) for one, _, caption in known],
         path,
         title,
-        f"{len(known)} of {wrong} wrong; left the record, right what the model sees of it, red where it speaks for the "
+        f"{len(known)} of {wrong} wrong; left the record, right the model's input, red where it supports the "
         f"predicted label and against the true one ({'; '.join(about)})",
     )
