@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
@@ -33,6 +34,12 @@ class StageOutput(NamedTuple):
     probabilities: np.ndarray
 
 
+def as_labels(y: Any) -> np.ndarray:
+    """Labels ``(n,)``: text as objects, numbers as they are."""
+    y = np.asarray(y)
+    return y.astype(object) if y.dtype.kind in "SU" else y
+
+
 class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     """Base of all classifiers of images, which are scikit-learn estimators.
 
@@ -43,7 +50,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     certainty and calls none of these.
 
     Attributes:
-        classes_: Labels as text, sorted; the order of the columns of `predict_proba`.
+        classes_: The labels, sorted; the order of the columns of `predict_proba`.
     """
 
     # Set by `register_family`.
@@ -126,15 +133,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
             ValueError: A parameter is invalid; no records, or not one label for each.
         """
         self._check_params()
-        y = np.asarray(y, dtype=object)
+        if y is None:
+            raise ValueError("y: got None; fit requires y to be passed, but the target y is None")
+        y = as_labels(y)
         if len(X) == 0 or len(X) != len(y):
             raise ValueError(f"X and y: got {len(X)} images and {len(y)} labels; allowed: as many, at least one")
-        self.classes_ = np.array(sorted(set(y)), dtype=object)
+        check_classification_targets(y)
+        self.classes_ = np.array(sorted(set(y)), dtype=y.dtype)
         if X_val is None or y_val is None:
             X_val, y_val = X[:0], y[:0]
-        known = np.isin(np.asarray(y_val, dtype=object), self.classes_)
+        y_val = as_labels(y_val)
+        known = np.isin(y_val, self.classes_)
         if not self._is_constant:
-            self._fit(X, y, X_val[known], np.asarray(y_val, dtype=object)[known])
+            self._fit(X, y, X_val[known], y_val[known])
         return self
 
     def predict_proba(self, X: Images | np.ndarray) -> np.ndarray:
@@ -150,7 +161,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def predict(self, X: Images | np.ndarray) -> np.ndarray:
         """Labels ``(n,)``, those of the largest probability."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def out_of_fold(
         self,
@@ -221,7 +233,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     def save(self, folder: Path) -> None:
         """Writes the fitted model into ``folder``: JSON, and the family's files. No file holds code."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": list(self.classes_)}
+        state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": self.classes_.tolist()}
         if not self._is_constant:
             state["fitted"] = self._save(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from spectro.classifiers.base import FORMAT, ImageClassifier
+from spectro.classifiers.base import FORMAT, ImageClassifier, as_labels
 from spectro.errors import ModelError
 from spectro.plugins import load_plugins
 
@@ -90,7 +88,7 @@ def load(folder: Path) -> ImageClassifier:
                 f"or give its module with --plugin; registered: {', '.join(families())}"
             ) from error
         classifier = cls._from_params(state["params"], folder)
-        classifier.classes_ = np.array(state["classes"], dtype=object)
+        classifier.classes_ = as_labels(state["classes"])
         if "fitted" in state:
             classifier._load(folder, state["fitted"])
     except FileNotFoundError as error:
