@@ -14,11 +14,12 @@ import pytest
 
 from spectro.comparison import Result, compare
 from spectro.comparison.load import load_runs
-from spectro.comparison.models import majority_baseline, models_of
+from spectro.comparison.models import Model, majority_baseline, models_of
 from spectro.comparison.statistics import compute
 from spectro.comparison.verdict import verdict
 from spectro.errors import SpectroError
 from spectro.evaluation import METRICS
+from spectro.runs.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
 LOOK_ALIKES = {"bc": ["b", "c"]}
@@ -174,6 +175,13 @@ def test_seeds_are_no_further_records(runs: Any, compared: Any) -> None:
     once = compared(runs("one", [0, 1], model="deit_vpt")).scores["deit_vpt"].recall["a"]
     several = compared(*(runs(f"s{seed}", [0, 1], seed=seed) for seed in range(5))).scores["hog_svm"].recall["a"]
     assert (once.value, once.ci_low, once.ci_high) == (several.value, several.ci_low, several.ci_high)
+
+
+def test_seeds_vote_and_else_the_earliest_counts() -> None:
+    """The alphabet would favour the same class each time."""
+    classes, probabilities = np.array(["a", "b", "c"], dtype=object), np.eye(3)[[[1, 2, 0], [0, 0, 0], [0, 1, 2]]]
+    seeds = [Predictions([], np.array([]), classes, p) for p in probabilities]
+    assert Model("m", seeds).votes.tolist() == ["a", "c", "a"]
 
 
 def test_the_newest_of_two_runs_of_a_seed_counts(runs: Any, compared: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from spectro.evaluation import score
-from spectro.evaluation.paired import corrected_resampled_t, differences, holm, mcnemar, score_over_seeds, vote
+from spectro.evaluation.paired import corrected_resampled_t, differences, holm, mcnemar, score_over_seeds
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 LABELS = st.lists(st.sampled_from("abc"), min_size=2, max_size=30)
@@ -143,17 +143,6 @@ def test_holm_does_not_count_tests_that_were_not_made():
         holm([1.5])
 
 
-# Vote
-
-
-def test_vote_takes_the_most_frequent_and_else_the_earliest_seed():
-    rows = [["b", "c", "a"], ["a", "a", "a"], ["a", "b", "c"]]
-    assert vote(rows).tolist() == ["a", "c", "a"]
-    assert vote(["x", "y"]).tolist() == ["x", "y"]
-    with pytest.raises(ValueError, match="got"):
-        vote([])
-
-
 # Difference and score
 
 
@@ -202,7 +191,7 @@ def test_identical_models_differ_by_nothing():
     found = difference(y, a, a, "abcd", resamples=500)
     assert found.value == 0
     assert found.ci_low < 0 < found.ci_high
-    assert mcnemar(vote(a) == y, vote(a) == y).p_value == 1
+    assert mcnemar(a[0] == y, a[0] == y).p_value == 1
 
 
 def test_few_records_leave_more_room_than_many():

@@ -41,7 +41,7 @@ def compare(
     Args:
         names: Run directories, folders of several, MLflow run ids.
         outputs: The folder that holds the runs, and gets ``comparison/``.
-        experiment: An MLflow experiment: all its runs besides.
+        experiment: An MLflow experiment, all its runs.
         tracking_uri: The MLflow store of ids, experiment and the comparison; by default that of ``outputs`` for the
             first two, and that of the runs for the last.
         split: ``test`` or ``val``.
@@ -99,7 +99,7 @@ def _register_metrics(runs: Sequence[Run]) -> list[str]:
         try:
             load_plugins([module])
         except ConfigError as error:
-            notes.append(f"{error}; its metrics are missing here")
+            notes.append(f"{error}; its metrics are missing")
     return notes
 
 

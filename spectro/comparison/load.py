@@ -108,7 +108,7 @@ def load_runs(
     if experiment is not None:
         finder.add_from_mlflow(experiment=experiment)
     if not finder.folders:
-        raise DataError("\n".join(["found no run that can be compared; allowed: finished runs", *finder.notes]))
+        raise DataError("\n".join(["got no run that can be compared; allowed: finished runs", *finder.notes]))
     runs = [_read(folder, split) for folder in finder.folders]
     check_comparable(runs, split)
     return runs, finder.notes
@@ -188,19 +188,19 @@ class _Finder:
 
         local = self._local_runs()
         usable, unusable = [], []
-        for found in find_runs(self.uri, [run_id] if run_id else [], experiment):
-            if found.tags.get("kind") == "comparison":
+        for entry in find_runs(self.uri, [run_id] if run_id else [], experiment):
+            if entry.tags.get("kind") == "comparison":
                 continue
-            folder = local.get(found.run_id)
+            folder = local.get(entry.run_id)
             if folder is None:
-                folder = download(self.uri, found.run_id, [*_FILES, ATTRIBUTION.format(split=self.split)], self.scratch)
+                folder = download(self.uri, entry.run_id, [*_FILES, ATTRIBUTION.format(split=self.split)], self.scratch)
             reason = _unusable(folder) if (folder / "run.json").exists() else "MLflow has no files of it"
             if reason is None:
                 usable.append(folder)
-            elif found.run_id == run_id:
-                raise DataError(f"MLflow run {found.run_id} ({found.name}): {reason}; allowed: finished runs")
+            elif entry.run_id == run_id:
+                raise DataError(f"MLflow run {entry.run_id} ({entry.name}): {reason}; allowed: finished runs")
             else:
-                unusable.append((found.name, reason))
+                unusable.append((entry.name, reason))
         self._take(usable, unusable, f"experiment {experiment}" if experiment else f"MLflow run {run_id}")
 
     def _add_folder(self, path: Path) -> None:
@@ -230,14 +230,14 @@ class _Finder:
 
     def _local_runs(self) -> dict[str, Path]:
         """MLflow run id -> run directory, of the directories in ``outputs``."""
-        found = {}
+        local = {}
         for pattern in ("runs/*", "sweeps/*", "sweeps/*/*"):
             for path in sorted(self.outputs.glob(f"{pattern}/run.json")):
                 try:
-                    found[str(RunInfo.read(path.parent).mlflow.run_id)] = path.parent
+                    local[str(RunInfo.read(path.parent).mlflow.run_id)] = path.parent
                 except DataError:
                     continue
-        return found
+        return local
 
 
 def _unusable(folder: Path) -> str | None:

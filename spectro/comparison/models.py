@@ -14,7 +14,6 @@ from spectro.comparison.load import Run
 from spectro.config.check import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
-from spectro.evaluation.paired import vote
 from spectro.paths import flatten
 from spectro.runs import task
 from spectro.runs.predictions import Predictions
@@ -62,8 +61,13 @@ class Model:
 
     @property
     def votes(self) -> np.ndarray:
-        """The label that most seeds predict, ``(n,)``."""
-        return vote(self.predicted)
+        """The label that most seeds predict, ``(n,)``; of equally frequent ones that of the earliest seed.
+
+        The alphabet would favour the same class each time.
+        """
+        rows = self.predicted
+        frequency = (rows[:, None, :] == rows[None, :, :]).sum(axis=1)
+        return rows[frequency.argmax(axis=0), np.arange(rows.shape[1])]
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -189,7 +193,7 @@ class Images:
 
 
 def load_images(run: Run, outputs: Path) -> Images:
-    """Reads the data set of a run, with the run's own mapping, split and crop.
+    """Reads the data set of a run, with the run's mapping, split and crop.
 
     Args:
         run: One of the runs; all have the same data.
@@ -246,11 +250,11 @@ def pixels_baseline(run: Run, images: Images, split: str) -> Model:
     start = time.perf_counter()
     classifier = task.fit(config, dataset, *task.training_rows(config, dataset))
     fit_s = round(time.perf_counter() - start, 3)
-    found = task.evaluate(config, dataset, classifier, splits=(split,))[""][split]
-    row_of = {dataset.name_of(record): i for i, record in enumerate(found.records)}
+    predictions = task.evaluate(config, dataset, classifier, splits=(split,))[""][split]
+    row_of = {dataset.name_of(record): i for i, record in enumerate(predictions.records)}
     paths = [record.path.as_posix() for record in of.records]
-    if set(row_of) != set(paths) or list(found.classes) != list(of.classes):
+    if set(row_of) != set(paths) or list(predictions.classes) != list(of.classes):
         raise DataError("the records of the images are not those that the runs predicted")
-    p = found.probabilities[[row_of[path] for path in paths]]
+    p = predictions.probabilities[[row_of[path] for path in paths]]
     cost = Cost(fit_s=fit_s, predict_records_per_s=task.predict_speed(config, dataset, classifier))
     return Model(f"{PIXELS} baseline", [Predictions(of.records, of.y_true, of.classes, p)], [cost], is_baseline=True)

@@ -68,7 +68,7 @@ class Pair:
     def has_enough_records(self) -> bool:
         """Whether a and b differ on 6 records at least.
 
-        On fewer even an exact test that finds all of them on one side cannot reach 5 %, and a bootstrap is too certain.
+        On fewer even an exact test with all of them on one side cannot reach 5 %, and a bootstrap is overconfident.
         """
         return self.mcnemar.n_only_a + self.mcnemar.n_only_b >= MIN_RECORDS
 
@@ -87,7 +87,7 @@ def compare_pairs(pairs: Sequence[tuple[Model, Model]], seed: int) -> list[Pair]
         "mcnemar": holm([pair.mcnemar.p_value for pair in tested]),
         "folds": holm([pair.folds.test.p_value if pair.folds else None for pair in tested]),
     }
-    # What is found by the first of so many tests, for which Holm's correction is strictest.
+    # The power of the first of so many tests, for which Holm's correction is strictest.
     z = NormalDist().inv_cdf(1 - LEVEL / 2 / max(len(tested), 1)) + NormalDist().inv_cdf(0.8)
     return [
         replace(
@@ -102,8 +102,8 @@ def compare_pairs(pairs: Sequence[tuple[Model, Model]], seed: int) -> list[Pair]
 
 def _pair(a: Model, b: Model, seed: int) -> Pair:
     of = a.predictions[0]
-    found = differences(of.y_true, a.predicted, b.predicted, of.classes, sources=of.sources, seed=seed)
-    value, std_error = found["macro_f1"].value, found["macro_f1"].std_error
+    of_metrics = differences(of.y_true, a.predicted, b.predicted, of.classes, sources=of.sources, seed=seed)
+    value, std_error = of_metrics["macro_f1"].value, of_metrics["macro_f1"].std_error
     p = 2 * (1 - NormalDist().cdf(abs(value) / std_error)) if std_error > 0 else 1.0 if value == 0 else None
     # McNemar's test counts records as independent: of several records of a class and a source the first.
     first_of: dict[tuple[str, str], int] = {}
@@ -111,7 +111,7 @@ def _pair(a: Model, b: Model, seed: int) -> Pair:
         first_of.setdefault(key, i)
     first = list(first_of.values())
     exact = mcnemar((a.votes == of.y_true)[first], (b.votes == of.y_true)[first])
-    return Pair(a.name, b.name, found, p, exact, _fold_test(a, b))
+    return Pair(a.name, b.name, of_metrics, p, exact, _fold_test(a, b))
 
 
 def _fold_test(a: Model, b: Model) -> FoldTest | None:

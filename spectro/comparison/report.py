@@ -54,14 +54,14 @@ def scores_table(result: Result) -> Table:
     """Every metric of every model with its interval."""
     metrics = _metrics(result)
     look_alikes = result.scores[result.models[0].name].look_alikes
-    groups = [(group, name) for group, own in look_alikes.items() for name in own]
+    groups = [(group, name) for group, metrics_of_group in look_alikes.items() for name in metrics_of_group]
     labels = [f"{METRICS[name].label}{f' of {group}' * (len(look_alikes) > 1)}" for group, name in groups]
     header = ["", "seeds", *(METRICS[name].label for name in metrics), *labels, "± seeds"]
     rows = []
     for model in result.models:
         scores = result.scores[model.name]
-        cells = [_estimate(scores.metrics.get(name)) for name in metrics]
-        cells += [_estimate(scores.look_alikes[group].get(name)) for group, name in groups]
+        cells = [_cell(scores.metrics.get(name)) for name in metrics]
+        cells += [_cell(scores.look_alikes[group].get(name)) for group, name in groups]
         rows.append([model.name, _seeds(model), *cells, format_number(scores.metrics["macro_f1"].std_seeds)])
     return _without_empty_columns(header, rows)
 
@@ -78,8 +78,9 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
             "n_records": result.n_records,
             "seeds": " ".join(map(str, model.seeds)),
         }
-        named = {**scores.metrics, **{f"{n}/{g}": e for g, own in scores.look_alikes.items() for n, e in own.items()}}
-        named |= {f"recall/{label}": estimate for label, estimate in scores.recall.items()}
+        named = {**scores.metrics, **{f"recall/{label}": estimate for label, estimate in scores.recall.items()}}
+        for group, estimates in scores.look_alikes.items():
+            named |= {f"{name}/{group}": estimate for name, estimate in estimates.items()}
         for name, estimate in named.items():
             metric, _, of = name.partition("/")
             end = f"/{of}" if of else ""
@@ -93,9 +94,9 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
 
 def markdown(result: Result) -> str:
     """The sentences and every table."""
-    found = verdict(result)
-    parts = [found.headline]
-    for lines in (found.pairs, [*found.cautions, *result.notes]):
+    summary = verdict(result)
+    parts = [summary.headline]
+    for lines in (summary.pairs, [*summary.cautions, *result.notes]):
         parts += ["\n".join(f"- {markdown_text(line)}" for line in lines)] if lines else []
     for section in sections(result):
         parts.append(f"## {markdown_text(section.title)}")
@@ -123,14 +124,14 @@ def show(result: Result, folder: Path) -> None:
     for row in rows:
         table.add_row(*(escape(row[i]) for i in columns), style="dim" if row[0] in baselines else None)
     console.print(table)
-    found = verdict(result)
-    console.print(f"[bold]{escape(found.headline)}[/bold]", soft_wrap=True)
-    for line in found.pairs:
+    summary = verdict(result)
+    console.print(f"[bold]{escape(summary.headline)}[/bold]", soft_wrap=True)
+    for line in summary.pairs:
         console.print(f"- {escape(line)}", soft_wrap=True)
     if result.wrong:
         records = f"{len(result.wrong)} record{'s' * (len(result.wrong) > 1)}"
         console.print(f"- Every model is wrong on {records}: label errors or hard ones, see the report", soft_wrap=True)
-    for line in (*found.cautions, *result.notes):
+    for line in (*summary.cautions, *result.notes):
         console.print(f"[yellow]note:[/yellow] {escape(line)}", soft_wrap=True)
     console.print("[dim]95 % intervals over records and seeds; dim rows: baselines[/dim]", soft_wrap=True)
     console.print(f"report: {escape(shlex.quote(short(folder / 'report.html')))}", soft_wrap=True)
@@ -138,7 +139,7 @@ def show(result: Result, folder: Path) -> None:
 
 def _recall_table(result: Result) -> Table:
     rows = [
-        [label, str(n), *(_estimate(result.scores[model.name].recall.get(label)) for model in result.models)]
+        [label, str(n), *(_cell(result.scores[model.name].recall.get(label)) for model in result.models)]
         for label, n in result.support.items()
     ]
     return ["class", "n", *(model.name for model in result.models)], rows
@@ -154,7 +155,7 @@ def _pairs_table(result: Result) -> Table:
         rows.append(
             [
                 f"{pair.a} − {pair.b}",
-                _difference(pair.difference),
+                str(pair.difference),
                 format_p(pair.holm["difference"]),
                 format_number(pair.smallest),
                 str(pair.mcnemar.n_only_a),
@@ -170,7 +171,7 @@ def _pairs_table(result: Result) -> Table:
 def _differences_table(result: Result) -> Table:
     names = [name for name in _metrics(result) if name != "macro_f1"]
     rows = [
-        [f"{pair.a} − {pair.b}", *(_difference(pair.differences.get(name)) for name in names)]
+        [f"{pair.a} − {pair.b}", *(_cell(pair.differences.get(name)) for name in names)]
         for pair in (*result.between, *result.against)
     ]
     return ["", *(METRICS[name].label for name in names)], rows
@@ -210,7 +211,7 @@ def _settings_tables(result: Result) -> list[Table]:
     for values in (settings, [dict(model.runs[0].info.versions) for model in models]):
         keys = [key for key in differing(values) if key != "model.name"]
         if keys:
-            rows = [[key, *(as_text(own.get(key, DASH)) for own in values)] for key in keys]
+            rows = [[key, *(as_text(of_model.get(key, DASH)) for of_model in values)] for key in keys]
             tables.append((["", *(model.name for model in models)], rows))
     return tables
 
@@ -220,12 +221,8 @@ def _without_empty_columns(header: list[str], rows: list[list[str]]) -> Table:
     return [header[i] for i in used], [[row[i] for i in used] for row in rows]
 
 
-def _estimate(found: Estimate | None) -> str:
-    return DASH if found is None else format_number(found.value, found.ci_low, found.ci_high)
-
-
-def _difference(found: Difference | None) -> str:
-    return DASH if found is None else format_number(found.value, found.ci_low, found.ci_high, signed=True)
+def _cell(value: Estimate | Difference | None) -> str:
+    return DASH if value is None else str(value)
 
 
 def _metrics(result: Result) -> list[str]:

@@ -131,8 +131,8 @@ class Result:
             },
             "pairs": [{**asdict(pair), "is_better": pair.is_better} for pair in (*self.between, *self.against)],
             "look_alikes": [
-                {"group": own.group, "members": own.members, "support": own.support, "confusion": own.confusion}
-                for own in self.look_alikes
+                {"group": group.group, "members": group.members, "support": group.support, "confusion": group.confusion}
+                for group in self.look_alikes
             ],
             "wrong_for_all": [asdict(record) for record in self.wrong],
             "notes": list(self.notes),
@@ -231,18 +231,18 @@ def _wrong_for_all(models: Sequence[Model]) -> list[WrongRecord]:
     candidates, of = [model for model in models if not model.is_baseline], models[0].predictions[0]
     votes, column = {model.name: model.votes for model in models}, {str(c): i for i, c in enumerate(of.classes)}
     probabilities = {model.name: model.probabilities for model in models}
-    found = []
+    records = []
     for i in np.flatnonzero(np.all([vote != of.y_true for vote in votes.values()], axis=0)).tolist():
         predicted = {name: str(vote[i]) for name, vote in votes.items()}
         counts = Counter(predicted[model.name] for model in candidates)
-        label, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-        certainty = float(np.mean([probabilities[model.name][i, column[label]] for model in candidates]))
-        found.append(
+        agreed, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+        certainty = float(np.mean([probabilities[model.name][i, column[agreed]] for model in candidates]))
+        records.append(
             WrongRecord(
                 of.records[i].path.as_posix(),
                 str(of.y_true[i]),
-                {name: (own, float(probabilities[name][i, column[own]])) for name, own in predicted.items()},
-                (label, count, certainty),
+                {name: (label, float(probabilities[name][i, column[label]])) for name, label in predicted.items()},
+                (agreed, count, certainty),
             )
         )
-    return sorted(found, key=lambda record: (-record.agreed[1], -record.agreed[2], record.path))
+    return sorted(records, key=lambda record: (-record.agreed[1], -record.agreed[2], record.path))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from spectro.comparison.models import MAJORITY
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
-from spectro.evaluation.format import format_number, format_p
+from spectro.evaluation.format import format_p
 
 # With fewer records of a class next to nothing is known of it.
 FEW = 5
@@ -58,15 +58,14 @@ def _headline(result: Result) -> str:
 
 
 def _sentence(pair: Pair, result: Result) -> str:
-    found = pair.difference
-    size = format_number(found.value, found.ci_low, found.ci_high, signed=True)
+    size, low = str(pair.difference), pair.difference.ci_low
     over = f" over {pair.n_pairs} pairs" if pair.n_pairs > 1 else ""
     p = f"p {format_p(pair.holm['difference'])}".replace("p 0", "p = 0") + over
     if pair.is_better:
         return f"{pair.a} is better than {pair.b}: {size} ({p})."
-    if found.ci_low is None or pair.smallest is None:
+    if low is None or pair.smallest is None:
         return f"{pair.a} and {pair.b} cannot be told apart."
-    if found.ci_low > 0:
+    if low > 0:
         reason = f"not after Holm's correction ({p})" if pair.has_enough_records else "they differ on too few records"
         return f"{pair.a} looks better than {pair.b}: {size}, but {reason}."
     return (
@@ -92,5 +91,4 @@ def _cautions(result: Result) -> list[str]:
 
 
 def _macro_f1(result: Result, name: str) -> str:
-    found = result.scores[name].metrics["macro_f1"]
-    return f"macro-F1 {format_number(found.value, found.ci_low, found.ci_high)}"
+    return f"macro-F1 {result.scores[name].metrics['macro_f1']}"

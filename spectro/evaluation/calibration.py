@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say."""
+"""Whether probabilities are calibrated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spectro.evaluation.intervals import wilson
 # Records that a bin should hold at least, and how many bins there are at most.
 _PER_BIN, _MOST_BINS = 5, 10
 _DRAWS = 2000
-# The logarithm of a smaller probability says more about rounding than about the model.
+# The logarithm of a smaller probability is rounding error.
 _LEAST = 1e-15
 
 
@@ -33,10 +33,10 @@ def calibration(
     most of few records in the last one, and one or two in the others, whose distance is chance. Records of equal
     probability stay in one bin.
 
-    The error is never 0, also of a model that means what it says: in each bin the share differs from the probability by
+    The error is never 0, even of a perfectly calibrated model: in each bin the share differs from the probability by
     chance. What that makes is drawn: labels are right with the very probabilities given, again and again (the
     consistency resampling of Bröcker and Smith, 2007, "Increasing the reliability of reliability diagrams"). An error
-    below ``ece_by_chance_high`` says nothing against the model. A bootstrap interval would not be honest here:
+    below ``ece_by_chance_high`` is no evidence against the model. A bootstrap interval would be wrong:
     resamples add their own chance to the error and lie above it.
 
     Args:
@@ -91,7 +91,7 @@ def calibration(
 
 
 def _rounded(value: float) -> float:
-    """Without the digits that change with how many records a model is asked about at a time."""
+    """Without the digits that depend on the number of records in a batch."""
     return round(float(value), 9) + 0.0  # no negative zero
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectro.evaluation.format import format_number
 from spectro.evaluation.intervals import NO_SPREAD, Resampled, percentile_interval, resample
 from spectro.evaluation.metrics import applicable_metrics, encode
 
@@ -63,6 +64,10 @@ class Difference:
     std_error: float
     smallest: float | None
 
+    def __str__(self) -> str:
+        """``+0.08 [0.01, 0.15]``."""
+        return format_number(self.value, self.ci_low, self.ci_high, signed=True)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -73,6 +78,10 @@ class Estimate:
     ci_high: float | None
     std_seeds: float | None
     values: tuple[float, ...]
+
+    def __str__(self) -> str:
+        """``0.89 [0.80, 0.97]``."""
+        return format_number(self.value, self.ci_low, self.ci_high)
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
@@ -167,23 +176,6 @@ def holm(p_values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.f
     return p
 
 
-def vote(predictions: SeedLabels) -> NDArray[Any]:
-    """The most frequent label over seeds; of equally frequent ones the label of the earliest seed.
-
-    The alphabet would favour the same class each time; with two seeds this is the first seed.
-
-    Args:
-        predictions: Labels, (seeds, n), or (n,) for one seed.
-
-    Returns:
-        Labels, (n,).
-    """
-    rows = _by_seed(predictions)
-    frequency = (rows[:, None, :] == rows[None, :, :]).sum(axis=1)
-    # argmax takes the first of equal ones.
-    return rows[frequency.argmax(axis=0), np.arange(rows.shape[1])]
-
-
 def differences(
     y_true: Labels,
     pred_a: SeedLabels,
@@ -209,13 +201,13 @@ def differences(
         resamples: Number of resamples.
 
     Returns:
-        Name of each metric -> difference; not of metrics of look-alikes, and of those that are undefined here.
+        Metric -> difference, without metrics of look-alikes and those that are undefined for these records.
 
     Raises:
         ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
     """
     a, b = _resample(y_true, (pred_a, pred_b), classes, sources, seed, resamples)
-    found = {}
+    results = {}
     for metric in applicable_metrics(list(classes)):
         function = partial(metric, classes=list(classes))
         (values_a, drawn_a), (values_b, drawn_b) = a.values(function), b.values(function)
@@ -224,8 +216,8 @@ def differences(
         std_error = 0.0 if low is None else float(drawn.std(ddof=1))
         smallest = None if low is None else _POWER * std_error
         if np.isfinite(value):
-            found[metric.name] = Difference(value, low, high, std_error, smallest)
-    return found
+            results[metric.name] = Difference(value, low, high, std_error, smallest)
+    return results
 
 
 def score_over_seeds(
@@ -248,21 +240,21 @@ def score_over_seeds(
         look_alikes: The classes that are hard to tell apart, for the metrics of these.
 
     Returns:
-        Name of each metric -> estimate; not of those that are undefined here.
+        Metric -> estimate, without those that are undefined for these records.
 
     Raises:
         ValueError: As `differences`.
     """
     (model,) = _resample(y_true, (preds,), classes, sources, seed, resamples)
-    found = {}
+    results = {}
     for metric in applicable_metrics(list(classes), look_alikes):
         values, drawn = model.values(partial(metric, classes=list(classes), look_alikes=look_alikes))
         mean = float(values.mean())
         std = float(values.std(ddof=1)) if len(values) > 1 else None
         low, high = percentile_interval(drawn, mean)
         if np.isfinite(mean):
-            found[metric.name] = Estimate(mean, low, high, std, tuple(values.tolist()))
-    return found
+            results[metric.name] = Estimate(mean, low, high, std, tuple(values.tolist()))
+    return results
 
 
 def _resample(

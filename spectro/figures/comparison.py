@@ -72,7 +72,7 @@ def estimates_figure(
             if len(estimate.values) > 1:
                 ax.plot(estimate.values, [y] * len(estimate.values), "|", color=colour, markersize=9, clip_on=False)
             ax.text(-_NAME_IN / _PLOT_IN, y, short[place], size=9, color=colour, **text_at)
-            number = format_number(estimate.value, estimate.ci_low, estimate.ci_high)
+            number = str(estimate)
             ax.text(1.04, y, number, size=9, color=INK, **text_at)
             lowest = min(lowest, estimate.value, estimate.ci_low or 0.0)
             y += 1

@@ -271,4 +271,4 @@ def _markdown(curve: LearningCurve, curves: Mapping[str, Sequence[Size]]) -> str
 
 def _estimate(score: Estimate) -> str:
     spread = "" if score.std_seeds is None else f", ± {score.std_seeds:.2f} over seeds"
-    return format_number(score.value, score.ci_low, score.ci_high) + spread
+    return str(score) + spread
