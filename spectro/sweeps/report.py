@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from rich.markup import escape
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.files import write_csv, write_json, write_text
-from spectro.paths import short
 from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
 from spectro.sweeps.space import SWEEP_KEYS, Space, in_words, nested
@@ -25,37 +23,37 @@ if TYPE_CHECKING:
     import optuna
 
 
+def print_line(text: str) -> None:
+    """Prints a line, which is cut at the edge of a terminal and complete in a file."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+    else:
+        console.print(text, soft_wrap=True)
+
+
 class Progress:
     """Prints a line for each trial.
 
     Args:
         study: The study.
-        folder: The sweep's folder.
         total: How many trials the study is to have.
         space: The search space.
     """
 
-    def __init__(self, study: "optuna.Study", folder: Path, total: int, space: Space):
+    def __init__(self, study: "optuna.Study", total: int, space: Space):
         self._study = study
-        self._folder = folder
         self._total = total
         self._space = space
-        self._console = Console(highlight=False)
         self._started = time.perf_counter()
         self._n_ended = 0
 
-    def begin(self, stale: Sequence[int]) -> None:
+    def begin(self) -> None:
         """Prints what is searched and which trials are there already."""
-        self._print(f"sweep {escape(self._study.study_name)}: {', '.join(map(escape, self._space.distributions))}")
-        self.killed(stale)
+        print_line(f"sweep {escape(self._study.study_name)}: {', '.join(map(escape, self._space.distributions))}")
         if trials := counting(self._study.get_trials(deepcopy=False)):
             finished = sum(trial.state.is_finished() for trial in trials)
-            self._print(f"goes on after {finished} of {self._total} trials, best {_best(trials)}")
-
-    def killed(self, stale: Sequence[int]) -> None:
-        """Prints which trials have lost their process."""
-        for number in stale:
-            self._print(f"trial {number} was killed and does not count")
+            print_line(f"goes on after {finished} of {self._total} trials, best {_best(trials)}")
 
     def ended(self, number: int) -> None:
         """Prints a trial's line."""
@@ -70,35 +68,13 @@ class Progress:
         params = " ".join(f"{k.split('.')[-1]}={f'{v:.3g}' if isinstance(v, float) else v}" for k, v in shown)
         copied = trial.user_attrs.get(SAME_AS)
         took = f"{seconds_of(trial):.1f} s" if copied is None else f"as trial {copied}"
-        self._print(
+        print_line(
             f"trial {number:>{len(str(self._total))}}  {value:>8}  best {_best(trials)}  {took:>8}  "
             f"{n_finished}/{self._total}, {left_s // 60}:{left_s % 60:02d} left  [dim]{escape(params)}[/dim]"
         )
         if trial.state.name == "FAIL":
             again = "; it is drawn again" if UNCOUNTED in trial.user_attrs else ""
-            self._print(f"  [yellow]{escape(str(trial.user_attrs.get(REASON, 'failed')))}{again}[/yellow]")
-
-    def waits_for(self, running: Sequence["optuna.trial.FrozenTrial"]) -> None:
-        """Prints that only trials of other processes are left."""
-        numbers = ", ".join(str(trial.number) for trial in running)
-        self._print(f"no trials are left to draw: waiting for {numbers} in other processes")
-
-    def best(self, trial: "optuna.trial.FrozenTrial") -> None:
-        """Prints which trial the final run repeats."""
-        self._print(f"best: trial {trial.number}, {trial.value:.4f}; fitted again, and then on test:")
-
-    def finished(self, final_dir: Path) -> None:
-        """Prints where the results are and how to run the best configuration again."""
-        folder = escape(shlex.quote(short(self._folder)))
-        self._print(f"sweep:  {folder} (trials.csv, figures/, {escape(final_dir.name)}/)")
-        self._print(f"again:  python train.py --config-dir {folder} --config-name best_config")
-
-    def _print(self, text: str) -> None:
-        # One line a trial: cut at the edge of a terminal, complete in a file.
-        if self._console.is_terminal:
-            self._console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
-        else:
-            self._console.print(text, soft_wrap=True)
+            print_line(f"  [yellow]{escape(str(trial.user_attrs.get(REASON, 'failed')))}{again}[/yellow]")
 
 
 def _best(trials: Sequence["optuna.trial.FrozenTrial"]) -> str:

@@ -1,6 +1,7 @@
 """A search from its first trial to the one run that reads test."""
 
 import os
+import shlex
 import socket
 import threading
 import time
@@ -10,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from spectro import interrupt, tracking
 from spectro.config.check import Config, check
 from spectro.errors import ConfigError
+from spectro.paths import short
 from spectro.progress import say, status
 from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
@@ -93,34 +97,35 @@ class Search:
         with self._lock():
             info = report.open_info(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
             info.open_in_mlflow()
-        progress = report.Progress(self._study, self.folder, self._n_trials, self._space)
-        progress.begin(fail_stale(self._study))
+        self._fail_stale()
+        progress = report.Progress(self._study, self._n_trials, self._space)
+        progress.begin()
         try:
             with _sender() as send, heartbeat(self._study):
                 for run_dir in self._unsent():
                     send(run_dir)
-                while trials := self._next_trials(progress):
+                while trials := self._next_trials():
                     if self._launch is None:
                         self._run(trials[0], send)
                         progress.ended(trials[0].number)
                     else:
                         self._submit(trials, self._launch, progress.ended)
             with self._lock():
-                self._finish(progress)
+                self._finish()
                 report.end_info(info, self._study, "FINISHED")
         except BaseException as error:
             end = "KILLED" if interrupt.caused(error) else "FAILED"
             report.end_info(info, self._study, end, reason_of(error))
             raise
 
-    def _next_trials(self, progress: report.Progress) -> list["optuna.trial.Trial"]:
+    def _next_trials(self) -> list["optuna.trial.Trial"]:
         """Draws the next trials; waits for those of other processes, whose place may become free. None are left: []."""
         from filelock import FileLock
 
         is_waiting = False
         while True:
             with FileLock(self.folder / "draw.lock"):
-                progress.killed(fail_stale(self._study))
+                self._fail_stale()
                 space = self._space.distributions
                 draws = (claim(self._study, space, self._n_trials, self._make_sampler) for _ in range(self._n_jobs))
                 trials = [trial for trial in draws if trial is not None]
@@ -128,9 +133,14 @@ class Search:
             if trials or not others:
                 return trials
             if not is_waiting:
-                progress.waits_for(others)
+                numbers = ", ".join(str(trial.number) for trial in others)
+                report.print_line(f"no trials are left to draw: waiting for {numbers} in other processes")
                 is_waiting = True
             time.sleep(POLL_S)
+
+    def _fail_stale(self) -> None:
+        for number in fail_stale(self._study):
+            report.print_line(f"trial {number} was killed and does not count")
 
     def _unsent(self) -> list[Path]:
         """Trials that ended in a process that was killed before it sent them to MLflow."""
@@ -206,7 +216,7 @@ class Search:
             "hydra.output_subdir=null",
         ]
 
-    def _finish(self, progress: report.Progress) -> None:
+    def _finish(self) -> None:
         """Writes the tables and figures, and fits the best configuration if no process has."""
         report.write_tables(self.folder, self._study, self._space)
         if all(trial.state.name != "COMPLETE" for trial in self._study.get_trials(deepcopy=False)):
@@ -218,7 +228,7 @@ class Search:
         write_best(self.folder, alone, f"trial {best.number} of {self.name}, {objective} {best.value:.4f}")
         run_dir = self.folder / f"final_trial_{best.number}_seed_{seed}"
         before = report.read_info(run_dir)
-        progress.best(best)
+        report.print_line(f"best: trial {best.number}, {best.value:.4f}; fitted again, and then on test:")
         if before is None or before.status != "FINISHED":
             self._space.save(run_dir, cfg, best.params)
             belonging = {
@@ -227,7 +237,9 @@ class Search:
                 "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
             }
             experiment.run(check(alone), run_dir, before, belonging)
-        progress.finished(run_dir)
+        folder = escape(shlex.quote(short(self.folder)))
+        report.print_line(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
+        report.print_line(f"again:  python train.py --config-dir {folder} --config-name best_config")
 
 
 @contextmanager
