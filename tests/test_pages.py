@@ -83,18 +83,6 @@ def test_a_search_says_what_it_is_about_before_and_after() -> None:
     assert "3 trials: 2 complete, 1 fail; the best reached 0.75" in after[_pages.NOTE]
 
 
-def test_what_is_searched_is_said_in_words() -> None:
-    """Optuna's own words are code."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    from spectro.sweeps.summary import in_words
-
-    assert in_words(FloatDistribution(1e-5, 1000, log=True)) == "1e-05 to 1000, log"
-    assert in_words(IntDistribution(1, 20)) == "1 to 20"
-    assert in_words(IntDistribution(2, 20, step=2)) == "2 to 20, step 2"
-    assert in_words(CategoricalDistribution(["adam", None, 0.5])) == "adam, None, 0.5"
-
-
 def test_an_experiment_is_introduced_once(tmp_path: Path) -> None:
     """A new one and one made by hand get views and description; what a person threw away or wrote stays as it is."""
     with _store.settings(_store.PROBE):

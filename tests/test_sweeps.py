@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -31,7 +32,7 @@ from spectro.paths import CONF
 from spectro.runs import run as experiment
 from spectro.sweeps import study as studies
 from spectro.sweeps.launcher import SweepError, submit
-from spectro.sweeps.space import Space
+from spectro.sweeps.space import Space, in_words
 from spectro.sweeps.sweeper import StudySweeper, sampler_of_draw
 from spectro.sweeps.trial import Pruner, TrialSpec, best_until, dataset_of
 
@@ -453,6 +454,13 @@ class TestSearch:
         assert parent.data.metrics["trials/all"] == 3
         figures = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
         assert {"figures/optimization_history.png", "figures/slices.png"} <= figures
+        # Hashes are for odd labels only: a person reads the names of metrics and parameters in a column.
+        names = {name for run in runs for name in (*run.data.metrics, *run.data.params)}
+        assert not [
+            name
+            for name in names
+            if not re.fullmatch(r"[a-zA-Z0-9_./ -]{1,48}", name) or re.search(r"[0-9a-f]{8}", name)
+        ]
         # The trials' files are the trials', not the parent's as well.
         assert "0" not in {file.path for file in client.list_artifacts(parent.info.run_id)}
 
@@ -568,6 +576,16 @@ class TestLauncher:
         assert [t.state.name for t in (first, second)] == ["FAIL", "FAIL"]
         assert studies.counting([first, second]) == [second]
         assert "a worker died" in second.user_attrs[studies.REASON]
+
+
+def test_a_distribution_in_words():
+    """Optuna's own words are code."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    assert in_words(FloatDistribution(1e-5, 1000, log=True)) == "1e-05 to 1000, log"
+    assert in_words(IntDistribution(1, 20)) == "1 to 20"
+    assert in_words(IntDistribution(2, 20, step=2)) == "2 to 20, step 2"
+    assert in_words(CategoricalDistribution(["adam", None, 0.5])) == "adam, None, 0.5"
 
 
 def test_a_trial_specification_survives_the_command_line():
