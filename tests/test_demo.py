@@ -67,23 +67,14 @@ def test_same_seed_gives_the_same_bytes(field: Path, tmp_path: Path) -> None:
     assert not set(digests(other).values()) & set(digests(field).values())
 
 
-def test_threads_write_the_same_bytes(field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large sets are written by threads; a shared generator would make them depend on timing."""
-    monkeypatch.setattr(demo, "_THREADS_FROM", 0)
-    assert digests(make_demo(tmp_path / "field", "field", scale=SMALL)) == digests(field)
-
-
 def test_a_larger_scale_keeps_the_records_of_a_smaller_one(field: Path, tmp_path: Path) -> None:
     """Benchmarks on a scaled set would otherwise not contain the plain set."""
     small, large = digests(field), digests(make_demo(tmp_path / "field", "field", scale=3 * SMALL))
     assert small.items() < large.items()
 
 
-def test_file_names_are_sources_of_their_own_and_tell_nothing(field: Path) -> None:
+def test_file_names_are_unique_and_in_no_order(field: Path) -> None:
     """Two splits sharing a stem would count as leaked; names ordered by class would give the answer away."""
-    records = demo._records("field", 0, 1.0)
-    slots = [record.slot() for record in records]
-    assert len(set(slots)) == len(records)
     stems = [path.stem for path in field.rglob("*.png")]
     assert len(set(stems)) == len(stems)
     assert all(len(stem) == 7 and stem[0] == "_" and stem[1:].isdigit() for stem in stems)

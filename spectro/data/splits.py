@@ -14,7 +14,9 @@ from spectro.data.manifest import SPLITS, Record
 
 def groups_of(records: Sequence[Record]) -> list[list[int]]:
     """Indices of records that must stay together: one source, or the same bytes, directly or through a third."""
-    n, nodes, edges = len(records), {}, []
+    n = len(records)
+    nodes: dict[tuple[str, str], int] = {}
+    edges = []
     for i, record in enumerate(records):
         for key in (("source", record.source), ("digest", record.digest)):
             if key[1]:

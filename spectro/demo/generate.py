@@ -23,7 +23,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spectro.demo.model import OFFSET_M, SAMPLE_COUNT, SAMPLE_INTERVAL_S, TRACE_COUNT, RecordModel
 from spectro.demo.physics import synthesise
+from spectro.paths import cores
 
 COUNTS: dict[str, dict[str, dict[str, int]]] = {
     "field": {
@@ -64,7 +65,6 @@ _IMAGE_HEIGHT_PX = CROP_PX["top"] + _PLOT_HEIGHT_PX + CROP_PX["bottom"]
 _SHADES = 65
 _WHITE, _INK = _SHADES, _SHADES + 1
 _NAME_COUNT = 1_000_000
-_THREADS_FROM = 1000
 
 _LAND = RecordModel()
 _ICE = RecordModel()
@@ -120,25 +120,17 @@ _MODELS: dict[str, dict[str, RecordModel]] = {
 
 @dataclass(frozen=True)
 class _Record:
-    """Which record of which data set; all chance in it comes from these values."""
+    """Where a record is written, and from what.
 
-    seed: int
-    label_set: str
-    split: str
-    label: str
-    index: int
+    Attributes:
+        path: The image file.
+        model: The parameters of its class.
+        entropy: The seed of all random numbers in it.
+    """
 
-    def entropy(self) -> list[int]:
-        splits = COUNTS[self.label_set]
-        places = (list(COUNTS), list(splits), list(splits[self.split]))
-        names = (self.label_set, self.split, self.label)
-        return [self.seed, *(place.index(name) for place, name in zip(places, names, strict=True)), self.index]
-
-    def slot(self) -> int:
-        """A number of its own within the label set, the same at every scale."""
-        _, _, split, label, index = self.entropy()
-        splits = COUNTS[self.label_set]
-        return (index * len(splits) + split) * len(splits[self.split]) + label
+    path: Path
+    model: RecordModel
+    entropy: Sequence[int]
 
 
 def make_demo(
@@ -153,7 +145,7 @@ def make_demo(
 
     The same label set, seed and scale give the same bytes; a larger scale keeps the records of a smaller one. The
     folder appears whole or not at all: images are written beside it and moved into place at the end, so a run that
-    is killed leaves nothing at `root`, and of two runs at once the slower discards its copy.
+    is killed leaves nothing at `root`, and of two runs at once the slower one discards its copy.
 
     Args:
         root: Folder to make. One that holds these records already is returned as it is.
@@ -170,86 +162,73 @@ def make_demo(
             or `root` holds something else.
         NotADirectoryError: `root` is a file.
     """
-    records = _records(label_set, seed, scale)
+    records = _records(root, label_set, seed, scale)
     if root.exists() and any(root.iterdir()):
-        absent = [path for path in _paths(root, records) if not path.exists()]
+        absent = [record.path for record in records if not record.path.exists()]
         if absent:
             raise ValueError(
-                f"{root} is not the demo data asked for: {len(absent)} of {len(records)} images are not there, e.g. "
-                f"{absent[0].name}; name another folder, or "
-                "read images of your own with data=folder"
+                f"{root} holds other files than the demo data: {len(absent)} of {len(records)} images are not there, "
+                f"e.g. {absent[0].name}; allowed: another folder, or your own images with data=folder"
             )
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    making = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    draft = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
-        _write_all(making, records, on_progress)
+        _write_all([replace(record, path=draft / record.path.relative_to(root)) for record in records], on_progress)
         try:
-            making.rename(root)
+            draft.rename(root)
         except OSError:
-            # Somebody else was quicker; their data set is the same as this one.
+            # Another process was quicker; its data set is the same.
             if not (root.is_dir() and any(root.iterdir())):
                 raise
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
     return root
 
 
-def _records(label_set: str, seed: int, scale: float) -> list[_Record]:
+def _records(root: Path, label_set: str, seed: int, scale: float) -> list[_Record]:
     if label_set not in COUNTS:
-        raise ValueError(f"unknown label set {label_set!r}; allowed: {', '.join(COUNTS)}")
-    if not (scale > 0 and math.isfinite(scale)):
-        raise ValueError(f"scale is {scale!r}; allowed: a finite number above 0")
-    if seed < 0:
-        raise ValueError(f"seed is {seed!r}; allowed: 0 and above")
+        raise ValueError(f"label_set: got {label_set!r}; allowed: {', '.join(COUNTS)}")
     splits = COUNTS[label_set]
-    most = max(count for labels in splits.values() for count in labels.values())
-    classes = sum(len(labels) for labels in splits.values())
-    if most * scale * classes > _NAME_COUNT:
-        raise ValueError(f"scale is {scale!r}; allowed: at most {_NAME_COUNT / most / classes:.0f}, or names run out")
-    return [
-        _Record(seed, label_set, split, label, index)
-        for split, labels in splits.items()
-        for label, count in labels.items()
-        for index in range(max(1, round(count * scale)))
-    ]
-
-
-def _paths(root: Path, records: list[_Record]) -> list[Path]:
-    """The file of each record."""
-    first = records[0]
+    n_classes = sum(map(len, splits.values()))
+    largest_scale = _NAME_COUNT // max(n for classes in splits.values() for n in classes.values()) // n_classes
+    if not 0 < scale <= largest_scale:
+        raise ValueError(f"scale: got {scale!r}; allowed: above 0, at most {largest_scale}, or file names run out")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed!r}; allowed: 0 and above")
+    set_number = list(COUNTS).index(label_set)
     # A shuffle of all numbers, so that neither order nor gaps between names tell the class.
-    name_rng = np.random.default_rng(np.random.SeedSequence([first.seed, first.entropy()[1]]))
-    numbers = name_rng.permutation(_NAME_COUNT)
-    return [root / r.split / r.label / f"_{numbers[r.slot()]:06d}.png" for r in records]
+    names = np.random.default_rng(np.random.SeedSequence([seed, set_number])).permutation(_NAME_COUNT)
+    records = []
+    for split_number, (split, classes) in enumerate(splits.items()):
+        for class_number, (label, count) in enumerate(classes.items()):
+            for index in range(max(1, round(count * scale))):
+                # The name of a record is the same at every scale.
+                name = names[(index * len(splits) + split_number) * len(classes) + class_number]
+                entropy = (seed, set_number, split_number, class_number, index)
+                path = root / split / label / f"_{name:06d}.png"
+                records.append(_Record(path, _MODELS[label_set][label], entropy))
+    return records
 
 
-def _write_all(root: Path, records: list[_Record], on_progress: Callable[[int, int], None] | None) -> None:
-    paths = _paths(root, records)
-    for folder in dict.fromkeys(path.parent for path in paths):
+def _write_all(records: Sequence[_Record], on_progress: Callable[[int, int], None] | None) -> None:
+    for folder in {record.path.parent for record in records}:
         folder.mkdir(parents=True)
 
-    def write(number: int) -> None:
-        _image(records[number]).save(paths[number], format="PNG", compress_level=6)
+    def write(record: _Record) -> None:
+        _image(record).save(record.path, format="PNG", compress_level=6)
 
-    for done, _ in enumerate(_each(write, len(records)), start=1):
-        if on_progress is not None:
-            on_progress(done, len(records))
-
-
-def _each(write: Callable[[int], None], n: int) -> Iterator[None]:
-    if n <= _THREADS_FROM:
-        yield from map(write, range(n))
-        return
-    # numpy and zlib work outside the interpreter lock, so threads help and need no importable main module.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(write, range(n))
+    # numpy and zlib work outside the interpreter lock.
+    with ThreadPoolExecutor(cores()) as pool:
+        for done, _ in enumerate(pool.map(write, records), start=1):
+            if on_progress is not None:
+                on_progress(done, len(records))
 
 
 def _image(record: _Record) -> Image.Image:
     """The record as a palette image with its margins."""
-    rng = np.random.default_rng(np.random.SeedSequence(record.entropy()))
-    amplitude = synthesise(_MODELS[record.label_set][record.label], rng)
+    rng = np.random.default_rng(np.random.SeedSequence(record.entropy))
+    amplitude = synthesise(record.model, rng)
     half = (_SHADES - 1) // 2
     shades = np.rint((amplitude + 1.0) * half).astype(np.uint8)
     canvas = _margins().copy()
