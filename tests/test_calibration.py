@@ -15,7 +15,7 @@ CLASSES = ["a", "b", "c"]
 
 
 def drawn(n, sharpened=1.0, seed=0):
-    """Labels drawn with probabilities, and the probabilities to a power: above 1 they are too sure."""
+    """Labels drawn with probabilities, and the probabilities to a power: above 1 they are overconfident."""
     rng = np.random.default_rng(seed)
     p = rng.dirichlet([0.5, 0.5, 0.5], n)
     labels = np.array([CLASSES[i] for i in (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)], dtype=object)
@@ -23,7 +23,7 @@ def drawn(n, sharpened=1.0, seed=0):
     return labels, sharp / sharp.sum(axis=1, keepdims=True)
 
 
-def test_by_hand():
+def test_two_bins_by_hand():
     """Two bins of two records: 0.6 and right, 0.7 and wrong; 0.9 and right, 1.0 and right."""
     p = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1], [1.0, 0.0]])
     found = calibration(["a", "b", "a", "a"], p, ["a", "b"], bins=2)
@@ -34,16 +34,16 @@ def test_by_hand():
     np.testing.assert_allclose(found["brier"], 2 * np.array([0.16, 0.49, 0.01, 0.0]).mean())
 
 
-def test_one_that_means_what_it_says_is_within_chance_about_19_times_of_20():
-    """A level that it passes more often would call good models bad; with 24 records that is all an error can tell."""
-    found = [calibration(*drawn(24, seed=seed), CLASSES) for seed in range(300)]
+def test_a_calibrated_model_is_within_chance_about_19_times_of_20():
+    """A level that it passes more often would call good models bad."""
+    found = [calibration(*drawn(24, seed=seed), CLASSES) for seed in range(150)]
     within = np.mean([own["ece"] <= own["ece_by_chance_high"] for own in found])
-    assert 0.92 <= within <= 0.98
+    assert 0.90 <= within <= 0.99
     ratio = np.mean([own["ece"] for own in found]) / np.mean([own["ece_by_chance"] for own in found])
     assert 0.9 < ratio < 1.1
 
 
-def test_one_that_is_too_sure_is_found_with_enough_records():
+def test_an_overconfident_model_is_found_with_enough_records():
     found = calibration(*drawn(1000, sharpened=3.0), CLASSES)
     assert found["ece"] > 2 * found["ece_by_chance_high"]
     assert found["nll"] > calibration(*drawn(1000), CLASSES)["nll"]
@@ -76,19 +76,19 @@ def test_a_class_that_has_no_probability_is_expensive_but_finite():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((["a"], [[0.5, 0.5]], CLASSES), r"got \(1, 2\); allowed: \(1, 3\)"),
         ((["z"], [[0.5, 0.25, 0.25]], CLASSES), "holds \\['z'\\]"),
         ((["a"], [[0.5, 0.25, 0.25]], CLASSES, 0), "bins: got 0; allowed: 1 or more"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         calibration(*arguments)
 
 
-def test_figure(tmp_path):
+def test_the_figure_holds_splits_without_records_and_labels_like_formulas(tmp_path):
     """Splits without records, labels that look like formulas; and the same bytes again."""
     reports = {
         "cv": calibration(*drawn(137), CLASSES),

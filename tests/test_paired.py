@@ -37,28 +37,13 @@ def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a, only_b, both, neithe
     assert (found.n_only_a, found.n_only_b) == (only_a, only_b)
     assert found.p_value == pytest.approx(min(1, 2 * tail))
     assert mcnemar(b, a).p_value == found.p_value
-
-
-def test_mcnemar_of_models_that_never_differ_finds_nothing():
-    assert mcnemar([True, False], [True, False]).p_value == 1
-    assert mcnemar([], []).p_value == 1
+    with pytest.raises(ValueError, match="got"):
+        mcnemar(a, [*b, True])
 
 
 def test_six_records_on_one_side_are_the_fewest_that_show_anything():
     assert mcnemar([True] * 5, [False] * 5).p_value == 2 / 32
     assert mcnemar([True] * 6, [False] * 6).p_value == 2 / 64
-
-
-def test_mcnemar_raises_few_false_alarms():
-    """Equally good models: an exact test may be more careful than 5 %, but never less."""
-    for n, accuracy in ((12, 0.7), (60, 0.5), (200, 0.9)):
-        right = np.random.default_rng(n).random((1500, 2, n)) < accuracy
-        assert np.mean([mcnemar(a, b).p_value <= 0.05 for a, b in right]) <= 0.05
-
-
-def test_mcnemar_rejects_other_records():
-    with pytest.raises(ValueError, match="got"):
-        mcnemar([True], [True, False])
 
 
 # Nadeau and Bengio
@@ -84,12 +69,6 @@ def test_without_test_records_the_corrected_t_is_the_plain_one_and_else_more_car
         return
     assert found.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12)
     assert corrected_resampled_t(differences, 4, 1).p_value >= found.p_value
-
-
-def test_p_and_interval_of_the_corrected_t_agree():
-    for shift in (0.0, 0.05, 0.1, 0.2):
-        found = corrected_resampled_t(np.random.default_rng(1).normal(shift, 0.1, 20), 4, 1)
-        assert (found.p_value < 0.05) == (found.ci_low > 0 or found.ci_high < 0)
 
 
 def test_differences_without_spread_promise_nothing():
@@ -124,14 +103,7 @@ def test_holm_keeps_the_order_and_is_never_smaller(p_values):
     assert np.all(adjusted >= p_values)
     assert np.all(adjusted <= 1)
     assert np.all(adjusted <= np.minimum(1, np.multiply(p_values, len(p_values))) + 1e-12)
-
-
-@settings(deadline=None)
-@given(P_VALUES, st.randoms(use_true_random=False))
-def test_holm_does_not_depend_on_the_order(p_values, random):
-    order = list(range(len(p_values)))
-    random.shuffle(order)
-    np.testing.assert_array_equal(holm([p_values[i] for i in order]), holm(p_values)[order])
+    np.testing.assert_array_equal(holm(p_values[::-1]), adjusted[::-1])
 
 
 def test_holm_does_not_count_tests_that_were_not_made():
@@ -190,6 +162,7 @@ def test_identical_models_differ_by_nothing():
     y, a, _ = models()
     found = difference(y, a, a, "abcd", resamples=500)
     assert found.value == 0
+    assert found.smallest == pytest.approx(2.8016 * found.std_error, rel=1e-4)  # 80 % of such test sets
     assert found.ci_low < 0 < found.ci_high
     assert mcnemar(a[0] == y, a[0] == y).p_value == 1
 
@@ -268,12 +241,6 @@ def test_with_a_single_class_there_is_no_interval():
     """Nothing but right is possible: an interval without width would claim certainty."""
     found = difference(["a"] * 3, ["a"] * 3, ["a"] * 3, ["a"])
     assert (found.value, found.ci_low, found.ci_high, found.std_error, found.smallest) == (0, None, None, 0, None)
-
-
-def test_smallest_is_what_is_found_in_80_per_cent_of_test_sets():
-    y, a, b = models()
-    found = difference(y, a, b, "abcd")
-    assert found.smallest == pytest.approx(2.8016 * found.std_error, rel=1e-4)
 
 
 @pytest.mark.parametrize(
