@@ -133,10 +133,10 @@ posix = pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", 
 def test_all_bad_files_are_in_one_report(tree):
     root = tree(SPLIT_TREE)
     bad = spoil(root)
-    said = report(root)
-    assert f"{len(bad)} problems" in said
+    message = report(root)
+    assert f"{len(bad)} problems" in message
     for name in bad:
-        assert f"bad file: {name}: " in said
+        assert f"bad file: {name}: " in message
     for reason in (
         "zero bytes",
         "truncated",
@@ -145,10 +145,10 @@ def test_all_bad_files_are_in_one_report(tree):
         "No such file",
         "not a regular file",
     ):
-        assert reason in said
-    assert "data.on_bad_file=skip leaves the 11 bad files out" in said
-    assert "two splits" not in said
-    said.encode()  # can be written anywhere
+        assert reason in message
+    assert "data.on_bad_file=skip leaves the 11 bad files out" in message
+    assert "two splits" not in message
+    message.encode()  # can be written anywhere
 
 
 @posix
@@ -167,7 +167,7 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
     shutil.copy(first, root / "test" / "b" / "same bytes.png")
     save_image(root / "test" / "a" / f"{first.stem}_mirrored.png", seed=77)
     (root / "train" / "b" / "zero.png").touch()
-    said = report(root, Mapping({"a": ["a"], "b": ["b"], "late": ["late"], "ghost": ["nowhere"]}))
+    message = report(root, Mapping({"a": ["a"], "b": ["b"], "late": ["late"], "ghost": ["nowhere"]}))
     for part in (
         f"split folder missing: {root / 'val'}",
         "folder without images: train/empty",
@@ -179,8 +179,8 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
         "class 'late' has no training images (found in: test)",
         "data.source_key=class_name or path",
     ):
-        assert part in said
-    assert said.splitlines()[0].endswith(": 8 problems")
+        assert part in message
+    assert message.splitlines()[0].endswith(": 8 problems")
 
 
 def test_a_split_folder_with_nothing_in_it_is_missing_too(tree):
@@ -210,9 +210,9 @@ def test_a_folder_that_cannot_be_listed_is_a_report_not_a_crash(tree, monkeypatc
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    said = report(root)
-    assert "cannot be listed" in said
-    assert "Permission denied" in said
+    message = report(root)
+    assert "cannot be listed" in message
+    assert "Permission denied" in message
 
 
 def test_a_file_that_cannot_be_opened_is_a_bad_file(tree, monkeypatch):
@@ -245,9 +245,9 @@ def test_a_file_that_goes_between_listing_and_reading_is_a_bad_file(tree, monkey
 def test_a_crop_that_leaves_nothing_names_the_images(tree):
     root = tree(SPLIT_TREE)
     save_image(root / "train" / "a" / "narrow.png", seed=98, size=(3, 50))
-    said = report(root, store=ImageStore(crop=Crop(left=2, right=2)))
-    assert "bad file: train/a/narrow.png: data.crop (left 2, top 0, right 2, bottom 0) leaves nothing" in said
-    assert "1 problem\n" in said
+    message = report(root, store=ImageStore(crop=Crop(left=2, right=2)))
+    assert "bad file: train/a/narrow.png: data.crop (left 2, top 0, right 2, bottom 0) leaves nothing" in message
+    assert "1 problem\n" in message
 
 
 def test_images_are_checked_also_when_no_geometry_is_asked_for(tree):

@@ -50,24 +50,24 @@ def png_of_size(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
 def test_lossless_formats_give_the_pixels_back(image, format):
     options = {"lossless": True} if format == "WEBP" else {}
-    found = decode(file_of(image, format, **options))
-    np.testing.assert_array_equal(found.convert("RGB"), image.convert("RGB"))
+    decoded = decode(file_of(image, format, **options))
+    np.testing.assert_array_equal(decoded.convert("RGB"), image.convert("RGB"))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_comes_near_in_every_colour_model(mode):
     flat = Image.new("RGB", (WIDTH, HEIGHT), (200, 90, 30)).convert(mode)
-    found = np.asarray(decode(file_of(flat, "JPEG", quality=95)).convert("RGB"), dtype=int)
-    assert np.abs(found - np.asarray(flat.convert("RGB"), dtype=int)).max() <= 6
+    decoded = np.asarray(decode(file_of(flat, "JPEG", quality=95)).convert("RGB"), dtype=int)
+    assert np.abs(decoded - np.asarray(flat.convert("RGB"), dtype=int)).max() <= 6
 
 
 def test_palette_and_one_bit_images():
     palette = RGB.convert("P")
     np.testing.assert_array_equal(decode(file_of(palette)), palette.convert("RGB"))
     black_white = GREY.convert("1")
-    found = decode(file_of(black_white))
-    assert found.mode == "L"
-    np.testing.assert_array_equal(found, black_white.convert("L"))
+    decoded = decode(file_of(black_white))
+    assert decoded.mode == "L"
+    np.testing.assert_array_equal(decoded, black_white.convert("L"))
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
@@ -75,8 +75,8 @@ def test_palette_and_one_bit_images():
 def test_transparent_parts_are_white_paper(mode, format):
     image = Image.new(mode, (2, 1), (10, 0) if mode == "LA" else (10, 20, 30, 0))
     image.putpixel((1, 0), (10, 255) if mode == "LA" else (10, 20, 30, 255))
-    found = decode(file_of(image, format))
-    assert [found.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (10,) * 3 if mode == "LA" else (10, 20, 30)]
+    decoded = decode(file_of(image, format))
+    assert [decoded.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (10,) * 3 if mode == "LA" else (10, 20, 30)]
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
@@ -89,16 +89,16 @@ def test_a_transparent_colour_is_white_paper(mode):
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_deep_grey_keeps_its_full_range(format):
     deep = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
-    found = decode(file_of(Image.fromarray(deep), format))
-    assert found.mode == "L"
-    assert np.asarray(found).tolist() == [[0, 0, 1, 1, 128, 255]]
+    decoded = decode(file_of(Image.fromarray(deep), format))
+    assert decoded.mode == "L"
+    assert np.asarray(decoded).tolist() == [[0, 0, 1, 1, 128, 255]]
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"bigtiff": True}], ids=str)
 def test_deep_colour_tiffs(options, byteorder):
-    found = np.asarray(decode(tiff_of(DEEP, photometric="rgb", byteorder=byteorder, **options)), dtype=float)
-    assert np.abs(found - SHALLOW).max() <= 1  # Pillow cuts the low byte off, which is not rounding
+    decoded = np.asarray(decode(tiff_of(DEEP, photometric="rgb", byteorder=byteorder, **options)), dtype=float)
+    assert np.abs(decoded - SHALLOW).max() <= 1  # Pillow cuts the low byte off, which is not rounding
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -106,8 +106,8 @@ def test_deep_colour_tiffs(options, byteorder):
 def test_planar_tiffs_are_not_read_as_interleaved(dtype, options):
     pixels = DEEP if dtype == np.uint16 else NOISE[..., :3]
     planes = np.moveaxis(pixels, 2, 0)
-    found = np.asarray(decode(tiff_of(planes, photometric="rgb", planarconfig="separate", **options)), dtype=float)
-    assert np.abs(found - (SHALLOW if dtype == np.uint16 else pixels)).max() <= 1
+    decoded = np.asarray(decode(tiff_of(planes, photometric="rgb", planarconfig="separate", **options)), dtype=float)
+    assert np.abs(decoded - (SHALLOW if dtype == np.uint16 else pixels)).max() <= 1
 
 
 def test_white_is_zero_holds_for_shallow_and_deep_tiffs_alike():
@@ -187,8 +187,8 @@ def test_a_deep_tiff_of_absurd_size_is_refused_too():
 
 
 def test_crop_cuts_each_margin():
-    found = decode(file_of(GREY), Crop(left=1, top=2, right=3, bottom=0))
-    np.testing.assert_array_equal(found, NOISE[2:, 1:-3, 0])
+    decoded = decode(file_of(GREY), Crop(left=1, top=2, right=3, bottom=0))
+    np.testing.assert_array_equal(decoded, NOISE[2:, 1:-3, 0])
 
 
 @pytest.mark.parametrize("crop", [Crop(left=WIDTH), Crop(left=5, right=4), Crop(top=3, bottom=3), Crop(bottom=99)])
@@ -204,8 +204,8 @@ def test_a_crop_may_leave_one_pixel():
 @pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
 @pytest.mark.parametrize("spec", [ImageSpec(4, "L"), ImageSpec(12, "RGB"), ImageSpec(1, "RGB")], ids=str)
 def test_fit_gives_the_geometry_asked_for(image, spec):
-    found = fit(image, spec)
-    assert (found.shape, found.dtype) == (spec.shape, np.uint8)
+    decoded = fit(image, spec)
+    assert (decoded.shape, decoded.dtype) == (spec.shape, np.uint8)
 
 
 def test_fit_leaves_a_fitting_image_alone():

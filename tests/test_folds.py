@@ -37,8 +37,8 @@ def test_single_records_are_dealt_evenly(given_records, seed):
     """In each class and altogether."""
     labels, sources, k = given_records
     fold = folds(labels, sources, k, seed)
-    for own in [labels == label for label in set(labels)] + [np.ones(len(labels), bool)]:
-        counts = np.bincount(fold[own], minlength=k)
+    for in_class in [labels == label for label in set(labels)] + [np.ones(len(labels), bool)]:
+        counts = np.bincount(fold[in_class], minlength=k)
         assert counts.max() - counts.min() <= 1
 
 

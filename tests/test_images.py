@@ -155,12 +155,12 @@ def test_decoding_in_threads_leaves_the_warnings_of_the_process_alone(tmp_path):
 
 
 def test_a_digest_names_bytes_and_is_read_again_when_they_change(tmp_path):
-    one, two = save_image(tmp_path / "1.png"), tmp_path / "2.png"
-    two.write_bytes(one.read_bytes())
-    before = file_digest(one)
-    assert file_digest(two) == before
-    one.write_bytes(b"longer than it was" * 100)
-    assert file_digest(one) != before
+    first, second = save_image(tmp_path / "1.png"), tmp_path / "2.png"
+    second.write_bytes(first.read_bytes())
+    before = file_digest(first)
+    assert file_digest(second) == before
+    first.write_bytes(b"longer than it was" * 100)
+    assert file_digest(first) != before
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -203,8 +203,8 @@ def test_writing_into_pixels_does_not_reach_the_cache(X):
 @pytest.mark.parametrize("spec", [SMALL, COLOUR], ids=str)
 def test_plain_arrays_are_images_too(shape, spec):
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    found = pixels_of(images, spec)
-    assert (found.shape, found.dtype) == ((shape[0], *spec.shape), np.uint8)
+    pixels = pixels_of(images, spec)
+    assert (pixels.shape, pixels.dtype) == ((shape[0], *spec.shape), np.uint8)
 
 
 def test_arrays_that_are_no_images_are_refused():

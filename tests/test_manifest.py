@@ -21,22 +21,22 @@ def record(name: str, split: str = "train", folder: str = "a", digest: str = "")
 
 
 def test_split_tree_gives_each_record_its_split_and_folder(tree):
-    found = scan(tree(SPLIT_TREE))
-    assert found.is_split
-    assert sorted((r.split, r.folder) for r in found.records) == [
+    listing = scan(tree(SPLIT_TREE))
+    assert listing.is_split
+    assert sorted((r.split, r.folder) for r in listing.records) == [
         ("test", "b"),
         ("train", "a"),
         ("train", "a"),
         ("train", "b"),
         ("val", "a"),
     ]
-    assert (found.ignored, found.missing_splits, found.empty_folders) == (0, [], [])
+    assert (listing.ignored, listing.missing_splits, listing.empty_folders) == (0, [], [])
 
 
 def test_tree_without_splits_leaves_the_split_open(tree):
-    found = scan(tree({"a": 2, "b": 1}))
-    assert not found.is_split
-    assert {(r.split, r.folder) for r in found.records} == {("", "a"), ("", "b")}
+    listing = scan(tree({"a": 2, "b": 1}))
+    assert not listing.is_split
+    assert {(r.split, r.folder) for r in listing.records} == {("", "a"), ("", "b")}
 
 
 def test_one_split_folder_is_enough_to_miss_the_others(tree):
@@ -60,8 +60,8 @@ def test_hidden_foreign_and_deep_entries_are_counted_not_read(tree):
     (root / "train" / "a" / ".hidden.png").touch()
     (root / "train" / "a" / "train").mkdir()  # a class is no place for a split
     (root / "train" / "a" / "folder.PNG").mkdir()
-    found = scan(root)
-    assert (len(found.records), found.ignored) == (5, 8)
+    listing = scan(root)
+    assert (len(listing.records), listing.ignored) == (5, 8)
 
 
 def test_the_root_is_counted_once_where_there_are_no_splits(tree):
@@ -98,8 +98,8 @@ def test_a_link_to_itself_does_not_stop_the_scan(tree):
     root = tree({"a": 1})
     (root / "loop").symlink_to("loop")
     (root / "a" / "round").symlink_to("..")
-    found = scan(root)
-    assert (len(found.records), found.ignored) == (1, 2)
+    listing = scan(root)
+    assert (len(listing.records), listing.ignored) == (1, 2)
 
 
 def test_a_folder_that_cannot_be_listed_is_told_with_the_rest(tree, monkeypatch):
@@ -112,9 +112,9 @@ def test_a_folder_that_cannot_be_listed_is_told_with_the_rest(tree, monkeypatch)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    found = scan(root)
-    assert found.unreadable == {root / "b": "Permission denied"}
-    assert (len(found.records), found.empty_folders) == (1, [])
+    listing = scan(root)
+    assert listing.unreadable == {root / "b": "Permission denied"}
+    assert (len(listing.records), listing.empty_folders) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_copies_go_only_where_their_original_is():
         record("a_double_r.png", split="val"),  # another split: stays, so that the leak is seen
         record("c_mirrored.png"),  # no original at all
     ]
-    kept, left_out = without_copies(records)
+    remaining, left_out = without_copies(records)
     assert left_out == 1
-    assert [r.path.name for r in kept] == ["a.png", "a_double_l.png", "a_double_r.png", "c_mirrored.png"]
+    assert [r.path.name for r in remaining] == ["a.png", "a_double_l.png", "a_double_r.png", "c_mirrored.png"]
 
 
 def test_a_source_in_two_splits_is_a_leak_also_through_a_copy():

@@ -1,4 +1,4 @@
-"""Folders -> classes -> stages: what fits is folded, what does not is said, never guessed."""
+"""Folders -> classes -> stages: what fits is folded, what does not is reported, never guessed."""
 
 import unicodedata
 
@@ -43,7 +43,7 @@ def test_a_class_without_any_folder_on_disk_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("mapping", "said"),
+    ("mapping", "message"),
     [
         (Mapping({"a": []}), "classes.a: names no folder"),
         (Mapping({"a": ["x"], "b": ["x"]}), "classes.b: folder 'x' already makes class 'a'"),
@@ -58,8 +58,8 @@ def test_a_class_without_any_folder_on_disk_is_an_error():
         (Mapping({k: [k] for k in "abc"}, look_alikes={"c": ["a", "b"]}), "'c' is also the name of a class outside"),
     ],
 )
-def test_contradictions_are_named_with_their_key(mapping, said):
-    assert said in messages(mapping)
+def test_contradictions_are_named_with_their_key(mapping, message):
+    assert message in messages(mapping)
 
 
 def test_look_alikes_of_identity_are_checked_against_the_folders():

@@ -35,10 +35,10 @@ def tangled(draw) -> list[Record]:
 
 
 def by_folder(records: list[Record]) -> dict[str, Counter]:
-    found: dict[str, Counter] = defaultdict(Counter)
+    counts: dict[str, Counter] = defaultdict(Counter)
     for record in records:
-        found[record.folder][record.split] += 1
-    return found
+        counts[record.folder][record.split] += 1
+    return counts
 
 
 SHARES = st.tuples(st.floats(0.05, 0.45), st.floats(0.05, 0.45))
@@ -61,7 +61,7 @@ def test_no_source_and_no_bytes_stand_on_two_sides(records, shares, seed):
 @settings(max_examples=300)
 def test_every_folder_can_be_trained_on_however_sources_span_folders(records, shares, seed):
     split = split_records(records, val=shares[0], test=shares[1], seed=seed)
-    assert all(found["train"] for found in by_folder(split).values())
+    assert all(counts["train"] for counts in by_folder(split).values())
 
 
 def test_a_folder_that_shares_every_source_with_rarer_ones_is_still_trained_on():
@@ -71,7 +71,9 @@ def test_a_folder_that_shares_every_source_with_rarer_ones_is_still_trained_on()
         for n, folders in enumerate([(rare, "x"), (rare, f"y{i}"), (f"y{i}",), (f"y{i}",)]):
             records += [Record(Path(f, f"{rare}{n}.png"), "", f, f"{rare}{n}", f"{f}{rare}{n}") for f in folders]
     for seed in range(40):
-        assert all(found["train"] for found in by_folder(split_records(records, val=0.2, test=0.2, seed=seed)).values())
+        assert all(
+            counts["train"] for counts in by_folder(split_records(records, val=0.2, test=0.2, seed=seed)).values()
+        )
 
 
 @given(tangled(), SHARES, SEEDS, st.randoms(use_true_random=False))
@@ -96,9 +98,9 @@ def test_another_seed_gives_another_cut():
 )
 def test_shares_hold_in_each_folder_of_its_own_sources(counts, copies, shares, seed):
     split = split_records(records_of(counts, copies), val=shares[0], test=shares[1], seed=seed)
-    for folder, found in by_folder(split).items():
+    for folder, of_split in by_folder(split).items():
         n = counts[folder]
-        sources = {name: found[name] / (1 + copies) for name in SPLITS}
+        sources = {name: of_split[name] / (1 + copies) for name in SPLITS}
         if n >= 3:
             assert min(sources.values()) >= 1
         for name, share in zip(("val", "test"), shares, strict=True):
@@ -110,13 +112,13 @@ def test_shares_hold_in_each_folder_of_its_own_sources(counts, copies, shares, s
 )
 def test_tiny_classes_give_to_train_then_test_then_val(n, expected):
     for seed in range(10):
-        found = by_folder(split_records(records_of({"a": n, "big": 30}, 1), val=0.2, test=0.2, seed=seed))["a"]
-        assert tuple(found[name] // 2 for name in SPLITS) == expected
+        counts = by_folder(split_records(records_of({"a": n, "big": 30}, 1), val=0.2, test=0.2, seed=seed))["a"]
+        assert tuple(counts[name] // 2 for name in SPLITS) == expected
 
 
 def test_large_shares_leave_a_source_to_train():
-    found = by_folder(split_records(records_of({"a": 4}), val=0.49, test=0.5, seed=0))["a"]
-    assert min(found[name] for name in SPLITS) >= 1
+    counts = by_folder(split_records(records_of({"a": 4}), val=0.49, test=0.5, seed=0))["a"]
+    assert min(counts[name] for name in SPLITS) >= 1
 
 
 def test_twins_under_two_names_stay_together():
@@ -154,5 +156,5 @@ def test_nothing_to_split_is_no_error():
 def test_many_classes_and_many_records_are_split_at_once():
     records = records_of({f"class {i}": 4 for i in range(1500)})
     random.Random(0).shuffle(records)
-    found = by_folder(split_records(records, val=0.25, test=0.25, seed=1))
-    assert {tuple(f[name] for name in SPLITS) for f in found.values()} == {(2, 1, 1)}
+    counts = by_folder(split_records(records, val=0.25, test=0.25, seed=1))
+    assert {tuple(f[name] for name in SPLITS) for f in counts.values()} == {(2, 1, 1)}

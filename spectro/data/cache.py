@@ -138,10 +138,11 @@ class RowCache:
             arrays = _load(path)
         if arrays is None:
             arrays = dict(compute())
-            file = io.BytesIO()
-            np.savez(file, allow_pickle=False, **arrays)
-            self._write(path, file.getbuffer())
-            self.shrink()
+            if path is not None:
+                file = io.BytesIO()
+                np.savez(file, allow_pickle=False, **arrays)
+                self._write(path, file.getbuffer())
+                self.shrink()
         # The most recent one is the last.
         self._arrays[key] = arrays
         while len(self._arrays) > 1 and sum(map(_size, self._arrays.values())) > self._arrays_in_memory_bytes:
