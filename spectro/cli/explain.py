@@ -16,6 +16,8 @@ from spectro.knobs import did_you_mean
 
 # Launchers that Hydra brings in packages of their own -> the extra of spectro that installs them.
 _EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+# The same for packages that are imported where they are used.
+_PACKAGES = {"cmaes": "cmaes", "psycopg": "postgres"}
 # Their options set sections that options of other groups bring.
 _RECIPES = ("experiment", "sweeper")
 
@@ -40,6 +42,8 @@ def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = 
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
+    if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
+        return f"{error.name} is not installed; pip install 'spectro[{_PACKAGES[error.name]}]'"
     if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
         return None
     if isinstance(error, OverrideParseException):

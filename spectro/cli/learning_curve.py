@@ -25,8 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shares", type=_shares, default=(0.125, 0.25, 0.5, 1.0), metavar="A,B,...", help=_HELP_SHARES)
     parser.add_argument("--seeds", type=int, default=5, help="how often, with other folds and shares (default 5)")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for spectro train; model=A,B for several")
-    arguments = parser.parse_args()
+    arguments = cli.parse_with_overrides(parser, "as for spectro train; model=A,B for several")
     if arguments.seeds < 1:
         parser.error(f"--seeds: got {arguments.seeds}; allowed: 1 or more")
     cli.guard(lambda: measure(arguments.overrides, arguments.shares, arguments.seeds), arguments.overrides)

@@ -1,8 +1,10 @@
 """What all commands share: progress bars, exit codes, one message for a user error, a checked configuration."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectro import interrupt
@@ -58,3 +60,18 @@ def composed(overrides: Sequence[str]) -> "Config":
 
     groups = Groups(search_path(overrides))
     return check(groups.compose(overrides), groups)
+
+
+def parse_with_overrides(parser: argparse.ArgumentParser, help: str) -> argparse.Namespace:
+    """The arguments of a command that takes ``overrides``, in any order; ``--config-dir`` becomes one of them.
+
+    Args:
+        parser: The parser of the command's other arguments.
+        help: Describes the overrides.
+    """
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder with configuration groups of your own")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help)
+    arguments = parser.parse_intermixed_args()
+    if arguments.config_dir is not None:
+        arguments.overrides.append(f"hydra.searchpath=['{arguments.config_dir.absolute()}']")
+    return arguments

@@ -14,15 +14,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("augmentation.png"), help="the image file to write")
     parser.add_argument("--records", type=int, default=2, help="training records of each class (default 2)")
-    parser.add_argument("--config-dir", type=Path, help="a folder with configuration groups of your own")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for spectro train")
-    arguments = parser.parse_intermixed_args()
+    arguments = cli.parse_with_overrides(parser, "as for spectro train")
     if arguments.records < 1:
         parser.error(f"--records: got {arguments.records}; allowed: 1 or more")
-    overrides = list(arguments.overrides)
-    if arguments.config_dir is not None:
-        overrides.append(f"hydra.searchpath=['{arguments.config_dir.absolute()}']")
-    cli.guard(lambda: _draw(arguments.out, arguments.records, overrides), overrides)
+    cli.guard(lambda: _draw(arguments.out, arguments.records, arguments.overrides), arguments.overrides)
 
 
 def _draw(out: Path, per_class: int, overrides: list[str]) -> None:

@@ -27,7 +27,7 @@ def main() -> None:
     """Entry point of ``spectro train`` and ``python train.py``."""
     from hydra._internal.utils import get_args_parser
 
-    from spectro.config.groups import CONFIG, Groups, search_path
+    from spectro.config.groups import CONFIG, Groups, register, search_path
 
     parser = get_args_parser()
     args = parser.parse_intermixed_args()
@@ -41,6 +41,14 @@ def main() -> None:
         # Whoever reads only the first lines closes the pipe.
         with suppress(BrokenPipeError):
             print(help_text(words, Groups(sources), name))
+        return
+
+    if args.shell_completion:
+        # At every press of the tab key: without the libraries of a run.
+        from hydra._internal.utils import _run_hydra
+
+        register()
+        _run_hydra(args=args, args_parser=parser, task_function=job, config_path=str(CONF), config_name=CONFIG)
         return
 
     def run_hydra(task: Callable[[DictConfig], Any], *overrides: str) -> None:
@@ -64,7 +72,7 @@ def main() -> None:
             raise ConfigError(f"--config-dir: got {args.config_dir!r}, which is no folder")
         if asks_for_it(words):
             resume(words)
-        elif args.cfg or args.info or args.shell_completion or args.hydra_help or args.experimental_rerun:
+        elif args.cfg or args.info or args.hydra_help or args.experimental_rerun:
             run_hydra(job)
         elif args.multirun or "hydra.mode=MULTIRUN" in words:
             multirun(groups, words, name, run_hydra)
