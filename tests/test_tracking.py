@@ -342,7 +342,7 @@ def test_a_dead_store_costs_one_warning_and_little_time(
     (warning,) = warnings_in(caplog)
     assert "secret" not in warning
     assert uri.replace("user:secret", "***") in warning
-    assert f"python scripts/resend.py {run_dir}" in warning
+    assert f"spectro resend {run_dir}" in warning
     assert "\n" not in warning
     assert read(run_dir)["mlflow"] == {**read(run_dir)["mlflow"], "run_id": None, "sent": False}
 

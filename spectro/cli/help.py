@@ -1,4 +1,4 @@
-"""``python train.py --help``: every group and knob with one line each, from the comments in the YAML files."""
+"""``spectro train --help``: every group and knob with one line each, from the comments in the YAML files."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 from spectro.config.groups import CONFIG, Groups
 
 _HEAD = """\
-Which of several model families best sorts labelled images of seismic records, and how sure can you be?
+Which of several model families best classifies labelled images of seismic records, and how certain is that?
 
-  python train.py                                     HOG-SVM cascade on the built-in demo data
-  python train.py model=deit_vpt vpt.variant=deep     visual prompt tuning of a vision transformer
-  python train.py data=folder data.root=DIR mapping=identity cascade_stage=flat
-  python train.py --multirun data.seed=0,1,2          several runs
-  python train.py --multirun sweeper=hog_svm          a search, then one run of the best on test
+  spectro train                                       HOG-SVM cascade on the built-in demo data
+  spectro train model=deit_vpt vpt.variant=deep       visual prompt tuning of a vision transformer
+  spectro train data=folder data.root=DIR mapping=identity cascade_stage=flat
+  spectro train --multirun data.seed=0,1,2            several runs
+  spectro train --multirun sweeper=hog_svm            a search, then one run of the best on test
 
 A group picks one of the options; a knob sets one value: GROUP=OPTION KNOB=VALUE ...
 """
 _FOOT = """\
 stages.easy.KNOB and stages.hard.KNOB set a model's knob for one stage of the cascade.
-resume=DIR goes on with a run that was killed.
+resume=DIR continues a run that was killed.
 --cfg job shows the composed configuration, --hydra-help what Hydra itself offers.
 """
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#]+):(?: (?P<value>.*?))?(?:\s+# (?P<comment>.*))?$")

@@ -179,7 +179,7 @@ def run(groups: "Groups", words: Sequence[str], name: str, run_hydra: RunHydra) 
     cfg, config = checked(groups, words, name)
     if config.common.sweep is not None:
         sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
-        raise ConfigError(f"{sweeper} needs --multirun (-m): python train.py --multirun {' '.join(words)}")
+        raise ConfigError(f"{sweeper} needs --multirun (-m): spectro train --multirun {' '.join(words)}")
     _, override = own_folder(cfg, "run", words)
     errors: list[SpectroError] = []
 

@@ -239,7 +239,7 @@ class Search:
             experiment.run(check(alone), run_dir, before, belonging)
         folder = escape(shlex.quote(short(self.folder)))
         report.print_line(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
-        report.print_line(f"again:  python train.py --config-dir {folder} --config-name best_config")
+        report.print_line(f"again:  spectro train --config-dir {folder} --config-name best_config")
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def write_best(folder: Path, cfg: DictConfig, what: str) -> None:
     """
     lines = [
         f"# {what}",
-        f"# python train.py --config-dir {shlex.quote(short(folder))} --config-name best_config",
+        f"# spectro train --config-dir {shlex.quote(short(folder))} --config-name best_config",
         "defaults:",
         "  - stages",
         "  - override hydra/job_logging: to_file",

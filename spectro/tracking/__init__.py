@@ -126,7 +126,7 @@ def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], MlflowE
         if run_dir.resolve() not in _warned:
             _warned.add(run_dir.resolve())
             _log.warning(
-                "MLflow at %s did not take the run (%s). Nothing is lost; send it later: python scripts/resend.py %s",
+                "MLflow at %s did not take the run (%s). Nothing is lost; send it later: spectro resend %s",
                 redact(entry.tracking_uri),
                 reason_of(error),
                 shlex.quote(str(run_dir)),

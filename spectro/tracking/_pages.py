@@ -105,7 +105,7 @@ def _views() -> dict[str, tuple[str, dict[str, Any]]]:
         *with_interval("test/hard_pair_f1"),
         *with_interval("val/macro_f1"),
     ]
-    # A mean of interval ends is no interval, so means stand alone; `scripts/compare.py` gives intervals over seeds.
+    # A mean of interval ends is no interval, so means stand alone; `spectro compare` gives intervals over seeds.
     means = [_column("metrics", f"test/{name}") for name in ("macro_f1", "n_records", "hard_pair_f1")]
     by_model = {
         "aggregateFunction": "average",
