@@ -67,19 +67,22 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A function that runs overrides in this process, without MLflow and, unless asked for, without figures."""
+    """A function that runs overrides in this process, without MLflow and, unless asked for, without figures.
 
-    def run_config(*overrides: str, name: str = "run", figures: bool = False) -> Path:
+    Further arguments are those of `spectro.runs.run.run`, such as ``on_epoch``.
+    """
+
+    def run_config(*overrides: str, name: str = "run", figures: bool = False, **arguments: Any) -> Path:
         from spectro.cli import main as cli
         from spectro.runs import results
         from spectro.runs import run as experiment
 
         run_dir = tmp_path / name
-        run_dir.mkdir()
+        run_dir.mkdir(exist_ok=True)
         with monkeypatch.context() as patch:
             if not figures:
                 patch.setattr(results, "draw", lambda *_: None)
-            experiment.run(cli.composed(["tracking.uri=null", "data.cache_dir=null", *overrides]), run_dir)
+            experiment.run(cli.composed(["tracking.uri=null", "data.cache_dir=null", *overrides]), run_dir, **arguments)
         return run_dir
 
     return run_config

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,33 +11,34 @@ from sklearn.metrics import accuracy_score, f1_score
 from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CnnClassifier, HogSvmClassifier
-from spectro.classifiers import fit_context as work
-from spectro.classifiers.base import StageOutput
-from spectro.classifiers.networks import training
+from spectro.classifiers.fit_context import FitContext, fit_context
 from spectro.cli import main as cli
 from spectro.data import Record
 from spectro.data.images import file_digest
 from spectro.errors import ConfigError, DataError
-from spectro.runs import crossval, task
-from spectro.runs import run as experiment
-from spectro.runs.crossval import OutOfFold, cross_validate
-from spectro.runs.fold_plan import plan
+from spectro.runs.crossval import CrossValidated, Folds, cross_validate
+from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import Task, load_data
 
 SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
 KFOLD = ["validation=kfold", *SMALL]
 FLAT = ["data=folder", "mapping=identity", "cascade_stage=flat", "augmentation=none"]
 
 
+def task_of(*overrides):
+    config = cli.composed([*KFOLD, *overrides])
+    return Task(config, load_data(config))
+
+
+def validated(task):
+    return cross_validate(task, Folds.of(task))
+
+
 @pytest.fixture
 def demo(demo_root):
-    """A function that gives a checked configuration of the small demo data, and the data."""
-
-    def build(*overrides):
-        config = cli.composed([*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", *overrides])
-        return config, task.load_data(config)
-
-    return build
+    """A function that gives the task of a configuration of the small demo data."""
+    return lambda *overrides: task_of(f"data.demo_dir={demo_root}", "data.scale=0.1", *overrides)
 
 
 class Spy:
@@ -60,10 +60,11 @@ class Spy:
 
 @pytest.mark.parametrize("augmentation", ["none", "mirror_halves"])
 def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, monkeypatch, augmentation):
-    config, dataset = demo("cascade_stage=flat", f"augmentation={augmentation}", "validation.k=3")
+    """A copy on both sides of a fold makes its scores too good."""
+    task = demo("cascade_stage=flat", f"augmentation={augmentation}", "validation.k=3")
     spy = Spy(monkeypatch)
-    cross_validate(config, dataset)
-    pool = {record.digest for record in dataset.records if record.split != "test"}
+    validated(task)
+    pool = {record.digest for record in task.dataset.records if record.split != "test"}
     evaluated = []
     for X, y, X_val, _, X_new in spy.calls:
         assert not set(X.digests) & set(X_new.digests)
@@ -77,15 +78,14 @@ def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, mo
 
 def test_test_is_never_read(demo, monkeypatch):
     """Not one pixel and not one descriptor: a sweep over it would otherwise choose on test."""
-    config, dataset = demo()
-    store, wanted = dataset.store, []
-    read = store.cache.rows
-    monkeypatch.setattr(store.cache, "rows", lambda kind, keys, *a: wanted.extend(keys) or read(kind, keys, *a))
-    cv = cross_validate(config, dataset)
-    of = {split: {r.digest for r in dataset.of(split)} for split in ("train", "val", "test")}
-    assert wanted
-    assert {key.split(":")[0] for key in wanted} == of["train"] | of["val"]
-    assert not {record.digest for record in cv.tasks[""].records} & of["test"]
+    task = demo()
+    cache, read = task.dataset.store.cache, []
+    rows = cache.rows
+    monkeypatch.setattr(cache, "rows", lambda kind, keys, *a: read.extend(keys) or rows(kind, keys, *a))
+    cv = validated(task)
+    of = {split: {r.digest for r in records} for split, records in task.records.items()}
+    assert {key.split(":")[0] for key in read} == of["train"] | of["val"]
+    assert not {record.digest for record in cv.stages[""][0].records} & of["test"]
 
 
 def test_images_with_the_same_bytes_are_in_one_fold(tmp_path):
@@ -94,67 +94,59 @@ def test_images_with_the_same_bytes_are_in_one_fold(tmp_path):
     first = sorted((root / "train" / "a").iterdir())[0]
     for number in range(3):
         (root / "train" / "a" / f"twin{number}.png").write_bytes(first.read_bytes())
-    config = cli.composed([*KFOLD, *FLAT, f"data.root={root}", "validation.k=3", "validation.repeats=4"])
-    dataset = task.load_data(config)
-    planned = plan(config, dataset)
-    twins = np.array([record.digest for record in planned.records]) == file_digest(first)
+    folds = Folds.of(task_of(*FLAT, f"data.root={root}", "validation.k=3", "validation.repeats=4"))
+    twins = np.array([record.digest for record in folds.records]) == file_digest(first)
     assert twins.sum() == 4
-    assert all(len(set(fold[twins])) == 1 for fold in planned.folds)
+    assert all(len(set(numbers[twins])) == 1 for numbers in folds.number)
 
 
 @pytest.mark.parametrize("stage", ["flat", "easy", "hard", "full"])
-def test_every_stage_is_judged_in_the_same_folds(demo, stage):
-    """Stages alone and together can be compared, since chance has dealt them the same folds."""
-    config, dataset = demo(f"cascade_stage={stage}", "validation.k=3")
-    cv = cross_validate(config, dataset)
-    assert set(cv.tasks) == ({"", "easy", "hard"} if stage == "full" else {""})
-    for own in cv.tasks.values():
-        assert own.probabilities.shape == (1, len(own.records), len(own.classes))
-        np.testing.assert_allclose(own.probabilities.sum(axis=2), 1)
-        assert set(own.truth) == set(own.classes)
-    if stage in ("flat", "easy", "full"):
-        whole = demo("cascade_stage=flat", "validation.k=3")
-        np.testing.assert_array_equal(cv.tasks[""].folds, plan(*whole).folds)
+def test_every_stage_is_evaluated_in_the_same_folds(demo, stage):
+    """Otherwise stages alone and together could not be compared."""
+    cv = validated(demo(f"cascade_stage={stage}", "validation.k=3"))
+    assert set(cv.stages) == ({"", "easy", "hard"} if stage == "full" else {""})
+    for (predictions,) in cv.stages.values():
+        assert predictions.probabilities.shape == (len(predictions.records), len(predictions.classes))
+        np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+        assert set(predictions.y_true) == set(predictions.classes)
+    if stage != "hard":
+        whole = Folds.of(demo("cascade_stage=flat", "validation.k=3"))
+        np.testing.assert_array_equal(cv.stages[""][0].fold, whole.number[0])
     if stage == "full":
-        alone = cross_validate(*demo("cascade_stage=easy", "validation.k=3")).tasks[""]
-        np.testing.assert_array_equal(cv.tasks["easy"].probabilities, alone.probabilities)
+        (alone,) = validated(demo("cascade_stage=easy", "validation.k=3")).stages[""]
+        np.testing.assert_array_equal(cv.stages["easy"][0].probabilities, alone.probabilities)
 
 
 def test_out_of_fold_is_what_a_fit_by_hand_gives(demo):
-    config, dataset = demo("cascade_stage=flat", "augmentation=mirror", "validation.k=3")
-    own = cross_validate(config, dataset).tasks[""]
+    """The shorter way of a family must be the same model."""
+    task = demo("cascade_stage=flat", "augmentation=mirror", "validation.k=3")
+    (found,) = validated(task).stages[""]
     for fold in range(3):
-        is_new = own.folds[0] == fold
-        train = [r for r, new in zip(own.records, is_new, strict=True) if not new]
-        X, y = task.training_set(config, dataset, train)
-        fitted = config.estimator().fit(X, y)
-        new = dataset.images([r for r, n in zip(own.records, is_new, strict=True) if n])
-        columns = np.searchsorted(own.classes, fitted.classes_)
-        np.testing.assert_allclose(own.probabilities[0, is_new][:, columns], fitted.predict_proba(new), atol=1e-3)
+        is_new = found.fold == fold
+        parts = {True: [], False: []}
+        for record, new in zip(found.records, is_new.tolist(), strict=True):
+            parts[new].append(record)
+        fitted = task.estimator().fit(*task.training_set(parts[False]))
+        columns = np.searchsorted(found.classes, fitted.classes_)
+        expected = fitted.predict_proba(task.dataset.images(parts[True]))
+        np.testing.assert_allclose(found.probabilities[is_new][:, columns], expected, atol=1e-3)
 
 
 def test_a_fold_without_a_class_gives_it_no_probability(tmp_path):
-    """A class of one source cannot be known where it is evaluated; of two, each is evaluated with the other."""
+    """A class of one source has no training records where it is evaluated; a warning names it."""
     root = make_tree(
         tmp_path / "data",
         {"train": {"a": 8, "b": 2, "c": 1}, "val": {"a": 2, "b": 0, "c": 0}, "test": {"a": 1, "b": 1, "c": 1}},
     )
-    config = cli.composed([*KFOLD, *FLAT, f"data.root={root}"])
-    dataset = task.load_data(config)
-    cv = cross_validate(config, dataset)
-    own = cv.tasks[""]
-    assert list(own.classes) == ["a", "b", "c"]
-    only = own.truth == "c"
-    assert (own.probabilities[0, own.folds[0] == own.folds[0][only], 2] == 0).all()
-    assert (own.probabilities[0, own.folds[0] != own.folds[0][only], 2] > 0).all()
-    assert (own.predicted[0][only] != "c").all()
-    told = [
-        "cross-validation: class 'b' has 2 sources for 5 folds: in 3 folds none of it is evaluated",
-        "cross-validation: class 'c' has 1 source for 5 folds: in 4 folds none of it is evaluated, and where it is "
-        "evaluated, none of it is trained on",
-    ]
-    assert list(cv.warnings)[:2] == told
-    report = own.report(0)
+    cv = validated(task_of(*FLAT, f"data.root={root}"))
+    (found,) = cv.stages[""]
+    assert list(found.classes) == ["a", "b", "c"]
+    only = found.y_true == "c"
+    assert (found.probabilities[found.fold == found.fold[only], 2] == 0).all()
+    assert (found.probabilities[found.fold != found.fold[only], 2] > 0).all()
+    assert (found.predicted[only] != "c").all()
+    assert [any(f"class '{label}'" in line for line in cv.warnings) for label in "abc"] == [False, True, True]
+    report = cv.report("", seed=0)
     assert report["per_class"]["c"]["support"] == 1
     json.dumps(report, allow_nan=False)
 
@@ -168,24 +160,22 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
     for split in ("val", "test"):
         for label in "bc":
             (root / split / label).mkdir()
-    overrides = [*KFOLD, "data=folder", "mapping=identity", "mapping.look_alikes={bc: [b, c]}", "augmentation=none"]
-    config = cli.composed([*overrides, f"data.root={root}", "validation.k=3"])
-    cv = cross_validate(config, task.load_data(config))
-    assert (cv.tasks["hard"].probabilities == 0).all()
-    for name in ("", "easy"):
-        own = cv.tasks[name]
-        together = own.folds[0] == own.folds[0][own.truth != "a"][0]
-        np.testing.assert_allclose(own.probabilities[0, together, 0], 1)
+    groups = ["data=folder", "mapping=identity", "mapping.look_alikes={bc: [b, c]}", "augmentation=none"]
+    cv = validated(task_of(*groups, f"data.root={root}", "validation.k=3"))
+    assert (cv.stages["hard"][0].probabilities == 0).all()
+    for stage in ("", "easy"):
+        (found,) = cv.stages[stage]
+        together = found.fold == found.fold[found.y_true != "a"][0]
+        np.testing.assert_allclose(found.probabilities[together, 0], 1)
 
 
 def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
     """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
     root = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
     config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
-    dataset = task.load_data(config)
-    spy = Spy(monkeypatch, CnnClassifier)
-    cross_validate(config, dataset)
-    pool = {record.digest for record in dataset.records if record.split != "test"}
+    task, spy = Task(config, load_data(config)), Spy(monkeypatch, CnnClassifier)
+    validated(task)
+    pool = {record.digest for record in task.dataset.records if record.split != "test"}
     for X, y, X_val, y_val, X_new in spy.calls:
         parts = [set(part.digests) for part in (X, X_val, X_new)]
         assert set.union(*parts) == pool
@@ -198,61 +188,57 @@ def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
 # --- What the numbers mean ---
 
 
-def said(seed=0, repeats=3, n=40):
-    rng = np.random.default_rng(seed)
+def simulated(look_alikes=(), repeats=3, n=40):
+    """Random predictions of three classes in four folds, and their true labels as text."""
+    rng = np.random.default_rng(0)
     classes = np.array(["a", "b", "c"], dtype=object)
-    p = rng.dirichlet(np.ones(3), (repeats, n))
-    folds = np.array([rng.permutation(np.arange(n) % 4) for _ in range(repeats)])
+    probabilities = rng.dirichlet(np.ones(3), (repeats, n))
+    folds = [rng.permutation(np.arange(n) % 4) for _ in range(repeats)]
     records = [Record(Path(f"{i}.png"), "train", "a", str(i)) for i in range(n)]
-    return OutOfFold(records, classes[rng.integers(0, 3, n)], classes, folds, p, int(folds.max()) + 1)
+    y = classes[rng.integers(0, 3, n)]
+    stage = [Predictions(records, y, classes, p, fold) for p, fold in zip(probabilities, folds, strict=True)]
+    return CrossValidated({"": stage}, 4, look_alikes, []), stage, y.astype(str)
 
 
 def test_averages_are_scikit_learns():
-    own = said()
-    pooled = [f1_score(own.truth.astype(str), p.astype(str), average="macro") for p in own.predicted]
+    """Means over repeats of pooled records; spreads over folds and repeats."""
+    cv, stage, y = simulated()
+    predicted = [predictions.predicted.astype(str) for predictions in stage]
+    pooled = [f1_score(y, p, average="macro") for p in predicted]
     by_fold = []
-    for folds, predicted in zip(own.folds, own.predicted, strict=True):
-        values = []
-        for fold in range(4):
-            in_fold = folds == fold
-            present = sorted(set(own.truth[in_fold]))
-            y, p = own.truth[in_fold].astype(str), predicted[in_fold].astype(str)
-            values.append(f1_score(y, p, labels=present, average="macro"))
-        by_fold.append(np.std(values, ddof=1))
-    found = own.averages()
-    assert found["macro_f1"] == pytest.approx(np.mean(pooled))
-    assert found["macro_f1_std_repeats"] == pytest.approx(np.std(pooled, ddof=1))
-    assert found["macro_f1_std_folds"] == pytest.approx(np.mean(by_fold))
-    assert found["accuracy"] == pytest.approx(
-        np.mean([accuracy_score(own.truth.astype(str), p) for p in own.predicted])
-    )
-    report = own.report(0)
-    assert report["macro_f1"] == found["macro_f1"]
+    for predictions, p in zip(stage, predicted, strict=True):
+        folds = [predictions.fold == fold for fold in range(4)]
+        by_fold.append([f1_score(y[i], p[i], labels=sorted(set(y[i])), average="macro") for i in folds])
+    averages, report = cv.averages(), cv.report("", seed=0)
+    assert averages["macro_f1"] == report["macro_f1"] == pytest.approx(np.mean(pooled))
+    assert averages["macro_f1_std_repeats"] == pytest.approx(np.std(pooled, ddof=1))
+    assert averages["macro_f1_std_folds"] == pytest.approx(np.std(by_fold, axis=1, ddof=1).mean())
+    assert averages["accuracy"] == pytest.approx(np.mean([accuracy_score(y, p) for p in predicted]))
     assert (report["k"], report["repeats"], report["n_records"]) == (4, 3, 40)
     assert report["macro_f1_ci_low"] < pooled[0] < report["macro_f1_ci_high"]
     assert "hard_pair_f1" not in report
 
 
 def test_the_hard_pair_is_a_mean_over_the_repeats():
-    own = replace(said(), look_alikes=["c", "a"])
-    f1 = [f1_score(own.truth.astype(str), p.astype(str), average=None)[[0, 2]].mean() for p in own.predicted]
-    report = own.report(0)
-    assert own.averages()["hard_pair_f1"] == report["hard_pair_f1"] == pytest.approx(np.mean(f1))
+    cv, stage, y = simulated(look_alikes=["c", "a"])
+    f1 = [f1_score(y, predictions.predicted.astype(str), average=None)[[0, 2]].mean() for predictions in stage]
+    report = cv.report("", seed=0)
+    assert cv.averages()["hard_pair_f1"] == report["hard_pair_f1"] == pytest.approx(np.mean(f1))
     assert report["hard_pair_f1_ci_low"] < f1[0] < report["hard_pair_f1_ci_high"]
     assert report["hard_pair_classes"] == ["a", "c"]
 
 
 def test_one_repeat_has_no_spread_over_repeats():
-    own = said(repeats=1)
-    assert own.averages()["macro_f1_std_repeats"] is None
-    assert own.averages()["macro_f1_std_folds"] > 0
+    averages = simulated(repeats=1)[0].averages()
+    assert averages["macro_f1_std_repeats"] is None
+    assert averages["macro_f1_std_folds"] > 0
 
 
 def test_repeats_and_seeds_deal_other_folds_and_the_seed_of_the_run_does_not(demo):
-    first = plan(*demo("validation.repeats=2"))
-    assert (first.folds[0] != first.folds[1]).any()
-    np.testing.assert_array_equal(plan(*demo("seed=7")).folds[0], first.folds[0])
-    assert (plan(*demo("validation.seed=1")).folds[0] != first.folds[0]).any()
+    first = Folds.of(demo("validation.repeats=2")).number
+    assert (first[0] != first[1]).any()
+    np.testing.assert_array_equal(Folds.of(demo("seed=7")).number[0], first[0])
+    assert (Folds.of(demo("validation.seed=1")).number[0] != first[0]).any()
 
 
 # --- What is refused ---
@@ -299,48 +285,35 @@ def test_objectives():
 
 
 def test_a_run(run_here, demo_root, capsys):
+    """metrics.json, oof_predictions.csv, figures, run.json and terminal have the cross-validation."""
     overrides = [*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "validation.repeats=2"]
     run_dir = run_here(*overrides, "objective=hard/cv/accuracy", figures=True)
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
     assert {"val", "test", "cv"} <= set(metrics)
     assert {"cv", "val", "test"} == set(metrics["stages"]["easy"])
-    config = cli.composed(overrides)
-    cv = cross_validate(config, task.load_data(config))
-    assert metrics["cv"] == cv.tasks[""].report(0)
-    for objective in ("cv/macro_f1", "easy/cv/macro_f1", "cv/hard_pair_f1"):
-        stage, _, metric = objective.rpartition("cv/")
-        table = metrics["stages"][stage.strip("/")] if stage else metrics
-        assert cv.value(objective) == table["cv"][metric]
+    cv = validated(task_of(*overrides))
+    assert metrics["cv"] == cv.report("", seed=0)
+    assert metrics["stages"]["easy"]["cv"]["macro_f1"] == cv.averages("easy")["macro_f1"]
     with (run_dir / "oof_predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:6] == ["repeat", "fold", "path", "source", "label", "predicted"]
     n = metrics["cv"]["n_records"]
     assert [(r["repeat"], r["path"]) for r in rows] == [(str(i), r["path"]) for i in (1, 2) for r in rows[:n]]
     assert {r["fold"] for r in rows} == {"1", "2", "3"}
-    right = np.mean([r["label"] == r["predicted"] for r in rows])
-    assert right == pytest.approx(metrics["cv"]["accuracy"])
+    assert np.mean([r["label"] == r["predicted"] for r in rows]) == pytest.approx(metrics["cv"]["accuracy"])
     assert (run_dir / "figures" / "confusion_cv.png").exists()
     assert (run_dir / "figures" / "confusion_cv_hard.png").exists()
-    info = json.loads((run_dir / "run.json").read_text())
-    assert info["wall_s"]["cross_validation"] > 0
-    assert any("source for 3 folds" in line or "sources for 3 folds" in line for line in info["warnings"])
+    info = RunInfo.read(run_dir)
+    assert info.wall_s["cross_validation"] > 0
+    assert any("for 3 folds" in line for line in info.warnings)
     shown = capsys.readouterr().out
     assert "3 folds" in shown
     assert "± folds" in shown
 
 
-def test_cv_goes_to_mlflow_under_its_name(run_here, demo_root):
-    from spectro.tracking import flatten_metrics
-
-    run_dir = run_here(*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=2")
-    flat = flatten_metrics(json.loads((run_dir / "metrics.json").read_text()), {})
-    assert flat["cv/macro_f1"] == flat["objective"]
-    assert {"cv/macro_f1_std_folds", "hard/cv/macro_f1", "cv/k"} <= set(flat)
-
-
 def test_a_run_without_val_records(tmp_path, run_here):
-    """Two images a class: val is empty, and cross-validation still has something to say."""
+    """Two images a class: val is empty, and cross-validation still has a result."""
     root = make_tree(tmp_path / "data", {"a": 2, "b": 2, "c": 2})
     run_dir = run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=2")
     metrics = json.loads((run_dir / "metrics.json").read_text())
@@ -348,74 +321,65 @@ def test_a_run_without_val_records(tmp_path, run_here):
     assert metrics["val"]["n_records"] == 0
 
 
-def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root, tmp_path, monkeypatch):
-    """Finished folds are not trained again, and the one that was under way goes on."""
-    own = tiny("deit_vpt", "vpt.prompt_dropout=0.2", f"data.demo_dir={demo_root}", "data.scale=0.1", epochs=2)
-    own += ["validation=kfold", "validation.k=2", "augmentation=none"]
-    whole = run_here(*own, name="whole")
+def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root, tmp_path):
+    """Finished folds are not trained again, and the one that was interrupted is resumed."""
+    overrides = tiny("deit_vpt", "vpt.prompt_dropout=0.2", f"data.demo_dir={demo_root}", "data.scale=0.1", epochs=2)
+    overrides += ["validation=kfold", "validation.k=2", "augmentation=none"]
+    whole = run_here(*overrides, name="whole")
     stages = list(dict.fromkeys(row["stage"] for row in history_of(whole)))
     assert stages == ["easy fold 1", "hard fold 1", "easy fold 2", "hard fold 2", "easy", "hard"]
-    real, epochs = training._evaluate, []
 
-    def killed(*arguments):
-        epochs.append(1)
-        if len(epochs) == 7:
+    def kill(stage, history):
+        if (stage, len(history)) == ("hard fold 2", 1):
             raise KeyboardInterrupt
-        return real(*arguments)
 
-    overrides = ["tracking.uri=null", "data.cache_dir=null", *own]
-    run_dir = tmp_path / "stopped"
-    run_dir.mkdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_evaluate", killed)
-        with pytest.raises(KeyboardInterrupt):
-            experiment.run(cli.composed(overrides), run_dir)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(*overrides, on_epoch=kill)
+    run_dir, trained = tmp_path / "run", []
     assert (run_dir / "checkpoints" / "fold_1.json").exists()
     assert not (run_dir / "checkpoints" / "fold_1").exists()
     assert list((run_dir / "checkpoints" / "fold_2").rglob("*.ckpt"))
-    again = []
-    monkeypatch.setattr(training, "_evaluate", lambda *given: again.append(1) or real(*given))
-    monkeypatch.setattr("spectro.runs.results.draw", lambda *_: None)
-    experiment.run(cli.composed(overrides), run_dir, RunInfo.read(run_dir))
-    assert len(again) == 12 - 6
+    run_here(*overrides, before=RunInfo.read(run_dir), on_epoch=lambda stage, rows: trained.append((stage, len(rows))))
+    assert ("hard fold 2", 2) in trained
+    assert {("easy fold 2", 1), ("hard fold 1", 1)}.isdisjoint(trained)
     assert results_of(run_dir) == results_of(whole)
     assert (run_dir / "oof_predictions.csv").read_bytes() == (whole / "oof_predictions.csv").read_bytes()
     assert not (run_dir / "checkpoints").exists()
 
 
-def test_a_finished_fold_of_another_configuration_is_not_believed(demo, tmp_path, monkeypatch):
+def test_a_finished_fold_of_another_configuration_is_ignored(demo_root, tmp_path):
     """Or of other data: its predictions would be those of another model."""
+    small = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "cascade_stage=flat", epochs=1)
+    small.append("data.cache_dir=null")
 
-    asked = []
+    def trained(*overrides):
+        epochs = []
+        context = FitContext(
+            tmp_path, "flat", lambda stage, rows: epochs.extend((stage, row["seconds"]) for row in rows)
+        )
+        with fit_context(context):
+            config = cli.composed([*small, "validation=kfold", "validation.k=2", "augmentation=none", *overrides])
+            validated(Task(config, load_data(config)))
+        return epochs
 
-    def evaluated(config, dataset, planned, estimator, repeat, number):
-        asked.append(number)
-        work.current().on_epoch("flat", [{"epoch": 1}])
-        n = int((planned.folds[repeat] == number).sum())
-        return {"": StageOutput(np.array(["noise_DNS"], dtype=object), np.ones((n, 1)))}
-
-    monkeypatch.setattr(crossval, "_evaluated", evaluated)
-    for overrides, want in ([], 3), ([], 0), (["svm.C=7"], 3):
-        asked.clear()
-        with work.fit_context(work.FitContext(tmp_path, "flat")):
-            cross_validate(*demo("cascade_stage=flat", "validation.k=3", *overrides))
-        assert len(asked) == want
+    first = trained()
+    assert [stage for stage, _ in first] == ["flat fold 1", "flat fold 2"]
+    assert trained() == first
+    other = trained("train.lr=0.01")
+    assert [stage for stage, _ in other] == ["flat fold 1", "flat fold 2"]
+    assert not set(other) & set(first)
     (tmp_path / "fold_2.json").write_text("{")
-    asked.clear()
-    with work.fit_context(work.FitContext(tmp_path, "flat")):
-        cross_validate(*demo("cascade_stage=flat", "validation.k=3", "svm.C=7"))
-    assert asked == [1]
+    again = trained("train.lr=0.01")
+    assert (again[0] == other[0], again[1] == other[1]) == (True, False)
 
 
-def test_without_a_workplace_nothing_is_written(demo, tmp_path, monkeypatch):
+def test_without_a_folder_nothing_is_written(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config, dataset = demo("cascade_stage=flat", "validation.k=2")
+    task = demo("cascade_stage=flat", "validation.k=2")
     before = sorted(tmp_path.rglob("*"))
-    cross_validate(config, dataset)
+    validated(task)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_holdout_has_no_folds(demo_root):
-    config = cli.composed([*SMALL, f"data.demo_dir={demo_root}", "data.scale=0.1"])
-    with pytest.raises(TypeError, match="got 'holdout'; allowed: kfold"):
-        cross_validate(config, task.load_data(config))
+def test_holdout_has_no_folds(demo):
+    assert Folds.of(demo("validation=holdout")) is None

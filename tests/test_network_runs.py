@@ -22,7 +22,6 @@ from spectro.config import check as config
 from spectro.data.decode import ImageSpec, fit
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
-from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
 from spectro.tracking import MlflowEntry
 
@@ -126,7 +125,7 @@ def test_drawing_is_refused_where_nothing_is_drawn(overrides):
 
 
 def test_weights_that_would_not_be_used_are_refused():
-    with pytest.raises(ConfigError, match=r"cnn.weights: got 'x'; allowed: null, as pretrained=false"):
+    with pytest.raises(ConfigError, match=r"cnn.weights: got 'x'; allowed: null"):
         cli.composed(["model=resnet18", "cnn.pretrained=false", "cnn.weights=x"])
 
 
@@ -143,11 +142,10 @@ def test_a_knob_for_one_stage(run_here, root):
     assert [row["stage"] for row in history_of(run_dir)].count("hard") == 1
 
 
-def test_a_loss_that_is_no_number_leaves_its_curves(run_here, root, tmp_path, monkeypatch):
-    evaluate = training._evaluate
-    monkeypatch.setattr(training, "_evaluate", lambda *a: {**evaluate(*a), "val_loss": float("nan")})
-    with pytest.raises(training.TrainingError, match="in epoch 1; the last finite numbers: none"):
-        run_here(*tiny("resnet18"), *root)
+def test_a_loss_that_is_not_finite_ends_the_run(run_here, root, tmp_path):
+    """With a message that names the epoch."""
+    with pytest.raises(training.TrainingError, match="epoch 1"):
+        run_here(*tiny("resnet18", "train.lr=1e30", "train.warmup_epochs=0"), *root)
     assert read_json(tmp_path / "run" / "run.json")["status"] == "FAILED"
 
 
@@ -207,39 +205,31 @@ class TestImageFit:
 
 
 class TestResume:
-    def test_a_killed_run_ends_as_if_it_had_not_been(self, run_here, root, tmp_path, monkeypatch):
-        whole = run_here(*tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root, name="whole")
-        real = training._evaluate
-        left = [5]
+    def test_a_killed_run_ends_as_if_it_had_not_been(self, run_here, root, tmp_path):
+        """Weights, optimizer, random state and history go on at the last finished epoch."""
+        overrides = [*tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root]
+        whole = run_here(*overrides, name="whole")
 
-        def killed(*arguments):
-            left[0] -= 1
-            if left[0] == 0:
+        def kill(stage, history):
+            if (stage, len(history)) == ("hard", 1):
                 raise KeyboardInterrupt
-            return real(*arguments)
 
-        monkeypatch.setattr(training, "_evaluate", killed)
-        overrides = ["tracking.uri=null", "data.cache_dir=null", *tiny("deit_vpt", "vpt.prompt_dropout=0.2"), *root]
-        run_dir = tmp_path / "stopped"
-        run_dir.mkdir()
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(cli.composed(overrides), run_dir)
-        before = RunInfo.read(run_dir)
+            run_here(*overrides, on_epoch=kill)
+        before = RunInfo.read(tmp_path / "run")
         assert before.status == "KILLED"
-        assert len(history_of(run_dir)) == 4
-        experiment.run(cli.composed(overrides), run_dir, before)
+        assert len(history_of(before.folder)) == 4
+        run_dir = run_here(*overrides, before=before)
         assert results_of(run_dir) == results_of(whole)
-        info = read_json(run_dir / "run.json")
-        assert (info["status"], info["started_at"], len(info["resumed_at"])) == ("FINISHED", before.started_at, 1)
+        info = RunInfo.read(run_dir)
+        assert (info.status, info.started_at, len(info.resumed_at)) == ("FINISHED", before.started_at, 1)
         assert not (run_dir / "checkpoints").exists()
 
-    def test_other_data_are_refused(self, run_here, root, tmp_path):
-        run_dir = run_here(*tiny("resnet18", epochs=1), *root)
-        before = RunInfo.read(run_dir)
+    def test_other_data_are_refused(self, run_here, root):
+        before = RunInfo.read(run_here(*tiny("resnet18", epochs=1), *root))
         before.data.fingerprint = "0" * 16
-        composed = cli.composed(["tracking.uri=null", "data.cache_dir=null", *tiny("resnet18", epochs=1), *root])
-        with pytest.raises(DataError, match="are not those that the run began with"):
-            experiment.run(composed, run_dir, before)
+        with pytest.raises(DataError, match="no longer holds the data"):
+            run_here(*tiny("resnet18", epochs=1), *root, before=before)
 
     @pytest.mark.parametrize(
         ("info", "text"),

@@ -403,7 +403,7 @@ class TestSearch:
         def breaks(*_):
             raise FloatingPointError("loss is nan")
 
-        monkeypatch.setattr(experiment, "attempt", breaks)
+        monkeypatch.setattr(experiment, "fit_and_score_trial", breaks)
         with pytest.raises(SweepError, match=r"none of 2 trials.*2 times: FloatingPointError: loss is nan"):
             sweep(*quick, "n_trials=2")
         folder = tmp_path / "sweeps" / "s"

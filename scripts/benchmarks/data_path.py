@@ -104,15 +104,16 @@ def cv(repeats: int) -> None:
     from spectro.cli import main as cli
     from spectro.data import RowCache
     from spectro.runs import task
-    from spectro.runs.crossval import cross_validate
+    from spectro.runs.crossval import Folds, cross_validate
 
     with tempfile.TemporaryDirectory() as folder:
         words = ["validation=kfold", "cascade_stage=flat", "augmentation=none", "data.scale=3.26", f"outputs={folder}"]
         config = cli.composed(words)
         dataset = task.load_data(config)
         cache = dataset.store.cache
-        fold = cross_validate(config, dataset).tasks[""].folds[0]
-        records = cross_validate(config, dataset).tasks[""].records
+        setup = task.Task(config, dataset)
+        (first,) = cross_validate(setup, Folds.of(setup)).stages[""]
+        fold, records = first.fold, first.records
         features = config.estimator().hog.features(dataset.images(records)).astype(float)
         y = np.array([record.label for record in records])
 
@@ -124,7 +125,7 @@ def cv(repeats: int) -> None:
                     machine.fit(features[train], y[train]).predict(features[~train])
 
         def ours() -> None:
-            cross_validate(config, dataset).value("cv/macro_f1")
+            cross_validate(setup, Folds.of(setup)).averages()
 
         def forget(disk: bool) -> None:
             if disk:

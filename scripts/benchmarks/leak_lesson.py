@@ -34,7 +34,7 @@ def _lesson(overrides: list[str]) -> None:
     from spectro.config.schema import DemoKnobs
     from spectro.data import labels_of
     from spectro.runs import task
-    from spectro.runs.fold_plan import plan
+    from spectro.runs.crossval import Folds
 
     # A search goes where the machine degenerates; the score says it.
     warnings.simplefilter("ignore", DegenerateModelWarning)
@@ -48,11 +48,12 @@ def _lesson(overrides: list[str]) -> None:
         other = [f"validation.seed={seed}", *([f"data.seed={seed}"] if is_demo else [])]
         config = cli.composed([*overrides, *other])
         dataset = task.load_data(config)
-        planned, given = plan(config, dataset), config.estimator()
+        setup = task.Task(config, dataset)
+        planned, given = Folds.of(setup), config.estimator()
         # One row for each view of each record, and which record it is.
-        X, y = task.training_set(config, dataset, planned.records)
+        X, y = setup.training_set(planned.records)
         record_of = {record.digest: number for number, record in enumerate(planned.records)}
-        folds = planned.folds[0][[record_of[digest] for digest in X.digests]]
+        folds = planned.number[0][[record_of[digest] for digest in X.digests]]
         over_rows = _folds_over_rows(y, config.common.validation.k, seed)
         outside, evaluated = _outside(given, X), {True: np.full(len(y), True), False: X.views == "original"}
         settings = [given, *(clone(given).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA))]

@@ -46,9 +46,9 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> None:
     """Measures the curve of every model of the command line and writes it."""
-    from spectro.runs.fold_plan import plan
+    from spectro.runs.crossval import Folds
     from spectro.runs.learning_curve import LearningCurve
-    from spectro.runs.task import load_data
+    from spectro.runs.task import Task, load_data
 
     models, rest = _models(overrides)
     configs = {}
@@ -62,7 +62,7 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
         config.estimator().prepare()
     first = configs[models[0]][0]
     dataset = load_data(first)
-    plan(first, dataset)  # invalid folds are reported before a folder is made
+    Folds.of(Task(first, dataset))  # invalid folds are reported before a folder is made
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = new_folder(Path(first.common.outputs) / "learning_curve" / stamp)
     curve = LearningCurve(folder, dataset)

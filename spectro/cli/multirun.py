@@ -10,7 +10,6 @@ from spectro.cli.train import checked, job, own_folder
 from spectro.config.check import Config
 from spectro.errors import ConfigError
 from spectro.paths import redact
-from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
 
 if TYPE_CHECKING:
@@ -94,15 +93,11 @@ def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequ
         words: The overrides of the command line.
         varied: Those of them that make the jobs differ; the run is named after them.
     """
-    content = experiment.identity_of(config)
-    commit, name = content["tags"]["git_commit"], redact(f"multirun {' '.join(varied)}".strip())
-    content |= {
-        "run_name": name if len(name) <= _NAME else f"{name[: _NAME - 1]}…",
-        "config": {"multirun": [redact(word) for word in words]},
-        "tags": {"multirun": "true", "git_commit": commit},
-    }
-    # Jobs may differ in their seed.
-    info = RunInfo.start(folder, **{**content, "seed": None})
+    name = redact(f"multirun {' '.join(varied)}".strip())
+    info = RunInfo.of(config, folder, run_name=name if len(name) <= _NAME else f"{name[: _NAME - 1]}…")
+    info.config = {"multirun": [redact(word) for word in words]}
+    # Jobs may differ in their seed and in what the other tags are.
+    info.tags, info.seed = {"multirun": "true", "git_commit": info.tags["git_commit"]}, None
     info.write()
     info.open_in_mlflow()
 

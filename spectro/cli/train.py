@@ -113,7 +113,7 @@ def job(cfg: DictConfig) -> float | None:
         from spectro.runs import run as experiment
 
         is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
-        return experiment.run(config, run_dir, belonging={"parent": ".."} if is_part else None)
+        return experiment.run(config, run_dir, parent=".." if is_part else None)
     except BaseException:
         _remove_if_unused(run_dir)
         raise

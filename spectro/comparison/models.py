@@ -15,9 +15,9 @@ from spectro.config.check import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
 from spectro.paths import flatten
-from spectro.runs import task
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import Cost
+from spectro.runs.task import SHOW, Task, load_data
 
 PIXELS = "pixels"
 MAJORITY = "majority class"
@@ -188,7 +188,7 @@ class Images:
         if self.dataset is None or not paths:
             return {}
         by_path = {self.dataset.name_of(record): record for record in self.dataset.records}
-        pixels = self.dataset.images([by_path[path] for path in paths]).pixels(task.SHOW)
+        pixels = self.dataset.images([by_path[path] for path in paths]).pixels(SHOW)
         return dict(zip(paths, pixels, strict=True))
 
 
@@ -204,7 +204,7 @@ def load_images(run: Run, outputs: Path) -> Images:
         return Images(None, None, f"the images are no longer in {root}")
     try:
         config = with_model(run.info.config, PIXELS, root=str(root), cache_dir=str(outputs / "cache"))
-        dataset = task.load_data(config)
+        dataset = load_data(config)
     except (SpectroError, KeyError, OSError) as error:
         reason = " ".join(str(error).strip().splitlines()[:2])
         return Images(None, None, f"the images in {root} cannot be read as the runs read them ({reason})")
@@ -248,13 +248,14 @@ def pixels_baseline(run: Run, images: Images, split: str) -> Model:
     if config is None or dataset is None:
         raise DataError(images.reason)
     start = time.perf_counter()
-    classifier = task.fit(config, dataset, *task.training_rows(config, dataset))
+    baseline = Task(config, dataset)
+    classifier = baseline.fit()
     fit_s = round(time.perf_counter() - start, 3)
-    predictions = task.evaluate(config, dataset, classifier, splits=(split,))[""][split]
+    predictions = baseline.evaluate(classifier, splits=(split,))[""][split]
     row_of = {dataset.name_of(record): i for i, record in enumerate(predictions.records)}
     paths = [record.path.as_posix() for record in of.records]
     if set(row_of) != set(paths) or list(predictions.classes) != list(of.classes):
         raise DataError("the records of the images are not those that the runs predicted")
     p = predictions.probabilities[[row_of[path] for path in paths]]
-    cost = Cost(fit_s=fit_s, predict_records_per_s=task.predict_speed(config, dataset, classifier))
+    cost = Cost(fit_s=fit_s, predict_records_per_s=baseline.predict_speed(classifier))
     return Model(f"{PIXELS} baseline", [Predictions(of.records, of.y_true, of.classes, p)], [cost], is_baseline=True)

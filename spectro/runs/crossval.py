@@ -1,210 +1,232 @@
-"""Cross-validation of a configuration: what models say of train and val records that they were not fitted to.
+"""Cross-validation of a task over its train and val records; test is never read.
 
-Test is never read here. Nothing is written either, but for finished folds of networks where a `fit_context` is open.
+Nothing is written, but for finished folds of networks where a `fit_context` has a folder.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spectro.classifiers import CascadeClassifier, ImageClassifier
+from spectro.classifiers import ImageClassifier, fit_context
 from spectro.classifiers.base import StageOutput
-from spectro.config.check import Config
-from spectro.data import Dataset, Record, labels_of
-from spectro.data.mapping import hard_stage_names
-from spectro.data.splits import inner_val
-from spectro.evaluation import calibration, score
+from spectro.config.schema import KFoldKnobs
+from spectro.data import Record, labels_of
+from spectro.data.splits import folds as deal
+from spectro.data.splits import groups_of, inner_val, part_of, uneven
+from spectro.errors import DataError
 from spectro.evaluation.metrics import applicable_metrics, evaluate, macro_f1
+from spectro.files import write_json
 from spectro.progress import progress
-from spectro.runs import task
-from spectro.runs.fold_memory import remembered
-from spectro.runs.fold_plan import Plan, plan
+from spectro.runs.predictions import Predictions, never_predicted
+from spectro.runs.task import Task
 
 # An inner val is at most this part of a fold's training records, also where there are only two or three folds.
 _INNER_SHARE = 4
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """What the folds' models say of the records of one task.
+class Folds:
+    """Which records are evaluated in which fold, and which may be trained on there.
 
     Attributes:
-        records: The records, ``n``.
-        truth: Their labels, ``(n,)``.
-        classes: The task's classes, sorted, ``(k,)``.
-        folds: The fold that evaluated each record, from 0, ``(repeats, n)``.
-        probabilities: ``(repeats, n, k)``; a class that a fold had no training records of has probability 0 there. Of
-            a hard stage that a fold had none for at all every class has 0, and the first counts as predicted.
-        k: How many folds there were; some may hold no record of a hard stage.
-        look_alikes: The classes whose mean F1 is told besides, if any.
+        records: Train and val records of the task, ``n``.
+        groups: What stays together, ``(n,)``: records of one source, or with the same bytes.
+        number: The fold that evaluates each record, from 0, ``(repeats, n)``.
+        k: Number of folds.
+        seed: Seed of the folds, and of whatever is drawn inside them.
+        share: Share of a fold's training records that is used; a smaller one lies inside a larger one.
+        warnings: What the folds cannot evaluate well.
     """
 
     records: Sequence[Record]
-    truth: np.ndarray
-    classes: np.ndarray
-    folds: np.ndarray
-    probabilities: np.ndarray
+    groups: np.ndarray
+    number: np.ndarray
     k: int
-    look_alikes: Sequence[str] = ()
+    seed: int
+    share: float
+    warnings: Sequence[str]
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """Labels ``(repeats, n)``: those of the largest probabilities."""
-        return self.classes[self._columns]
+    @classmethod
+    def of(cls, task: Task, share: float = 1.0) -> "Folds | None":
+        """The folds of a task; None without ``validation=kfold``.
 
-    @property
-    def _columns(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=2)
-
-    def averages(self) -> dict[str, float | None]:
-        """The averages, and how much macro-F1 varies.
-
-        Returns:
-            Every metric: mean over the repeats of what all records of a repeat give together; None where it is
-            undefined. ``macro_f1_std_repeats``: its standard deviation over repeats. ``macro_f1_std_folds``: the
-            standard deviation over folds of each fold's own macro-F1, mean over the repeats. None where there is one.
+        Raises:
+            DataError: There are fewer sources than folds.
         """
-        k, (repeats, n) = len(self.classes), self.folds.shape
-        # (repeats, folds, k, k): rows are the truth
-        matrices = np.zeros((repeats, self.k, k, k))
-        rows = np.broadcast_to(np.searchsorted(self.classes, self.truth), (repeats, n))
-        np.add.at(matrices, (np.arange(repeats)[:, None], self.folds, rows, self._columns), 1)
-        classes = list(self.classes)
-        pooled = evaluate(matrices.sum(axis=1), classes, self.look_alikes)
-        # A hard stage may have no record in some fold.
-        by_fold = [macro_f1(own[own.any(axis=(1, 2))], classes) for own in matrices]
-        spreads = [np.std(values, ddof=1) for values in by_fold if len(values) > 1]
-        return {
-            **{name: float(v.mean()) if np.isfinite(v).all() else None for name, v in pooled.items()},
-            "macro_f1_std_repeats": float(np.std(pooled["macro_f1"], ddof=1)) if repeats > 1 else None,
-            "macro_f1_std_folds": float(np.mean(spreads)) if spreads else None,
-        }
+        knobs = task.config.common.validation
+        if not isinstance(knobs, KFoldKnobs):
+            return None
+        records = [*task.records["train"], *task.records["val"]]
+        groups = np.empty(len(records), dtype=int)
+        # Numbered in the order of paths. Folds are stratified by class, whatever the stage, so that stages compare.
+        for number, group in enumerate(groups_of(records)):
+            groups[group] = number
+        labels = labels_of(records)
+        try:
+            numbers = [deal(labels, groups, knobs.k, [knobs.seed, repeat]) for repeat in range(knobs.repeats)]
+        except ValueError as error:
+            n = len(set(groups))
+            allowed = f"2 to {n}" if n > 1 else "none"
+            raise DataError(
+                f"validation.k: got {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
+            ) from error
+        warnings = uneven(task.labels_of(records), groups, numbers[0], knobs.k)
+        return cls(records, groups, np.array(numbers), knobs.k, knobs.seed, share, warnings)
 
-    def report(self, seed: int) -> dict[str, Any]:
-        """Every metric: `averages` over all repeats; intervals, matrix and calibration of the first one."""
-        sources = [record.source for record in self.records]
-        classes, look_alikes = list(self.classes), self.look_alikes
-        first = score(self.truth, self.predicted[0], classes, sources=sources, seed=seed, look_alikes=look_alikes)
-        calibrated = calibration(self.truth, self.probabilities[0], self.classes, seed=seed)
-        means = self.averages()
-        for name in (metric.name for metric in applicable_metrics(classes, look_alikes)):
-            # The mean over repeats need not lie inside what the first repeat gives.
-            if means[name] is not None and first[f"{name}_ci_low"] is not None:
-                first[f"{name}_ci_low"] = min(first[f"{name}_ci_low"], means[name])
-                first[f"{name}_ci_high"] = max(first[f"{name}_ci_high"], means[name])
-        return {**first, **means, **calibrated, "k": self.k, "repeats": len(self.folds)}
+    def train(self, repeat: int, fold: int) -> np.ndarray:
+        """Indices of the records that the models of a fold may use, a network's own val among them."""
+        train = np.flatnonzero(self.number[repeat] != fold)
+        labels = labels_of(self.take(train))
+        return train[part_of(labels, self.groups[train], self.share, [self.seed, repeat, fold])]
+
+    def split(self, repeat: int, fold: int, *, with_val: bool) -> tuple[list[Record], list[Record], list[Record]]:
+        """Training records, inner val (empty unless ``with_val``) and the evaluated records of a fold."""
+        train, new = self.train(repeat, fold), np.flatnonzero(self.number[repeat] == fold)
+        val = train[:0]
+        if with_val:
+            labels, share = labels_of(self.take(train)), max(self.k, _INNER_SHARE)
+            is_val = inner_val(labels, self.groups[train], share, [self.seed, repeat, fold])
+            train, val = train[~is_val], train[is_val]
+        return self.take(train), self.take(val), self.take(new)
+
+    def take(self, index: np.ndarray) -> list[Record]:
+        """The records of these indices."""
+        return [self.records[i] for i in index.tolist()]
 
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """The result of a cross-validation.
+    """Out-of-fold predictions.
 
     Attributes:
-        tasks: Task -> what was said: the whole task's name is empty, and within a cascade there are its stages.
-        warnings: What a person should know of the folds and of what was said.
+        stages: Stage -> predictions of each repeat. The whole task's name is empty. Of a hard stage that a fold had no
+            training records for every class has probability 0 there, and the first counts as predicted.
+        k: Number of folds; some may hold no record of a hard stage.
+        look_alikes: Classes whose mean F1 is reported too, of the whole task.
+        warnings: What is unusual about folds and predictions.
     """
 
-    tasks: Mapping[str, OutOfFold]
+    stages: Mapping[str, Sequence[Predictions]]
+    k: int
+    look_alikes: Sequence[str]
     warnings: Sequence[str]
 
-    def value(self, objective: str) -> float | None:
-        """A metric by its name: ``cv/macro_f1``, ``hard/cv/accuracy``."""
-        stage, _, metric = f"/{objective}".rpartition("/cv/")
-        return self.tasks[stage.lstrip("/")].averages()[metric]
+    def averages(self, stage: str = "") -> dict[str, float | None]:
+        """Every metric of a stage, and how much macro-F1 varies.
+
+        Returns:
+            Every metric: mean over the repeats of its value over all records of a repeat; None where it is undefined.
+            ``macro_f1_std_repeats``: standard deviation of macro-F1 over repeats. ``macro_f1_std_folds``: standard
+            deviation over the folds of each fold's macro-F1, mean over the repeats. None where there is one.
+        """
+        repeats = self.stages[stage]
+        classes, y_true = list(repeats[0].classes), np.searchsorted(repeats[0].classes, repeats[0].y_true)
+        # (repeats, folds, k, k): rows are the true classes
+        matrices = np.zeros((len(repeats), self.k, len(classes), len(classes)))
+        for matrix, predictions in zip(matrices, repeats, strict=True):
+            np.add.at(matrix, (np.array(predictions.fold), y_true, predictions.probabilities.argmax(axis=1)), 1)
+        pooled = evaluate(matrices.sum(axis=1), classes, () if stage else self.look_alikes)
+        # A hard stage may have no record in some fold.
+        by_fold = [macro_f1(matrix[matrix.any(axis=(1, 2))], classes) for matrix in matrices]
+        spreads = [np.std(values, ddof=1) for values in by_fold if len(values) > 1]
+        return {
+            **{name: float(v.mean()) if np.isfinite(v).all() else None for name, v in pooled.items()},
+            "macro_f1_std_repeats": float(np.std(pooled["macro_f1"], ddof=1)) if len(repeats) > 1 else None,
+            "macro_f1_std_folds": float(np.mean(spreads)) if spreads else None,
+        }
+
+    def report(self, stage: str, *, seed: int) -> dict[str, Any]:
+        """Every metric: `averages` over all repeats; intervals, matrix and calibration of the first repeat."""
+        first, look_alikes = self.stages[stage][0], () if stage else self.look_alikes
+        report, averages = first.report(seed=seed, look_alikes=look_alikes), self.averages(stage)
+        for name in (metric.name for metric in applicable_metrics(list(first.classes), look_alikes)):
+            value, low, high = averages[name], f"{name}_ci_low", f"{name}_ci_high"
+            # The mean over repeats need not lie inside the interval of the first repeat.
+            if value is not None and report[low] is not None:
+                report[low], report[high] = min(report[low], value), max(report[high], value)
+        return {**report, **averages, "k": self.k, "repeats": len(self.stages[stage])}
 
 
-def cross_validate(config: Config, dataset: Dataset, planned: Plan | None = None) -> CrossValidated:
-    """Fits the configured classifier in every fold and asks it for the records that it was not fitted to.
+def cross_validate(task: Task, folds: Folds) -> CrossValidated:
+    """Fits the configured classifier in every fold and evaluates it on the records that it was not fitted to.
 
-    All that learns from records is inside the fold: scaler, components, early stopping. Augmented variants are made of
-    the fold's training records; only originals are evaluated. A family that chooses on val gives up a part of the
-    fold's training records for it; others are trained on all of them, and probabilities then have temperature 1.
-
-    Args:
-        config: A valid configuration with ``validation=kfold``.
-        dataset: Its data.
-        planned: The folds, where they were dealt before, and how much of them may be learned from.
-
-    Returns:
-        What was said.
-
-    Raises:
-        DataError: There are fewer sources than folds.
+    All that learns from records is inside the fold: scaler, components, early stopping. Augmented views are made of the
+    fold's training records; only originals are evaluated. A family that chooses on val gives up a part of the fold's
+    training records for it; others are trained on all of them, and their probabilities then have temperature 1.
     """
-    planned, estimator = planned or plan(config, dataset), config.estimator()
-    records, truth = planned.records, task.task_labels(config, planned.records)
-    tasks = _tasks(config, estimator, records, truth)
-    shape = planned.folds.shape
-    out = {name: np.zeros((*shape, len(classes))) for name, (_, classes, _) in tasks.items()}
+    estimator = task.estimator()
+    stage_labels = estimator.stage_labels(task.labels_of(folds.records))
+    classes = {stage: np.array(sorted(set(y[rows])), dtype=object) for stage, (y, rows) in stage_labels.items()}
+    shape = folds.number.shape
+    probabilities = {stage: np.zeros((*shape, len(labels))) for stage, labels in classes.items()}
     identity = hashlib.sha256(
-        json.dumps([config.raw, dataset.fingerprint, planned.share], sort_keys=True).encode()
+        json.dumps([task.config.raw, task.dataset.fingerprint, folds.share], sort_keys=True).encode()
     ).hexdigest()
-    with progress("cross-validation", shape[0] * planned.k) as advance:
-        for repeat, number in np.ndindex(shape[0], planned.k):
-            new = planned.folds[repeat] == number
-            evaluate = partial(_evaluated, config, dataset, planned, estimator, repeat, number)
-            name = f"{f'repeat {repeat + 1} ' if shape[0] > 1 else ''}fold {number + 1}"
-            fold = remembered(name, identity, evaluate, is_first=repeat == number == 0)
-            for task_name, said in fold.items():
-                classes = tasks[task_name][1]
-                columns = np.searchsorted(classes, said.classes)
-                out[task_name][repeat, np.flatnonzero(new)[:, None], columns] = said.probabilities
+    with progress("cross-validation", shape[0] * folds.k) as advance:
+        for repeat, fold in np.ndindex(shape[0], folds.k):
+            rows = np.flatnonzero(folds.number[repeat] == fold)
+            for stage, output in _fold(task, estimator, folds, repeat, fold, identity).items():
+                columns = np.searchsorted(classes[stage], output.classes)
+                probabilities[stage][repeat, rows[:, None], columns] = output.probabilities
             advance(1)
-    found = {}
-    for name, (labels, classes, own) in tasks.items():
-        kept, k = planned.of(own), planned.k
-        p, told = out[name][:, own], () if name else config.look_alikes
-        found[name] = OutOfFold(kept, labels[own], classes, planned.folds[:, own], p, k, told)
-    return CrossValidated(found, [*planned.warnings, *_never_predicted(found)])
+    stages = {
+        stage: [
+            Predictions(folds.take(rows), y[rows], classes[stage], p[rows], number[rows])
+            for p, number in zip(probabilities[stage], folds.number, strict=True)
+        ]
+        for stage, (y, rows) in stage_labels.items()
+    }
+    warnings = [*folds.warnings, *never_predicted(stages, "cross-validation")]
+    return CrossValidated(stages, folds.k, task.look_alikes, warnings)
 
 
-def _never_predicted(tasks: Mapping[str, OutOfFold]) -> list[str]:
-    """Classes that no record is called out of fold: the sign of a machine that degenerates."""
-    lines = []
-    for name, own in tasks.items():
-        never = sorted(set(own.truth) - set(own.predicted.ravel()))
-        if never:
-            where = f"stage {name}" if name else "the model"
-            n = int(np.isin(own.truth, never).sum())
-            lines.append(f"cross-validation: {where} calls no record {' or '.join(never)}, though {n} are")
-    return lines
-
-
-def _tasks(
-    config: Config, estimator: ImageClassifier, records: Sequence[Record], truth: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Task -> its labels ``(n,)``, its classes, and the indices of the records that it is about."""
-    everything = np.arange(len(records))
-
-    def about(labels: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return labels, np.array(sorted(set(labels[own])), dtype=object), own
-
-    tasks = {"": about(truth, everything)}
-    if isinstance(estimator, CascadeClassifier):
-        tasks["easy"] = about(estimator.merged(truth), everything)
-        for group, name in hard_stage_names(list(estimator.look_alikes)).items():
-            tasks[name] = about(truth, np.flatnonzero(np.isin(truth, list(estimator.look_alikes[group]))))
-    return tasks
-
-
-def _evaluated(
-    config: Config, dataset: Dataset, planned: Plan, estimator: ImageClassifier, repeat: int, number: int
+def _fold(
+    task: Task, estimator: ImageClassifier, folds: Folds, repeat: int, fold: int, identity: str
 ) -> dict[str, StageOutput]:
-    """Fits the models of one fold and asks them."""
-    train = planned.learned(repeat, number)
-    val, new = train[:0], planned.of(np.flatnonzero(planned.folds[repeat] == number))
-    if estimator.chooses_on_val:
-        labels = labels_of(planned.of(train))
-        share = max(planned.k, _INNER_SHARE)
-        chosen = inner_val(labels, planned.groups[train], share, [planned.seed, repeat, number])
-        train, val = train[~chosen], train[chosen]
-    learned, chosen_on = (planned.of(own) for own in (train, val))
-    X, y = task.training_set(config, dataset, learned)
-    X_val, y_val = dataset.images(chosen_on), task.task_labels(config, chosen_on)
-    X_new = dataset.images(new)
-    return estimator.stages_out_of_fold(X, y, X_val, y_val, X_new)
+    """Stage -> output for the records of a fold, from the run's folder if a killed run left it there.
+
+    Only folds that have epochs are written: others take less time than a file. ``identity`` names the configuration and
+    the data; the file of another one is ignored.
+    """
+    context = fit_context.current()
+    name = f"{f'repeat {repeat + 1} ' if len(folds.number) > 1 else ''}fold {fold + 1}"
+    stem = name.replace(" ", "_")
+    path = None if context.folder is None else context.folder / f"{stem}.json"
+    if path is not None and (content := _read_fold(path, identity)) is not None:
+        for stage, history in content["history"].items():
+            context.on_epoch(stage, history)
+        outputs = content["outputs"].items()
+        return {s: StageOutput(np.array(o["classes"], dtype=object), np.array(o["p"])) for s, o in outputs}
+    histories: dict[str, Sequence[Mapping[str, Any]]] = {}
+
+    def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
+        histories[stage] = history
+        context.on_epoch(stage, history)
+
+    train, val, new = folds.split(repeat, fold, with_val=estimator.chooses_on_val)
+    with fit_context.fold(name, stem, on_epoch, is_first=repeat == fold == 0):
+        stages = estimator.stages_out_of_fold(
+            *task.training_set(train), task.dataset.images(val), task.labels_of(val), task.dataset.images(new)
+        )
+    if path is not None and histories:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = {s: {"classes": list(o.classes), "p": o.probabilities.tolist()} for s, o in stages.items()}
+        write_json(path, {"identity": identity, "history": histories, "outputs": values})
+        # Checkpoints of a network are large, and this fold is finished.
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+    return stages
+
+
+def _read_fold(path: Path, identity: str) -> dict[str, Any] | None:
+    """The content of a finished fold; None if there is none of this configuration and these data."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if content["identity"] == identity else None

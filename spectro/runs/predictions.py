@@ -86,6 +86,23 @@ def write_out_of_fold(path: Path, repeats: Sequence[Predictions], name_of: Calla
     write_csv(path, ["repeat", "fold", "path", "source", "label", "predicted", *(f"p_{c}" for c in classes)], rows)
 
 
+def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str) -> list[str]:
+    """A line for each stage with classes that have records and are never predicted: the model may have degenerated.
+
+    Args:
+        stages: Stage -> predictions of the same records, one for each repeat. The whole task's name is empty.
+        where: What was evaluated, such as ``val``.
+    """
+    lines = []
+    for stage, repeats in stages.items():
+        y_true = repeats[0].y_true
+        never = sorted(set(y_true).difference(*(predictions.predicted for predictions in repeats)))
+        if never:
+            model, n = f"stage {stage}" if stage else "the model", int(np.isin(y_true, never).sum())
+            lines.append(f"{where}: {model} never predicts {' or '.join(never)}, the label of {n} of {len(y_true)}")
+    return lines
+
+
 def read_predictions(path: Path) -> dict[str, Predictions]:
     """Reads ``predictions.csv``: split -> predictions, ordered as in the file.
 

@@ -1,6 +1,5 @@
-"""What was evaluated, as metrics, tables and figures in the run directory."""
+"""What a run writes beside its model: history, metrics, tables and figures."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,181 +8,147 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers import ImageClassifier
-from spectro.classifiers.fit_context import is_fold
-from spectro.config.check import Config
+from spectro.classifiers.fit_context import OnEpoch, is_fold
 from spectro.data import Dataset
-from spectro.files import write_csv, write_json
-from spectro.runs.crossval import CrossValidated, OutOfFold
+from spectro.files import read_csv, write_csv, write_json
+from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
-from spectro.runs.task import EVAL_SPLITS, SHOW
+from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import EVAL_SPLITS, SHOW, Task
 
 
 class History:
-    """``history.csv``: called after every epoch of a stage, it writes all that is known by then."""
+    """``history.csv``: called after every epoch of a stage, it writes the epochs of all stages so far.
 
-    def __init__(self, path: Path):
-        self._path = path
+    Args:
+        path: The file.
+        on_epoch: Called with the same arguments when the file is written.
+    """
+
+    def __init__(self, path: Path, on_epoch: OnEpoch):
+        self._path, self._on_epoch = path, on_epoch
         self._stages: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def __call__(self, stage: str, history: Sequence[Mapping[str, Any]]) -> None:
         """Takes the rows of a stage, one for each epoch so far."""
         self._stages[stage] = history
-        rows = [{"epoch": row["epoch"], "stage": name, **row} for name, own in self._stages.items() for row in own]
+        rows = [{"epoch": row["epoch"], "stage": name, **row} for name, all_ in self._stages.items() for row in all_]
         if rows:
             table = [["" if value is None else value for value in row.values()] for row in rows]
             write_csv(self._path, list(rows[0]), table)
+        self._on_epoch(stage, history)
 
 
 def metrics_of(
-    config: Config, tasks: Mapping[str, Mapping[str, Predictions]], cv: CrossValidated | None = None
+    task: Task, stages: Mapping[str, Mapping[str, Predictions]], cv: CrossValidated | None = None
 ) -> dict[str, Any]:
-    """The content of ``metrics.json``: the whole task's splits, the stages', and the objective.
+    """The content of ``metrics.json``: reports of the whole task and of its stages by split, and the objective.
 
     Args:
-        config: The configuration.
-        tasks: What the fitted classifier says, as `spectro.runs.task.evaluate` gives it.
-        cv: What was said out of fold; it stands beside the splits as ``cv``.
+        task: The task.
+        stages: Stage -> split -> predictions, as `Task.evaluate` gives them; may be empty beside ``cv``.
+        cv: Out-of-fold predictions; their reports are beside those of the splits as ``cv``.
     """
-    seed = config.common.seed
-    scored = {}
-    for name, splits in tasks.items():
-        look_alikes = () if name else config.look_alikes
-        scored[name] = {split: p.report(seed=seed, look_alikes=look_alikes) for split, p in splits.items()}
-    for name, own in (cv.tasks if cv else {}).items():
-        scored[name] = {"cv": own.report(seed), **scored[name]}
-    metrics: dict[str, Any] = {**scored.pop(""), "stages": scored, "objective": None}
-    if config.common.objective is not None:
-        *stage, split, metric = config.common.objective.split("/")
-        metrics["objective"] = (metrics["stages"]["/".join(stage)] if stage else metrics)[split][metric]
+    reports: dict[str, dict[str, Any]] = {}
+    for stage in cv.stages if cv else stages:
+        look_alikes = () if stage else task.look_alikes
+        splits = stages.get(stage, {}).items()
+        reports[stage] = {"cv": cv.report(stage, seed=task.seed)} if cv else {}
+        reports[stage] |= {split: p.report(seed=task.seed, look_alikes=look_alikes) for split, p in splits}
+    metrics: dict[str, Any] = {**reports.pop(""), "stages": reports, "objective": None}
+    if task.objective is not None:
+        *stage_name, split, metric = task.objective.split("/")
+        metrics["objective"] = (reports["/".join(stage_name)] if stage_name else metrics)[split][metric]
     return metrics
 
 
 def write_records(path: Path, dataset: Dataset) -> None:
-    """Every record used, with the split it is in: what a split drawn here was."""
+    """Writes ``records.csv``: every record used, with its split."""
     rows = ((r.split, dataset.name_of(r), r.source, r.folder, r.label, r.digest) for r in dataset.records)
     write_csv(path, ("split", "path", "source", "folder", "label", "sha256"), rows)
 
 
-def write_out_of_fold(path: Path, dataset: Dataset, said: OutOfFold) -> None:
-    """One row for each repeat and record of train and val, evaluated by the fold that was not fitted to it."""
-    write_csv(
-        path,
-        ("repeat", "fold", "path", "source", "label", "predicted", *(f"p_{label}" for label in said.classes)),
-        (
-            (repeat + 1, fold + 1, dataset.name_of(record), record.source, truth, predicted, *row)
-            for repeat, (folds, guesses, rows) in enumerate(
-                zip(said.folds, said.predicted, said.probabilities, strict=True)
-            )
-            for record, fold, truth, predicted, row in zip(
-                said.records, folds.tolist(), said.truth, guesses, rows, strict=True
-            )
-        ),
-    )
-
-
-def write_model_card(config: Config, dataset: Dataset, classifier: ImageClassifier, folder: Path) -> None:
-    """What the model needs besides itself to be used on new images."""
-    write_json(
-        folder / "use.json",
-        {
-            "crop": asdict(config.common.data.crop),
-            "max_megapixels": config.common.data.max_megapixels,
-            "classes": list(classifier.classes_),
-            "data_fingerprint": dataset.fingerprint,
-        },
-    )
+def write_use(path: Path, task: Task, classifier: ImageClassifier) -> None:
+    """Writes what is needed beside a model to apply it to new images."""
+    knobs = task.config.common.data
+    content = {
+        "crop": asdict(knobs.crop),
+        "max_megapixels": knobs.max_megapixels,
+        "classes": list(classifier.classes_),
+        "data_fingerprint": task.dataset.fingerprint,
+    }
+    write_json(path, content)
 
 
 def draw(
-    folder: Path,
+    info: RunInfo,
+    task: Task,
+    classifier: ImageClassifier,
     metrics: Mapping[str, Any],
     splits: Mapping[str, Predictions],
-    dataset: Dataset,
-    named: str,
-    classifier: ImageClassifier,
 ) -> None:
-    """Confusion matrices and recall of the whole task and its stages, the wrong ones and why, learning curves.
+    """Draws confusion matrices and recall of the whole task and its stages, wrong records and why, learning curves.
 
     Args:
-        folder: Where they go.
-        metrics: The content of ``metrics.json``.
-        splits: The whole task's evaluations.
-        dataset: For the images.
-        named: What stands over each figure: the run and its data.
+        info: The run.
+        task: Its task.
         classifier: The fitted classifier of the whole task.
+        metrics: The content of ``metrics.json``.
+        splits: Split -> predictions of the whole task.
     """
     from spectro.figures.curves import curves_figure
     from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
+
+    folder, title = info.folder / "figures", f"{info.run_name} on {info.data.name if info.data else ''}"
+    history = info.folder / "history.csv"
+    epochs = [row for row in read_csv(history) if not is_fold(row["stage"])] if history.exists() else []
+    if epochs:
+        curves_figure(epochs, folder / "learning_curves.png", f"{title}: learning curves")
+    whole = {split: metrics[split] for split in ("cv", *EVAL_SPLITS) if split in metrics}
+    for number, (stage, reports) in enumerate({"": whole, **metrics["stages"]}.items()):
+        # A group's label may hold anything; file names have the stage and a number.
+        stem = (f"_{stage.split('/')[0]}" if stage else "") + (f"_{number - 1}" if "/" in stage else "")
+        of_stage = f"{title}: stage {stage}" if stage else f"{title}: whole task"
+        for split, report in reports.items():
+            confusion_figure(report, folder / f"confusion_{split}{stem}.png", f"{of_stage}, {split}")
+        recall_figure(reports, folder / f"recall{stem}.png", f"{of_stage}, recall by class")
+    reliability_figure(whole, folder / "reliability.png", f"{title}: reliability")
+    for split, predictions in splits.items():
+        _draw_wrong(folder, title, split, predictions, task.dataset, classifier)
+
+
+def _draw_wrong(
+    folder: Path, title: str, split: str, predictions: Predictions, dataset: Dataset, classifier: ImageClassifier
+) -> None:
+    """The wrong records of a split, the most confident first, and where they support their predicted label."""
+    from spectro.figures.attribution import MAX_PAIRS, attribution_figure
     from spectro.figures.gallery import MAX_IMAGES, wrong_figure
 
-    history = folder.parent / "history.csv"
-    if history.exists():
-        with history.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if not is_fold(row["stage"])]
-        if rows:
-            curves_figure(rows, folder / "learning_curves.png", f"{named}: learning curves")
-
-    tasks = {"": {split: metrics[split] for split in ("cv", *EVAL_SPLITS) if split in metrics}, **metrics["stages"]}
-    for number, (name, reports) in enumerate(tasks.items()):
-        # A group's label may hold anything; file names have the stage and a number.
-        stem = name.split("/")[0] + (f"_{number - 1}" if "/" in name else "")
-        title = f"{named}: stage {name}" if name else f"{named}: whole task"
-        for split, report in reports.items():
-            confusion_figure(report, folder / f"confusion_{split}{'_' + stem if stem else ''}.png", f"{title}, {split}")
-        recall_figure(reports, folder / f"recall{'_' + stem if stem else ''}.png", f"{title}, recall by class")
-    reliability_figure(tasks[""], folder / "reliability.png", f"{named}: reliability")
-    for split, evaluated in splits.items():
-        wrong = np.flatnonzero(evaluated.predicted != evaluated.y_true)
-        surest = evaluated.probabilities.max(axis=1)
-        order = wrong[np.argsort(-surest[wrong], kind="stable")][:MAX_IMAGES]
-        shown = [evaluated.records[i] for i in order]
-        images = list(dataset.images(shown).pixels(SHOW)) if shown else []
-        captions = [
-            (evaluated.y_true[i], evaluated.predicted[i], float(surest[i]), evaluated.records[i].path.name)
-            for i in order
-        ]
-        wrong_figure(
-            images,
-            captions,
-            folder / f"wrong_{split}.png",
-            f"{named}: wrong on {split}, the most confident first",
-            len(wrong),
-        )
-        if shown:
-            title = f"{named}: why wrong on {split}, the most confident first"
-            _draw_attribution(
-                folder / f"attribution_{split}.png", classifier, evaluated, order, dataset, images, captions, title
-            )
-
-
-def _draw_attribution(
-    path: Path,
-    classifier: ImageClassifier,
-    evaluated: Predictions,
-    order: np.ndarray,
-    dataset: Dataset,
-    images: Sequence[np.ndarray],
-    captions: Sequence[tuple[str, str, float, str]],
-    title: str,
-) -> None:
-    """Maps of what supports the predicted label against the true one, of the first wrong records that have one."""
-    from spectro.figures.attribution import MAX_PAIRS, attribution_figure
-
-    order = order[:MAX_PAIRS]
-    X = dataset.images([evaluated.records[i] for i in order])
-    found = classifier.attribution(X, evaluated.predicted[order], evaluated.y_true[order])
-    known = [(one, images[n], captions[n]) for n, one in enumerate(found) if one is not None]
-    if not known:
+    y_true, y_pred, confidence = predictions.y_true, predictions.predicted, predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(y_pred != y_true)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_IMAGES]
+    records = [predictions.records[i] for i in order]
+    images = list(dataset.images(records).pixels(SHOW)) if records else []
+    captions = [
+        (y_true[i], y_pred[i], float(confidence[i]), record.path.name) for i, record in zip(order, records, strict=True)
+    ]
+    order_text = f"{split}, the most confident first"
+    wrong_figure(images, captions, folder / f"wrong_{split}.png", f"{title}: wrong on {order_text}", len(wrong))
+    shown = order[:MAX_PAIRS]
+    if not len(shown):
         return
-    wrong = int((evaluated.predicted != evaluated.y_true).sum())
-    about = dict.fromkeys(f"{one.stage}: {one.method}" if one.stage else one.method for one, _, _ in known)
+    maps = classifier.attribution(dataset.images(records[: len(shown)]), y_pred[shown], y_true[shown])
+    found = [(a, images[n], captions[n]) for n, a in enumerate(maps) if a is not None]
+    if not found:
+        return
+    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in found)
     attribution_figure(
-        [image for _, image, _ in known],
-        [one.seen for one, _, _ in known],
-        [one.map for one, _, _ in known],
-        [(*caption[:3], caption[3] + (f"  ({one.stage})" if one.stage else "")) for one, _, caption in known],
-        path,
-        title,
-        f"{len(known)} of {wrong} wrong; left the record, right the model's input, red where it supports the "
-        f"predicted label and against the true one ({'; '.join(about)})",
+        [image for _, image, _ in found],
+        [a.seen for a, _, _ in found],
+        [a.map for a, _, _ in found],
+        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in found],
+        folder / f"attribution_{split}.png",
+        f"{title}: why wrong on {order_text}",
+        f"{len(found)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
+        f"predicted label and against the true one ({'; '.join(methods)})",
     )

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,10 +17,13 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from spectro import __version__, tracking
+from spectro.config.check import Config
+from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.files import read_json, write_json
 from spectro.paths import redact
 from spectro.progress import status
+from spectro.runs.task import data_name
 from spectro.tracking import MlflowEntry
 
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
@@ -49,6 +52,20 @@ class DataInfo:
     ignored: int = 0
     copies: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, dataset: Dataset) -> Self:
+        """The data set of a configuration."""
+        return cls(
+            name=data_name(config),
+            root=str(dataset.root),
+            fingerprint=dataset.fingerprint,
+            records=dataset.counts(),
+            split_here=dataset.split_here,
+            ignored=dataset.ignored,
+            copies=dataset.copies,
+            left_out=dict(dataset.left_out),
+        )
 
 
 @dataclass(kw_only=True)
@@ -125,7 +142,7 @@ class RunInfo:
 
         Args:
             folder: The run directory.
-            before: The same run when it was killed: its start, its entry in MLflow and its seconds stay.
+            before: The same run when it was killed: its start and seconds stay; its MLflow entry too in the same store.
             content: Further attributes.
         """
         process: dict[str, Any] = {
@@ -137,9 +154,42 @@ class RunInfo:
         }
         info = cls(folder=folder, **{**process, **content})
         if before is not None:
-            info.started_at, info.mlflow, info.wall_s = before.started_at, before.mlflow, before.wall_s
+            info.started_at, info.wall_s = before.started_at, before.wall_s
+            if info.mlflow.tracking_uri == before.mlflow.tracking_uri:
+                info.mlflow = before.mlflow
             info.resumed_at = [*before.resumed_at, time.time()]
         return info
+
+    @classmethod
+    def of(cls, config: Config, folder: Path, /, *, before: Self | None = None, **content: Any) -> Self:
+        """The run of a configuration that starts in this process, before its data are read.
+
+        Args:
+            config: The configuration.
+            folder: The run directory.
+            before: The same run when it was killed.
+            content: Further attributes; ``tags`` are added to those of the configuration.
+        """
+        common, commit = config.common, git_commit(Path(__file__).parent)
+        uri = common.tracking.uri
+        tags = {
+            "model": common.model.name,
+            "stage": config.stage,
+            "mapping": common.mapping.name,
+            "augmentation": common.augmentation.label,
+            "seed": str(common.seed),
+            "git_commit": commit or "unknown",
+            **content.pop("tags", {}),
+        }
+        described = {
+            "run_name": f"{common.model.name} {config.stage} seed {common.seed}",
+            "experiment": common.mapping.name,
+            "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
+            "seed": common.seed,
+            "git_commit": commit,
+            "mlflow": MlflowEntry.new(uri, Path(common.outputs)),
+        }
+        return cls.start(folder, before=before, tags=tags, **{**described, **content})
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -164,6 +214,10 @@ class RunInfo:
     def write(self) -> None:
         """Writes ``run.json``."""
         write_json(self.folder / "run.json", self.content())
+
+    def warn(self, lines: Iterable[str]) -> None:
+        """Adds lines to ``warnings``, each once."""
+        self.warnings = list(dict.fromkeys([*self.warnings, *lines]))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -1,8 +1,9 @@
-"""What a configuration asks of a data set: which records, under which labels, fitted and evaluated how."""
+"""The task of a run: the records, labels and classes of the configured stage of a data set, by split."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,168 @@ from spectro.classifiers.cascade import merge
 from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
-from spectro.data import Dataset, Images, ImageSpec, Record
+from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
 from spectro.errors import ConfigError, DataError
+from spectro.evaluation import METRICS
 from spectro.progress import progress
 from spectro.runs.predictions import Predictions
 
-# Val is for choosing, test is for the last word; train is never scored.
+# The splits that are evaluated. Val is for choosing and test for the final result; train is never evaluated.
 EVAL_SPLITS = ("val", "test")
 # How images are shown to a person.
 SHOW = ImageSpec(224, "RGB")
-# So many records are timed; their images are decoded for it once more.
+# Number of records that predictions are timed on.
 _TIMED = 32
-# Training records, and the augmented training set: images and labels.
-TrainingRows = tuple[list[Record], Images, np.ndarray]
+
+
+class Task:
+    """What a configuration fits and evaluates on a data set.
+
+    Args:
+        config: A valid configuration.
+        dataset: Its data, as `load_data` gives them.
+
+    Attributes:
+        config: The configuration.
+        dataset: The data set.
+        records: Split -> the records of the configured stage: all, or the look-alikes of one group.
+        labels: Split -> their labels as the stage sees them.
+        look_alikes: The classes whose mean F1 is reported too; empty where the stage does not separate them.
+        objective: The metric that is returned, such as ``val/macro_f1``; None for none.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset):
+        mapping = config.common.mapping
+        self.config = config
+        self.dataset = dataset
+        self.objective = config.common.objective
+        self.seed = config.common.seed
+        self.look_alikes = config.look_alikes
+        self._merged = mapping.look_alikes if config.stage == "easy" else {}
+        members = mapping.look_alikes[config.group] if config.stage == "hard" else dataset.classes
+        self.records = {split: [r for r in dataset.of(split) if r.label in members] for split in SPLITS}
+        self.labels = {split: self.labels_of(records) for split, records in self.records.items()}
+        self._augmentation = config.augmentation()
+
+    def labels_of(self, records: Sequence[Record]) -> np.ndarray:
+        """Labels of records as the configured stage sees them, ``(n,)``."""
+        return merge(data.labels_of(records), self._merged)
+
+    def estimator(self) -> ImageClassifier:
+        """A new unfitted classifier."""
+        classifier: ImageClassifier = self.config.estimator()
+        return classifier
+
+    def training_set(self, records: Sequence[Record]) -> tuple[Images, np.ndarray]:
+        """The augmented images of training records and the label of each, ``X`` and ``y``."""
+        sources = [record.source for record in records]
+        X, rows = self._augmentation.apply(self.dataset.images(records), sources, per_epoch=self.config.has_epochs)
+        return X, self.labels_of(records)[rows]
+
+    @cached_property
+    def train(self) -> tuple[Images, np.ndarray]:
+        """The augmented training set, ``X`` and ``y``."""
+        return self.training_set(self.records["train"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is unusual about the data set, and about the configuration beside it."""
+        excluded = set(self.config.common.augmentation.exclude or {})
+        unknown = sorted(excluded - {record.source for record in self.dataset.records})
+        lines = [f"augmentation.exclude: no such source: {', '.join(unknown)}"] if unknown else []
+        return [*self.dataset.warnings, *lines]
+
+    def check(self) -> None:
+        """Raises what is wrong between configuration and data, before anything is fitted.
+
+        Raises:
+            ConfigError: A class has no training rows.
+            DataError: Val has no records for the objective.
+        """
+        if set(self.train[1]) < set(self.labels["train"]):
+            raise ConfigError("augmentation.exclude: leaves a class without any view; allowed: one or more a class")
+        stage, is_val, metric = f"/{self.objective}".rpartition("/val/")
+        if self.objective is None or not is_val:
+            return
+        labels, rows = self.estimator().stage_labels(self.labels["val"])[stage.lstrip("/")]
+        counted = np.isin(labels[rows], self.look_alikes) if METRICS[metric].needs_look_alikes else rows >= 0
+        if not counted.any():
+            raise DataError(f"objective: got {self.objective!r}, but val has no records for it; allowed: null")
+
+    def fit(self) -> ImageClassifier:
+        """The configured classifier, fitted to the augmented training records, with val as it is."""
+        X, y = self.train
+        return self.estimator().fit(X, y, self.dataset.images(self.records["val"]), self.labels["val"])
+
+    def evaluate(
+        self, classifier: ImageClassifier, splits: Sequence[str] = EVAL_SPLITS
+    ) -> dict[str, dict[str, Predictions]]:
+        """Predictions of a fitted classifier: stage -> split -> predictions. The whole task's name is empty."""
+        stages: dict[str, dict[str, Predictions]] = {}
+        for split in splits:
+            records = self.records[split]
+            stage_labels = classifier.stage_labels(self.labels[split])
+            for stage, output in classifier.stage_probabilities(self.dataset.images(records)).items():
+                labels, rows = stage_labels[stage]
+                stages.setdefault(stage, {})[split] = Predictions(
+                    [records[i] for i in rows], labels[rows], output.classes, output.probabilities[rows]
+                )
+        return stages
+
+    def stages_of(self, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
+        """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` of several."""
+        return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {self.config.stage: classifier}
+
+    def temperatures(self, classifier: ImageClassifier) -> tuple[dict[str, float], list[str]]:
+        """The temperature of each stage that has one, and a warning for each whose val is too small to fit one."""
+        stages = {k: model for k, model in self.stages_of(classifier).items() if hasattr(model, "temperature_")}
+        stage_labels = classifier.stage_labels(self.labels["val"])
+        lines = []
+        for stage, model in stages.items():
+            if not model.temperature_fitted_:
+                n = len(stage_labels.get(stage, stage_labels[""])[1])
+                lines.append(
+                    f"temperature of stage {stage}: left at 1, as {n} val records are fewer than {MIN_RECORDS}"
+                )
+        return {stage: model.temperature_ for stage, model in stages.items()}, lines
+
+    def predict_speed(self, classifier: ImageClassifier) -> float | None:
+        """Records per second from file to probability, without a cache; None where val has no records."""
+        records = self.records["val"][:_TIMED]
+        if not records:
+            return None
+        knobs = self.config.common.data
+        store = data.ImageStore(crop=knobs.crop, max_megapixels=knobs.max_megapixels)
+        digests = [record.digest for record in records]
+        start = time.perf_counter()
+        store.add([record.path for record in records], digests, classifier.specs)
+        classifier.predict_proba(Images(store, digests))
+        return float(f"{len(records) / (time.perf_counter() - start):.4g}")
+
+
+def data_name(config: Config) -> str:
+    """The name of the data set: the set of the demo data, or the folder's name."""
+    knobs = config.common.data
+    return knobs.label_set if isinstance(knobs, DemoKnobs) else Path(knobs.root).name
 
 
 def load_data(config: Config) -> Dataset:
-    """Makes the demo data if they are asked for, and reads and checks the data set."""
+    """Reads and checks the data set; makes the demo data first if they are configured.
+
+    Raises:
+        DataError: Lists every problem.
+    """
     knobs = config.common.data
     if isinstance(knobs, DemoKnobs):
-        root = make_demo_data(knobs, Path(config.common.outputs))
+        root = _make_demo_data(knobs, Path(config.common.outputs))
     else:
         root = Path(knobs.root).expanduser().absolute()
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
-    store = data.ImageStore(
-        data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9),
-        knobs.crop,
-        knobs.max_megapixels,
-    )
     return data.load_folder(
         root,
         config.common.mapping,
-        store=store,
+        store=data.ImageStore(data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9), knobs.crop, knobs.max_megapixels),
         specs=config.estimator().specs,
         split=None if isinstance(knobs, DemoKnobs) else knobs.split,
         source_key=knobs.source_key,
@@ -53,11 +184,11 @@ def load_data(config: Config) -> Dataset:
     )
 
 
-def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
-    """Makes the demo data, with a progress bar, unless they are there; returns their folder."""
+def _make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
+    """Makes the demo data, with a progress bar, unless they exist; returns their folder."""
     from spectro.demo.generate import VERSION, make_demo
 
-    # The version of the generator is in the name, so that an older one's images are not taken for its own.
+    # The generator's version is in the name: images of another version are other data.
     name = f"{knobs.label_set}_seed{knobs.seed}_scale{knobs.scale:g}_v{VERSION}"
     root = Path(knobs.demo_dir).expanduser() if knobs.demo_dir is not None else outputs / "demo" / name
     with ExitStack() as stack:
@@ -74,100 +205,3 @@ def make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
             )
         except (OSError, ValueError) as error:
             raise DataError(f"data.demo_dir: {error}") from error
-
-
-def in_task(config: Config, records: Sequence[Record]) -> list[Record]:
-    """The records that the configured stage is about: all, or the look-alikes of one group."""
-    if config.stage != "hard":
-        return list(records)
-    members = config.common.mapping.look_alikes[config.group]
-    return [record for record in records if record.label in members]
-
-
-def task_labels(config: Config, records: Sequence[Record]) -> np.ndarray:
-    """Their labels as the configured stage sees them."""
-    labels = data.labels_of(records)
-    return merge(labels, config.common.mapping.look_alikes) if config.stage == "easy" else labels
-
-
-def training_rows(config: Config, dataset: Dataset) -> TrainingRows:
-    """Training records, and their augmented images with the label of each."""
-    train = in_task(config, dataset.of("train"))
-    X, y = training_set(config, dataset, train)
-    if len(set(y)) < len(set(task_labels(config, train))):
-        raise ConfigError("augmentation.exclude: leaves a class without any training row; allowed: one or more a class")
-    return train, X, y
-
-
-def training_set(config: Config, dataset: Dataset, train: Sequence[Record]) -> tuple[Images, np.ndarray]:
-    """What is fitted to: images of the augmented training records and their labels, ``X`` and ``y``."""
-    sources = [record.source for record in train]
-    X, rows = config.augmentation().apply(dataset.images(train), sources, per_epoch=config.has_epochs)
-    return X, task_labels(config, train)[rows]
-
-
-def fit(config: Config, dataset: Dataset, train: Sequence[Record], X: Images, y: np.ndarray) -> ImageClassifier:
-    """The configured classifier, fitted to the augmented training records; val as it is."""
-    val = in_task(config, dataset.of("val"))
-    X_val, y_val = dataset.images(val), task_labels(config, val)
-    classifier: ImageClassifier = config.estimator().fit(X, y, X_val, y_val)
-    return classifier
-
-
-def temperatures(
-    config: Config, classifier: ImageClassifier, tasks: Mapping[str, Mapping[str, Predictions]]
-) -> tuple[dict[str, float], list[str]]:
-    """The temperature of each stage that has one.
-
-    Returns:
-        Stage -> temperature, and a line for each stage whose val had too few records to fit one.
-    """
-    stages = {k: model for k, model in stages_of(config, classifier).items() if hasattr(model, "temperature_")}
-    lines = []
-    for stage, model in stages.items():
-        if not model.temperature_fitted_:
-            n = len(tasks[stage if stage in tasks else ""]["val"].records)
-            few = f"{n} val record{' is' if n == 1 else 's are'} too few to fit one ({MIN_RECORDS})"
-            lines.append(f"temperature of stage {stage}: {few}, left at 1")
-    return {stage: model.temperature_ for stage, model in stages.items()}, lines
-
-
-def stages_of(config: Config, classifier: ImageClassifier) -> dict[str, ImageClassifier]:
-    """The fitted classifiers by stage: ``flat``, ``easy``, ``hard``, or ``hard/<group>`` where there are several."""
-    return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {config.stage: classifier}
-
-
-def evaluate(
-    config: Config, dataset: Dataset, classifier: ImageClassifier, splits: Sequence[str] = EVAL_SPLITS
-) -> dict[str, dict[str, Predictions]]:
-    """What the classifier says of some splits: task -> split -> evaluation; the whole task's name is empty.
-
-    Each stage predicts once; the whole cascade is composed from the stages' probabilities.
-    """
-    tasks: dict[str, dict[str, Predictions]] = {"": {}}
-    for split in splits:
-        records = in_task(config, dataset.of(split))
-        truth = task_labels(config, records)
-        X = dataset.images(records)
-        stage_labels = classifier.stage_labels(truth)
-        for name, (classes, p) in classifier.stage_probabilities(X).items():
-            labels, rows = stage_labels[name]
-            tasks.setdefault(name, {})[split] = Predictions([records[i] for i in rows], labels[rows], classes, p[rows])
-    return tasks
-
-
-def predict_speed(config: Config, dataset: Dataset, classifier: ImageClassifier) -> float | None:
-    """Records per second from file to probability, as for new images: nothing comes from the cache.
-
-    Measured on the first val records, at most 32; None where val has none.
-    """
-    records = in_task(config, dataset.of("val"))[:_TIMED]
-    if not records:
-        return None
-    knobs = config.common.data
-    store = data.ImageStore(crop=knobs.crop, max_megapixels=knobs.max_megapixels)
-    digests = [record.digest for record in records]
-    start = time.perf_counter()
-    store.add([record.path for record in records], digests, config.estimator().specs)
-    classifier.predict_proba(Images(store, digests))
-    return float(f"{len(records) / (time.perf_counter() - start):.4g}")

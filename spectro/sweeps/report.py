@@ -14,8 +14,8 @@ from rich.markup import escape
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.files import write_csv, write_json, write_text
-from spectro.runs import run as experiment
-from spectro.runs.runinfo import RunInfo
+from spectro.runs.runinfo import DataInfo, RunInfo
+from spectro.runs.task import data_name
 from spectro.sweeps.space import SWEEP_KEYS, Space, in_words, nested
 from spectro.sweeps.study import ID, REASON, SAME_AS, UNCOUNTED, counting, seconds_of
 
@@ -85,7 +85,7 @@ def _best(trials: Sequence["optuna.trial.FrozenTrial"]) -> str:
 def name_of(config: Config, settings: dict[str, Any]) -> str:
     """The default name of a study: other settings or another search space give another name."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    return f"{config.common.model.name}_{config.stage}_{experiment.data_name(config)}_{digest}"
+    return f"{config.common.model.name}_{config.stage}_{data_name(config)}_{digest}"
 
 
 def read_info(folder: Path) -> RunInfo | None:
@@ -98,20 +98,16 @@ def open_info(
 ) -> RunInfo:
     """``run.json`` of a sweep's folder; a resumed search keeps its MLflow run."""
     before = read_info(folder)
-    content = experiment.identity_of(config)
-    content["tags"] |= {"study": study.study_name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
-    content["config"] = {
+    tags = {"study": study.study_name, "sweep": "true", "data_fingerprint": dataset.fingerprint}
+    info = RunInfo.of(config, folder, before=before, run_name=f"sweep {study.study_name}", tags=tags)
+    info.study_id, info.data = study.user_attrs[ID], DataInfo.of(config, dataset)
+    info.config = {
         "search": nested({key: in_words(distribution) for key, distribution in space.distributions.items()}),
         "sampler": {key: value for key, value in sampler.items() if value is not None},
         "objective": config.common.objective,
         # Not the number of trials: it may grow, and MLflow does not change parameters.
-        **{key: value for key, value in content["config"].items() if key not in (*SWEEP_KEYS, "objective")},
+        **{key: value for key, value in info.config.items() if key not in (*SWEEP_KEYS, "objective")},
     }
-    content |= {"run_name": f"sweep {study.study_name}", "study_id": study.user_attrs[ID]}
-    content["data"] = experiment.data_info(config, dataset)
-    info = RunInfo.start(folder, before=before, **content)
-    if info.mlflow.tracking_uri != content["mlflow"].tracking_uri:
-        info.mlflow = content["mlflow"]  # another store than before
     info.write()
     return info
 

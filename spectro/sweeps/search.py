@@ -19,7 +19,9 @@ from spectro.errors import ConfigError
 from spectro.paths import short
 from spectro.progress import say, status
 from spectro.runs import run as experiment
+from spectro.runs.crossval import Folds
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import Task
 from spectro.sweeps import report
 from spectro.sweeps.launcher import POLL_S, Launch, SweepError, has_died_before, submit
 from spectro.sweeps.space import Space, nested, without_search, write_best
@@ -74,7 +76,9 @@ class Search:
             raise ConfigError("objective: got null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
         self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
-        experiment.check_data(self._config, self._dataset)
+        task = Task(self._config, self._dataset)
+        task.check()
+        Folds.of(task)
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
         self.name = name or report.name_of(self._config, settings)
         self._study = open_study(self._storage, self.name, settings)
@@ -231,12 +235,12 @@ class Search:
         report.print_line(f"best: trial {best.number}, {best.value:.4f}; fitted again, and then on test:")
         if before is None or before.status != "FINISHED":
             self._space.save(run_dir, cfg, best.params)
-            belonging = {
+            belonging: dict[str, Any] = {
                 "run_name": f"final: trial {best.number} of {self.name}",
                 "parent": "..",
                 "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
             }
-            experiment.run(check(alone), run_dir, before, belonging)
+            experiment.run(check(alone), run_dir, before, **belonging)
         folder = escape(shlex.quote(short(self.folder)))
         report.print_line(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
         report.print_line(f"again:  spectro train --config-dir {folder} --config-name best_config")

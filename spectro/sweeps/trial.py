@@ -19,8 +19,8 @@ from spectro.data import Dataset
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import cores
 from spectro.runs import run as experiment
-from spectro.runs import task
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import Task, load_data
 from spectro.sweeps.study import (
     OWNER,
     SETTINGS,
@@ -126,13 +126,15 @@ def run_trial(
     """
     import optuna
 
-    info = experiment.new_trial_card(config, run_dir, number, study.study_name, params)
+    tags = {"study": study.study_name, "trial": str(number)}
+    info = RunInfo.of(config, run_dir, run_name=f"trial {number}", parent="..", tags=tags, config=params)
+    info.write()
     try:
         with _threads(config.sweep.threads or _n_threads(study, n_here)):
             dataset = dataset_of(config)
             _check_same_data(study, dataset)
             pruner = Pruner(study, number, config.sweep)
-            value = experiment.attempt(config, dataset, run_dir, info, pruner)
+            value = experiment.fit_and_score_trial(Task(config, dataset), info, pruner)
         end_trial(study, number, "COMPLETE", value)
     except optuna.TrialPruned as pruned:
         info.end("PRUNED", str(pruned))
@@ -209,7 +211,7 @@ def dataset_of(config: Config) -> Dataset:
     if key not in _datasets:
         while len(_datasets) >= _MAX_DATASETS:
             _datasets.pop(next(iter(_datasets)))
-        _datasets[key] = task.load_data(config)
+        _datasets[key] = load_data(config)
     return _datasets[key]
 
 
