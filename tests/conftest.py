@@ -2,9 +2,13 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+# The tests' models are tiny: several threads would only wait for each other. Numerical libraries read it when loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
