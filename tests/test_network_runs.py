@@ -18,7 +18,6 @@ from spectro.classifiers import load
 from spectro.classifiers.networks import training
 from spectro.cli import main as cli
 from spectro.cli import resume
-from spectro.config import check as config
 from spectro.data.decode import ImageSpec, fit
 from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
@@ -237,7 +236,7 @@ class TestResume:
             (None, "allowed: a run directory"),
             ({"status": "FINISHED"}, "which has finished"),
             ("half", "damaged"),
-            ({"status": "RUNNING", "pid": os.getppid(), "started_at": 1e12}, "which is still going in process"),
+            ({"status": "RUNNING", "pid": os.getppid(), "started_at": 1e12}, "which is still running in process"),
         ],
         ids=["none", "finished", "damaged", "alive"],
     )
@@ -255,7 +254,7 @@ class TestResume:
 
     def test_a_saved_configuration_is_checked(self, tmp_path):
         with pytest.raises(ConfigError, match="allowed: a run directory"):
-            config.saved(tmp_path)
+            resume.resume([f"resume={tmp_path}"])
 
     @pytest.mark.slow
     @pytest.mark.parametrize("model", TINY)

@@ -53,6 +53,9 @@ def multirun(groups: "Groups", words: Sequence[str], name: str, run_hydra: Calla
             raise ConfigError(f"{key}: got {value}; allowed: a list of values, {key}=A,B, or a search, sweeper=NAME")
     configs = [checked(groups, job_words, name) for job_words in (jobs if sweeper == "basic" else jobs[:1])]
     cfg, config = configs[0]
+    if cfg.hydra.runtime.choices["hydra/launcher"] == "basic":
+        for _, job_config in configs:
+            job_config.estimator().prepare()  # finds missing weights before the first job
     folder, override = own_folder(cfg, "sweep", words)
     task_words = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
     varied = [str(o.input_line) for o in overrides if o.is_sweep_override()]

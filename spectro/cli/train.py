@@ -34,21 +34,17 @@ def main() -> None:
     # No shell expands a tilde behind data.root=, and Hydra's grammar has none.
     args.overrides = words = [re.sub(r"=~(?=/|$)", f"={Path.home()}", word, count=1) for word in args.overrides]
     name = args.config_name or CONFIG
+    if args.shell_completion and (
+        typed := re.search(r"(?:--config-dir|-cd)[= ](\S+)", os.environ.get("COMP_LINE", ""))
+    ):
+        args.config_dir = typed[1]
     sources = search_path(words, args.config_dir, args.config_path)
     if args.help:
         from spectro.cli.help import help_text
 
-        # Whoever reads only the first lines closes the pipe.
+        # A reader that takes only the first lines closes the pipe.
         with suppress(BrokenPipeError):
             print(help_text(words, Groups(sources), name))
-        return
-
-    if args.shell_completion:
-        # At every press of the tab key: without the libraries of a run.
-        from hydra._internal.utils import _run_hydra
-
-        register()
-        _run_hydra(args=args, args_parser=parser, task_function=job, config_path=str(CONF), config_name=CONFIG)
         return
 
     def run_hydra(task: Callable[[DictConfig], Any], *overrides: str) -> None:
@@ -63,14 +59,20 @@ def main() -> None:
         args.overrides = [*words, *overrides]
         _run_hydra(args=args, args_parser=parser, task_function=task, config_path=str(CONF), config_name=CONFIG)
 
+    if args.shell_completion:
+        # At every press of the tab key: without the libraries of a run.
+        register()
+        run_hydra(job)
+        return
+
     def work() -> None:
         from spectro.cli.multirun import multirun
-        from spectro.cli.resume import asks_for_it, resume
+        from spectro.cli.resume import is_resume, resume
 
         groups = Groups(sources)
         if args.config_dir and not Path(args.config_dir).is_dir():
             raise ConfigError(f"--config-dir: got {args.config_dir!r}, which is no folder")
-        if asks_for_it(words):
+        if is_resume(words):
             resume(words)
         elif args.cfg or args.info or args.hydra_help or args.experimental_rerun:
             run_hydra(job)
@@ -180,6 +182,7 @@ def run(groups: "Groups", words: Sequence[str], name: str, run_hydra: RunHydra) 
     if config.common.sweep is not None:
         sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
         raise ConfigError(f"{sweeper} needs --multirun (-m): spectro train --multirun {' '.join(words)}")
+    config.estimator().prepare()  # finds missing weights before anything is written
     _, override = own_folder(cfg, "run", words)
     errors: list[SpectroError] = []
 

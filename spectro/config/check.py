@@ -1,15 +1,13 @@
-"""What a valid configuration is: each key by its schema, and the keys together, checked before any work starts."""
+"""Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
 
 from spectro.classifiers import family
-from spectro.config.groups import Groups, groups_of, job_groups
+from spectro.config.groups import Groups, job_groups
 from spectro.config.schema import Common, DemoKnobs, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
@@ -27,10 +25,10 @@ STAGES = ("easy", "hard")
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration that was found valid.
+    """A valid configuration.
 
     Attributes:
-        common: Every key that does not belong to a model family.
+        common: Every key that belongs to no model family.
         classifiers: The unfitted classifier of each stage that is fitted: ``easy``, ``hard``, ``flat``.
         raw: The whole configuration as plain values, as it is written to files and MLflow.
     """
@@ -51,9 +49,9 @@ class Config:
 
     @property
     def look_alikes(self) -> list[str]:
-        """The look-alike classes of all groups where the task tells them and others apart, else none.
+        """The look-alike classes of all groups where the task has other classes beside them, else none.
 
-        The easy stage sees them as one, and what the hard stage tells apart is nothing else.
+        The easy stage has them merged, and the hard stage has no others.
         """
         return list(self.common.mapping.group_of) if self.stage in ("full", "flat") else []
 
@@ -63,15 +61,15 @@ class Config:
         return all(classifier.draws_views for classifier in self.classifiers.values())
 
     def augmentation(self) -> Augmentation:
-        """What is done to training images."""
+        """The augmentation of training images."""
         return Augmentation.from_config(self.common.augmentation, seed=self.common.seed)
 
     @property
     def sweep(self) -> SweepKnobs:
-        """How a search goes on.
+        """The settings of a search.
 
         Raises:
-            ConfigError: The configuration is not one of a search.
+            ConfigError: The configuration is not that of a search.
         """
         if self.common.sweep is None:
             raise ConfigError("sweep: got nothing; it comes with sweeper=NAME")
@@ -112,11 +110,10 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}, "").plugins)
-    own = {key: value for key, value in raw.items() if key in Common.model_fields}
-    common = validate(Common, own, "")
-    rest = {key: value for key, value in raw.items() if key not in own}
+    common = validate(Common, {key: value for key, value in raw.items() if key in Common.model_fields}, "")
+    of_family = {key: value for key, value in raw.items() if key not in Common.model_fields}
     stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
-    classifiers = {stage: _stage_classifier(common, rest, stage, groups) for stage in stages}
+    classifiers = {stage: _stage_classifier(common, of_family, stage, groups) for stage in stages}
     wrong = _contradictions(common, stages)
     try:
         Augmentation.from_config(common.augmentation, seed=common.seed)
@@ -135,22 +132,6 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     return Config(common, classifiers, raw)
 
 
-def saved(run_dir: Path) -> Config:
-    """The configuration of a run, as Hydra wrote it into the run's directory.
-
-    Raises:
-        ConfigError: It is not there, or not valid.
-    """
-    folder = run_dir / ".hydra"
-    try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-        hydra: Any = OmegaConf.load(folder / "hydra.yaml") if (folder / "hydra.yaml").exists() else None
-    except (OSError, ValueError, YAMLError) as error:
-        raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
-    assert isinstance(cfg, DictConfig)
-    return check(cfg, groups_of(hydra.hydra.runtime.config_sources) if hydra else None)
-
-
 def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
     """The same data, mapping, augmentation and stage under another model with its defaults.
 
@@ -163,10 +144,10 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
     Raises:
         ConfigError: The configuration lacks a key, or is not valid.
     """
-    kept = ("mapping", "cascade_stage", "cascade", "seed", "outputs", "plugins")
+    same = ("mapping", "cascade_stage", "cascade", "seed", "outputs", "plugins")
     of_demo = ("label_set", "seed", "scale", "demo_dir")
     data = {key: value for key, value in raw["data"].items() if key not in of_demo}
-    values = {name: raw[name] for name in kept if name in raw} | {
+    values = {name: raw[name] for name in same if name in raw} | {
         "data": data | {"kind": "folder", "root": root, "cache_dir": cache_dir},
         "augmentation": {key: value for key, value in raw["augmentation"].items() if key != "mode"},
         "objective": None,
@@ -216,13 +197,13 @@ def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     """The values of a composed configuration without Hydra's section."""
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    values: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    values: Any = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     return {str(key): value for key, value in values.items()}
 
 
 def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
-    """What is wrong between keys that are each right."""
+    """Contradictions between keys that are valid one by one."""
     stage = common.cascade_stage.name
     wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.contradictions()]
     if isinstance(common.data, DemoKnobs) and common.mapping.classes:
@@ -237,11 +218,11 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
             f"mapping.look_alikes: got none; allowed with cascade_stage={stage}: one group or more, e.g. "
             "'mapping.look_alikes={merged: [a, b]}' (cascade_stage=flat needs none)"
         )
-    if common.cascade.gate is not None and stage != "full":
-        wrong.append(f"cascade.gate: got {common.cascade.gate!r}; allowed with cascade_stage={stage}: null")
-    if common.cascade.group is not None and stage != "hard":
-        wrong.append(f"cascade.group: got {common.cascade.group!r}; allowed with cascade_stage={stage}: null")
-    elif common.cascade.group is not None and common.cascade.group not in groups:
+    for key, needed in (("gate", "full"), ("group", "hard")):
+        value = getattr(common.cascade, key)
+        if value is not None and stage != needed:
+            wrong.append(f"cascade.{key}: got {value!r}; allowed with cascade_stage={stage}: null")
+    if stage == "hard" and common.cascade.group not in (None, *groups):
         wrong.append(f"cascade.group: got {common.cascade.group!r}; allowed: {', '.join(groups) or 'none'}")
     if stage == "hard" and len(groups) > 1 and common.cascade.group is None:
         wrong.append(f"cascade.group: got null; allowed with cascade_stage=hard: {', '.join(groups)}")
@@ -249,22 +230,24 @@ def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
         if override and name not in stages:
             fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
-    scored = ["", *(["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else [])]
-    splits = ["cv", "val"] if isinstance(common.validation, KFoldKnobs) else ["val"]
-    has_pairs = bool(groups) and stage in ("full", "flat")
-    allowed = [
-        f"{prefix}{split}/{metric.name}"
-        for split in splits
-        for prefix in scored
-        for metric in METRICS.values()
-        if not metric.needs_look_alikes or (has_pairs and not prefix)
-    ]
-    if common.objective is not None and common.objective not in allowed:
-        hint = (
-            " (cv/... needs validation=kfold)" if "cv" in common.objective.split("/")[:-1] and len(splits) == 1 else ""
-        )
-        wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(allowed)}, null{hint}")
+    if common.objective is not None and common.objective not in (objectives := _objectives(common)):
+        hint = "" if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
+        wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
     if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
         split = common.data.split
         wrong.append(f"data.split: got val {split.val} and test {split.test}; allowed: a sum below 1")
     return wrong
+
+
+def _objectives(common: Common) -> list[str]:
+    """The metrics that can be the objective: of the whole task, and of each stage of a cascade."""
+    groups, stage = list(common.mapping.look_alikes), common.cascade_stage.name
+    prefixes = ["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else []
+    has_pairs = bool(groups) and stage in ("full", "flat")
+    return [
+        f"{prefix}{split}/{metric.name}"
+        for split in (("cv", "val") if isinstance(common.validation, KFoldKnobs) else ("val",))
+        for prefix in ("", *prefixes)
+        for metric in METRICS.values()
+        if not metric.needs_look_alikes or (has_pairs and not prefix)
+    ]
