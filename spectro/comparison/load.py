@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,16 +103,19 @@ def load_runs(
     Raises:
         SpectroError: Something that is not a run, runs that cannot be compared, or no run at all.
     """
-    finder = _Finder(outputs, scratch, tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}", split)
+    uri = tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+    folders: list[Path] = []
+    notes: list[str] = []
     for name in names:
-        finder.add(name)
+        _take(_named(name, outputs, scratch, uri, split), name, folders, notes)
     if experiment is not None:
-        finder.add_from_mlflow(experiment=experiment)
-    if not finder.folders:
-        raise DataError("\n".join(["got no run that can be compared; allowed: finished runs", *finder.notes]))
-    runs = [_read(folder, split) for folder in finder.folders]
+        found = _from_mlflow(outputs, scratch, uri, split, experiment=experiment)
+        _take(found, f"experiment {experiment}", folders, notes)
+    if not folders:
+        raise DataError("\n".join(["got no run that can be compared; allowed: finished runs", *notes]))
+    runs = [_read(folder, split) for folder in folders]
     check_comparable(runs, split)
-    return runs, finder.notes
+    return runs, notes
 
 
 def check_comparable(runs: Sequence[Run], split: str) -> None:
@@ -152,96 +156,65 @@ def _task(run: Run, split: str) -> dict[str, Any]:
     }
 
 
-class _Finder:
-    """Collects the run directories that names stand for.
+def _named(name: str, outputs: Path, scratch: Path, uri: str, split: str) -> list[Path]:
+    """The run directories that a name stands for: a folder, a folder in ``outputs/runs``, or an MLflow run id."""
+    for path in (Path(name).expanduser(), outputs / "runs" / name) if name and "\0" not in name else ():
+        if path.is_dir():
+            several = sorted((file.parent for file in path.glob("*/run.json")), key=_by_number)
+            is_run = (path / "run.json").is_file()
+            if not is_run and not several:
+                raise DataError(f"{path}: not a run directory; allowed: a folder with run.json, or a folder of such")
+            # The folder of a search is a run, too, but only its trials and its final run can be compared.
+            return [path] if is_run and (not several or _unusable(path) is None) else several
+    if MLFLOW_ID.fullmatch(name):
+        return _from_mlflow(outputs, scratch, uri, split, run_id=name)
+    raise DataError(
+        f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters and digits)"
+    )
 
-    Attributes:
-        folders: Run directories that can be compared, in the order in which they were named.
-        notes: Runs that were left out, and why.
+
+def _from_mlflow(
+    outputs: Path, scratch: Path, uri: str, split: str, *, run_id: str | None = None, experiment: str | None = None
+) -> list[Path]:
+    """Runs of MLflow: their directories where they still exist, else copies of their files."""
+    from spectro.tracking.lookup import download, find_runs
+
+    local = {}
+    for path in sorted(path for pattern in ("runs/*", "sweeps/*", "sweeps/*/*") for path in outputs.glob(pattern)):
+        with suppress(DataError):
+            local[RunInfo.read(path).mlflow.run_id] = path
+    if run_id in local:
+        return [local[run_id]]
+    return [
+        local.get(entry.run_id) or download(uri, entry.run_id, [*_FILES, ATTRIBUTION.format(split=split)], scratch)
+        for entry in find_runs(uri, [run_id] if run_id else [], experiment)
+        if entry.tags.get("kind") != "comparison"
+    ]
+
+
+def _take(found: Sequence[Path], name: str, folders: list[Path], notes: list[str]) -> None:
+    """Adds run directories to ``folders``, and why others cannot be compared to ``notes``.
+
+    Raises:
+        DataError: A single run that cannot be compared.
     """
-
-    def __init__(self, outputs: Path, scratch: Path, uri: str, split: str):
-        self.outputs, self.scratch, self.uri, self.split = outputs, scratch, uri, split
-        self.folders: list[Path] = []
-        self.notes: list[str] = []
-
-    def add(self, name: str) -> None:
-        """Adds what a name stands for: a folder, a folder in ``outputs/runs``, or the id of an MLflow run."""
-        for path in (Path(name).expanduser(), self.outputs / "runs" / name) if name and "\0" not in name else ():
-            if path.is_dir():
-                self._add_folder(path)
-                return
-        if not MLFLOW_ID.fullmatch(name):
-            raise DataError(
-                f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters and "
-                "digits)"
-            )
-        local = self._local_runs().get(name)
-        if local is not None and (local / "predictions.csv").exists():
-            self._add_folder(local)
+    unusable: dict[str, list[str]] = {}
+    for folder in found:
+        if (reason := _unusable(folder)) is not None:
+            if len(found) == 1:
+                raise DataError(f"{folder}: {reason}; allowed: finished runs")
+            unusable.setdefault(reason, []).append(folder.name)
+        elif folder.resolve() in {known.resolve() for known in folders}:
+            notes.append(f"{short(folder)} was named twice and counts once")
         else:
-            self.add_from_mlflow(run_id=name)
-
-    def add_from_mlflow(self, *, run_id: str | None = None, experiment: str | None = None) -> None:
-        """Adds runs of MLflow: their directories where they still exist, else copies of their files."""
-        from spectro.tracking.lookup import download, find_runs
-
-        local = self._local_runs()
-        usable, unusable = [], []
-        for entry in find_runs(self.uri, [run_id] if run_id else [], experiment):
-            if entry.tags.get("kind") == "comparison":
-                continue
-            folder = local.get(entry.run_id)
-            if folder is None:
-                folder = download(self.uri, entry.run_id, [*_FILES, ATTRIBUTION.format(split=self.split)], self.scratch)
-            reason = _unusable(folder) if (folder / "run.json").exists() else "MLflow has no files of it"
-            if reason is None:
-                usable.append(folder)
-            elif entry.run_id == run_id:
-                raise DataError(f"MLflow run {entry.run_id} ({entry.name}): {reason}; allowed: finished runs")
-            else:
-                unusable.append((entry.name, reason))
-        self._take(usable, unusable, f"experiment {experiment}" if experiment else f"MLflow run {run_id}")
-
-    def _add_folder(self, path: Path) -> None:
-        """Adds a run, or the runs of a folder of several."""
-        inner = sorted((file.parent for file in path.glob("*/run.json")), key=_by_number)
-        reason = _unusable(path) if (path / "run.json").is_file() else "not a run directory, which holds run.json"
-        if reason is None:
-            self._take([path], [], "")
-            return
-        if not inner:
-            raise DataError(f"{path}: {reason}; allowed: finished runs")
-        reasons = {folder: _unusable(folder) for folder in inner}
-        usable = [folder for folder, reason in reasons.items() if reason is None]
-        self._take(usable, [(folder.name, reason) for folder, reason in reasons.items() if reason], short(path))
-
-    def _take(self, usable: Iterable[Path], unusable: Iterable[tuple[str, str]], origin: str) -> None:
-        known = {folder.resolve() for folder in self.folders}
-        for folder in usable:
-            if folder.resolve() in known:
-                self.notes.append(f"{short(folder)} was named twice and counts once")
-            else:
-                self.folders.append(folder)
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in unusable:
-            by_reason.setdefault(reason, []).append(name)
-        self.notes += [f"left out of {origin}: {_listed(names)}: {reason}" for reason, names in by_reason.items()]
-
-    def _local_runs(self) -> dict[str, Path]:
-        """MLflow run id -> run directory, of the directories in ``outputs``."""
-        local = {}
-        for pattern in ("runs/*", "sweeps/*", "sweeps/*/*"):
-            for path in sorted(self.outputs.glob(f"{pattern}/run.json")):
-                try:
-                    local[str(RunInfo.read(path.parent).mlflow.run_id)] = path.parent
-                except DataError:
-                    continue
-        return local
+            folders.append(folder)
+    notes += [f"left out of {name}: {_listed(members)}: {reason}" for reason, members in unusable.items()]
 
 
 def _unusable(folder: Path) -> str | None:
     """Why a run directory cannot be compared; None if it can."""
+    if not (folder / "run.json").is_file():
+        return "it has no run.json"
     info = RunInfo.read(folder)
     if info.tags.get("kind") == "comparison":
         return "a comparison and not a run"
