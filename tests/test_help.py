@@ -118,3 +118,11 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
     command = [sys.executable, TRAIN, "data=folder", "data.root=~/records", "--cfg", "job", "-p", "data.root"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env={"HOME": "/home/me"})
     assert done.stdout.strip() == "/home/me/records"
+
+
+def test_a_list_of_options_is_marked_and_its_knobs_shown() -> None:
+    """Knobs of a composed augmentation would otherwise have to be looked for in the files."""
+    lines = shown("augmentation=[mirror,spectrogram]")
+    assert [line.split()[1] for line in lines if line.startswith("* ")][2:4] == ["mirror", "spectrogram"]
+    assert any(line.startswith("augmentation.mirror.views") for line in lines)
+    assert any(line.startswith("augmentation.spectrogram.gain_percent") for line in lines)

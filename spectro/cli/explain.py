@@ -185,7 +185,7 @@ def _owners(
 ) -> list[str]:
     """The options, as ``model=hog_svm``, that have a key."""
     candidates = [group for group in now.choices if group not in _RECIPES and section in ([], [group])]
-    for pattern in (key, key.split(".")[0]):
+    for pattern in (key,) if section else (key, key.split(".")[0]):
         for group in candidates:
             owners = []
             for option in groups.options(group):

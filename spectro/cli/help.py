@@ -59,16 +59,19 @@ def help_text(overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> s
         groups: The configuration groups.
         name: The primary configuration.
     """
-    choices = groups.composition((), name).choices
-    # Help is for finding what exists: options that do not are passed over.
-    chosen = [w for w in overrides for g, _, o in [w.partition("=")] if g in choices and o in groups.options(g)]
-    choices, files = groups.composition(chosen, name)
+    defaults = groups.composition((), name).choices
+    # One option, or a list of them. Help is for finding what exists: options that do not are passed over.
+    chosen = {group: option for group, _, option in (word.partition("=") for word in overrides) if group in defaults}
+    lists = {group: option.strip("[]").split(",") for group, option in chosen.items()}
+    lists = {group: names for group, names in lists.items() if set(names) <= set(groups.options(group))}
+    choices, files = groups.composition([f"{group}={chosen[group]}" for group in lists], name)
+    marked = {group: [option] for group, option in choices.items()} | lists
     lines = [_HEAD, "Groups"]
-    for group, choice in choices.items():
+    for group in {**defaults, **marked}:
         lines.append(f"  {group}")
         for option in groups.options(group):
             text = description(groups.text(f"{group}/{option}"))
-            lines.append(f"    {'*' if option == choice else ' '} {option:20} {text}".rstrip())
+            lines.append(f"    {'*' if option in marked.get(group, ()) else ' '} {option:20} {text}".rstrip())
     values: dict[str, str] = {}
     comments: dict[str, str] = {}
     # Those of a search come last, though Hydra merges them first.
