@@ -3,8 +3,11 @@
 import csv
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # The tests' models are tiny: several threads would only wait for each other. Numerical libraries read it when loaded.
@@ -90,6 +93,38 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         return run_dir
 
     return run_config
+
+
+@pytest.fixture
+def spectro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """A function that calls the command ``spectro`` in this process and in an empty folder.
+
+    It returns exit code, stdout and stderr, as `subprocess.run` does. A new process would first import for two seconds.
+    """
+
+    def call(*arguments: object) -> SimpleNamespace:
+        from hydra.core.global_hydra import GlobalHydra
+
+        from spectro.cli import commands
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
+        monkeypatch.setattr(sys, "argv", ["spectro", *map(str, arguments)])
+        handlers, hook, code = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}, sys.unraisablehook, 0
+        GlobalHydra.instance().clear()
+        try:
+            commands.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+            sys.unraisablehook = hook
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
 
 
 @pytest.fixture

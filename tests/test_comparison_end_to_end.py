@@ -1,10 +1,7 @@
 """Comparisons of runs that were really made, from the command line, and through MLflow."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +12,10 @@ from test_comparison import make_run
 
 from spectro.comparison import compare
 from spectro.errors import SpectroError
-from spectro.paths import CONF
-
-HOME = CONF.parent
-
-
-def script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """``scripts/compare.py`` as a person calls it."""
-    command = [sys.executable, str(HOME / "scripts" / "compare.py"), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=200, env={**os.environ, "PYTHONPATH": str(HOME)}
-    )
 
 
 def test_real_runs_are_compared_with_the_pixels_baseline(
-    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
+    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path, spectro: Callable[..., Any]
 ) -> None:
     """The baseline that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown."""
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1")
@@ -50,7 +36,7 @@ def test_real_runs_are_compared_with_the_pixels_baseline(
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == len(fitted.wrong)
 
-    done = script(hog, pixels, "--outputs", tmp_path / "outputs")
+    done = spectro("compare", hog, pixels, "--outputs", tmp_path / "outputs")
     assert done.returncode == 0, done.stderr
     assert "hog_svm" in done.stdout
     assert "report.html" in done.stdout
@@ -71,7 +57,7 @@ def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], de
     assert any("left out: the images in" in note for note in result.notes)
 
 
-def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
+def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., Any]) -> None:
     """Exit code 2, no traceback, nothing written."""
     outputs = tmp_path / "outputs"
     for arguments, said in (
@@ -80,7 +66,7 @@ def test_nonsense_ends_with_one_message(tmp_path: Path) -> None:
         ([tmp_path], "not a run directory"),
         (["--experiment", "field"], "got no database"),
     ):
-        done = script(*arguments, "--outputs", outputs)
+        done = spectro("compare", *arguments, "--outputs", outputs)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert said in done.stderr
         assert "Traceback" not in done.stderr

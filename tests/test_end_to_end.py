@@ -1,7 +1,5 @@
 """Whole runs: what a person types, what lies in the run directory then, and what is left of one that ends badly."""
 
-import csv
-import json
 import os
 import shutil
 import signal
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_tree
+from conftest import make_tree, read_json, read_rows
 from PIL import Image
 
 from spectro.classifiers import load
@@ -47,15 +45,6 @@ def train(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
         timeout=180,
         check=False,
     )
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def contents(run_dir: Path) -> dict[str, bytes]:
@@ -490,9 +479,11 @@ def test_an_exclusion_that_empties_a_class_is_refused(tree: Tree, run_here: RunH
     ],
     ids=["config", "data"],
 )
-def test_what_a_user_can_mend_ends_with_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_what_a_user_can_mend_ends_with_2_and_leaves_nothing(
+    tmp_path: Path, spectro: Callable[..., Any], arguments: list[str], told: str
+) -> None:
     """One message, no traceback, no run directory, no MLflow run."""
-    done = train(*arguments, cwd=tmp_path)
+    done = spectro("train", *arguments)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.startswith("error: ")
@@ -502,12 +493,11 @@ def test_what_a_user_can_mend_ends_with_2_and_leaves_nothing(tmp_path: Path, arg
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
-def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+def test_full_error_shows_the_traceback(spectro: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looks for the place asks for it."""
-    done = train("svm.C=abc", cwd=tmp_path, HYDRA_FULL_ERROR="1")
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
-    assert "svm.C: got 'abc'" in done.stderr
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigError, match=r"svm\.C: got 'abc'"):
+        spectro("train", "svm.C=abc")
 
 
 # --- Runs that end badly ---

@@ -1,8 +1,8 @@
 """Help shows every group, option and knob, says what holds under which model, and is there at once."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,9 +84,11 @@ def test_keys_and_comments_are_read(text: str, expected: list[tuple[str, str, st
 
 
 @pytest.mark.parametrize("flags", [["--help"], ["svm.C=[", "-h", "--config-dir", "nowhere"]])
-def test_help_ends_well_and_leaves_nothing_behind(tmp_path: Path, flags: list[str]) -> None:
+def test_help_ends_well_and_leaves_nothing_behind(
+    tmp_path: Path, spectro: Callable[..., Any], flags: list[str]
+) -> None:
     """Help must work from any folder, also for who has already mistyped something."""
-    done = subprocess.run([sys.executable, TRAIN, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = spectro("train", *flags)
     assert done.returncode == 0
     assert done.stdout.startswith("Which of several model families")
     assert done.stderr == ""
@@ -104,19 +106,20 @@ def test_help_ends_well_and_leaves_nothing_behind(tmp_path: Path, flags: list[st
         ("resume=nowhere", 2, "error: resume: got "),
     ],
 )
-def test_commands_that_run_nothing_leave_nothing_behind(tmp_path: Path, line: str, code: int, start: str) -> None:
+def test_commands_that_run_nothing_leave_nothing_behind(
+    tmp_path: Path, spectro: Callable[..., Any], line: str, code: int, start: str
+) -> None:
     """One message, exit code 2 and no files: a mistyped command must cost nothing."""
-    command = [sys.executable, TRAIN, *line.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = spectro("train", *line.split())
     assert (done.returncode, list(tmp_path.iterdir())) == (code, [])
     assert done.stderr.startswith(start)
     assert done.stderr.count("\n") == (code != 0)
 
 
-def test_a_tilde_is_the_home_folder(tmp_path: Path) -> None:
+def test_a_tilde_is_the_home_folder(spectro: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """``data.root=~/records`` comes as it is typed: no shell expands it, and Hydra's grammar refuses it."""
-    command = [sys.executable, TRAIN, "data=folder", "data.root=~/records", "--cfg", "job", "-p", "data.root"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env={"HOME": "/home/me"})
+    monkeypatch.setenv("HOME", "/home/me")
+    done = spectro("train", "data=folder", "data.root=~/records", "--cfg", "job", "-p", "data.root")
     assert done.stdout.strip() == "/home/me/records"
 
 
