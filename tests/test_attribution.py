@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_classifiers import LABELS, cnn, every, shortened, svm, toy, vpt
+from test_classifiers import LABELS, MAKERS, cnn, shortened, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
 from spectro.classifiers.hog.attribution import cell_effects, strokes
@@ -34,7 +34,7 @@ CORNER = {
     "hog_svm": lambda: svm().set_params(size_px=SIZE),
     "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax").set_params(size_px=SIZE),
     "pixels": PixelsClassifier,
-    "cnn": lambda: cnn(epochs=10).set_params(size_px=3 * SIZE),
+    "cnn": lambda: cnn(epochs=6).set_params(size_px=2 * SIZE),
     "vpt deep": lambda: vpt(epochs=10, variant="deep").set_params(size_px=SIZE),
     "vpt shallow": lambda: vpt(epochs=10).set_params(size_px=SIZE),
 }
@@ -50,7 +50,7 @@ def test_the_map_lies_where_the_classes_differ(make):
     assert share_in_corner(classifier.attribution(X[striped], y[striped])) > 0.5  # by chance 0.25
 
 
-@every
+@pytest.mark.parametrize("make", [svm, PixelsClassifier, cnn, vpt, MAKERS["cascade soft"]])
 def test_maps_are_the_same_from_a_loaded_model(make, tmp_path):
     """One for each record, between 0 and 1, whatever the family; and the model is left as it was."""
     classifier = shortened(make()).fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
@@ -131,8 +131,8 @@ def test_pixels_sum_to_the_difference_of_the_scores(counts):
     intercepts = regression.intercept_ if n > 2 else np.array([0, regression.intercept_[0]])
     p = np.log(classifier.predict_proba(X))
     rows = np.arange(4)
-    told = effects.sum(axis=(1, 2)) + intercepts[labels] - intercepts[others]
-    np.testing.assert_allclose(told, p[rows, labels] - p[rows, others], rtol=1e-6)
+    total = effects.sum(axis=(1, 2)) + intercepts[labels] - intercepts[others]
+    np.testing.assert_allclose(total, p[rows, labels] - p[rows, others], rtol=1e-6)
 
 
 @pytest.mark.parametrize("counts", [(8, 6, 0), (8, 6, 4)])
@@ -234,9 +234,9 @@ def test_any_label_is_drawn(tmp_path):
     captions = [(name, name, 0.5, name) for name in labels]
     maps = [np.zeros((1, 1)), np.ones((7, 7), np.float32), np.eye(16), np.eye(4)]
     path = tmp_path / "new" / "a.png"
-    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
+    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "method $")
     first = path.read_bytes()
-    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "said $")
+    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "method $")
     assert path.read_bytes() == first
     with Image.open(path) as drawn:
         assert drawn.size[0] > 1000

@@ -1,4 +1,4 @@
-"""The contract that every classifier keeps, the cascade included."""
+"""The contract of all classifiers, the cascade included."""
 
 import json
 import subprocess
@@ -21,6 +21,7 @@ from spectro.classifiers import (
     families,
     family,
     load,
+    register_family,
 )
 from spectro.errors import ModelError
 
@@ -35,9 +36,8 @@ def vpt(epochs=25, precision="fp32", **options):
     """Prompts on a random transformer of width 24 with two blocks."""
     tiny = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2} | options.pop("backbone_options", {})
     settings = Training(lr=0.05, epochs=epochs, precision=precision, patience=None)
-    own = {"backbone": "deit_tiny_patch16_224", "training": settings, "pretrained": False, "size_px": 32}
-    given = own | {"loss": Loss("focal")} | options
-    return VptClassifier(backbone_options=tiny, **given)
+    defaults = {"backbone": "deit_tiny_patch16_224", "training": settings, "pretrained": False, "size_px": 32}
+    return VptClassifier(backbone_options=tiny, **{**defaults, "loss": Loss("focal"), **options})
 
 
 def cnn(epochs=12, precision="fp32", **options):
@@ -89,61 +89,63 @@ def shortened(classifier):
 
 
 every = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+# One of each family, for what does not depend on its settings.
+families_only = pytest.mark.parametrize("make", [svm, PixelsClassifier, cnn, MAKERS["cascade soft"]])
 
 
-@cache
-def fitted(make):
-    """A classifier that has learned, for tests that only look at it: each is fitted once."""
-    return make().fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
+@pytest.fixture(scope="module")
+def fitted():
+    """A function that gives a fitted classifier of `MAKERS`, fitted once."""
+    return cache(lambda name: MAKERS[name]().fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1)))
 
 
-@every
-def test_it_learns_and_its_probabilities_are_some(make):
-    """Columns in the order of classes_, rows that sum to one, and the prediction is the largest."""
+@pytest.mark.parametrize("name", MAKERS)
+def test_it_learns_and_gives_probabilities(fitted, name):
+    """Columns in the order of classes_, rows that sum to one, and the prediction is the largest; also of no records."""
+    classifier = fitted(name)
     X, y = toy((5, 5, 5), seed=2)
-    p = fitted(make).predict_proba(X)
-    assert (fitted(make).predict(X) == y).mean() > 0.9
-    assert list(fitted(make).classes_) == sorted(LABELS)
+    p = classifier.predict_proba(X)
+    assert list(classifier.classes_) == sorted(LABELS)
     assert p.shape == (15, 3)
     assert (p >= 0).all()
     np.testing.assert_allclose(p.sum(axis=1), 1)
-    np.testing.assert_array_equal(fitted(make).predict(X), fitted(make).classes_[p.argmax(axis=1)])
-    assert fitted(make).predict_proba(X[:0]).shape == (0, 3)
+    np.testing.assert_array_equal(classifier.predict(X), classifier.classes_[p.argmax(axis=1)])
+    assert (classifier.predict(X) == y).mean() > 0.9
+    assert classifier.predict_proba(X[:0]).shape == (0, 3)
 
 
-@every
-def test_constructor_only_stores_and_clone_copies(make):
-    """scikit-learn's tools (clone, grid search) rely on it."""
-    classifier = make()
-    copy = clone(classifier)
-    assert copy is not classifier
-    assert copy.get_params().keys() == classifier.get_params().keys()
-    assert repr(copy) == repr(classifier)
-
-
-@every
-@pytest.mark.parametrize(
-    ("train", "val"),
-    [((6, 5, 4), (0, 0, 0)), ((3, 0, 0), (0, 0, 0)), ((5, 1, 1), (2, 0, 0)), ((5, 5, 0), (5, 5, 5))],
-    ids=["no val", "one class", "classes of one record", "val has a class that train has not"],
-)
-def test_any_counts_are_fitted(make, train, val):
-    """A fold of a rare class can hold one record of it, or none; the input stays as it is."""
-    X, y = toy(train)
+@families_only
+def test_a_fit_leaves_the_input_alone(make):
+    X, y = toy((6, 5, 4))
     X_before, y_before = X.copy(), y.copy()
     classifier = shortened(make())
-    assert classifier.fit(X, y, *(toy(val, seed=1) if any(val) else (None, None))) is classifier
-    p = classifier.predict_proba(X)
-    assert p.shape == (len(X), len(set(y)))
-    assert len(set(y)) > 1 or (p == 1).all()
+    assert classifier.fit(X, y) is classifier
     np.testing.assert_array_equal(X, X_before)
     np.testing.assert_array_equal(y, y_before)
 
 
+@pytest.mark.filterwarnings("ignore:look_alikes")
+@every
+def test_one_class_is_predicted_with_certainty(make):
+    """A fold of a rare class can hold one class only; that must not end a run."""
+    X, y = toy((3, 0, 0))
+    np.testing.assert_array_equal(make().fit(X, y).predict_proba(X), np.ones((3, 1)))
+
+
+@every
+def test_rare_classes(make):
+    """A class of one record, classes without val records, and val classes that train does not have."""
+    classifier = shortened(make())
+    assert classifier.fit(*toy((5, 1, 1)), *toy((2, 0, 0))).predict_proba(toy((1, 1, 1))[0]).shape == (3, 3)
+    classifier.fit(*toy((5, 5, 0)), *toy((5, 5, 5), seed=1))
+    assert list(classifier.classes_) == sorted(LABELS[:2])
+
+
+@pytest.mark.filterwarnings("ignore:look_alikes")
 @every
 @pytest.mark.parametrize(("counts", "n_val"), [((8, 6, 4), 4), ((5, 0, 0), 4), ((5, 1, 0), 0)], ids=str)
-def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
-    """A shorter way that came to other predictions would evaluate another model."""
+def test_out_of_fold_is_a_fit_that_is_not_kept(make, counts, n_val):
+    """A faster way to other predictions would evaluate another model."""
     X, y = toy(counts)
     X_val, y_val = toy((n_val, n_val, n_val), seed=1)
     X_new, _ = toy((6, 6, 6), seed=2)
@@ -153,14 +155,21 @@ def test_out_of_fold_is_a_fit_that_is_thrown_away(make, counts, n_val):
     assert not hasattr(classifier, "classes_")
     np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=1e-4)
     np.testing.assert_array_equal(fresh.classes_[p.argmax(axis=1)], fresh.predict(X_new))
-    assert make().out_of_fold(X, y, None, None, X_new[:0]).shape == (0, len(set(y)))
+    classes, probabilities = classifier.stages_out_of_fold(X, y, X_val, y_val, X_new)[""]
+    np.testing.assert_array_equal(probabilities, p)
+    assert list(classes) == list(fresh.classes_)
 
 
-@every
-def test_out_of_fold_says_what_is_wrong_as_fit_does(make):
+@families_only
+def test_invalid_data_are_refused(make):
+    """By out_of_fold as by fit."""
     X, y = toy((3, 3, 3))
     with pytest.raises(ValueError, match="got 9 images and 8 labels"):
+        make().fit(X, y[:8])
+    with pytest.raises(ValueError, match="got 9 images and 8 labels"):
         make().out_of_fold(X, y[:8], None, None, X)
+    with pytest.raises(ValueError, match="got 0 images"):
+        make().fit(X[:0], [])
 
 
 def test_who_chooses_on_val():
@@ -171,76 +180,84 @@ def test_who_chooses_on_val():
     assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 
 
-@every
-def test_nothing_to_fit(make):
-    with pytest.raises(ValueError, match="got 0 images"):
-        make().fit(np.empty((0, 32, 32), np.uint8), [])
-
-
-def test_saved_and_loaded_in_a_new_process(tmp_path):
+def test_saved_and_loaded_in_a_new_process(fitted, tmp_path):
     """Probabilities that change on the way to disk make every reported number that of another model."""
     X, _ = toy((4, 4, 4), seed=2)
     np.save(tmp_path / "X.npy", X)
-    before = {}
-    for name, make in MAKERS.items():
-        fitted(make).save(tmp_path / name)
-        before[name] = fitted(make).predict_proba(X)
+    for name in MAKERS:
+        fitted(name).save(tmp_path / name)
     code = (
         "import sys, numpy as np; from pathlib import Path; from spectro.classifiers import load\n"
         "X = np.load('X.npy')\n"
         "for name in sys.argv[1:]: np.save(name + '.npy', load(Path(name)).predict_proba(X))"
     )
     subprocess.run([sys.executable, "-c", code, *MAKERS], cwd=tmp_path, check=True)
-    for name, probabilities in before.items():
-        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), probabilities, err_msg=name)
+    for name in MAKERS:
+        expected = fitted(name).predict_proba(X)
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected, err_msg=name)
 
 
-@every
-def test_the_same_fit_gives_the_same_files(make, tmp_path):
+@pytest.mark.parametrize("name", ["hog_svm", "pixels", "vpt deep", "cnn bf16", "cascade soft"])
+def test_the_same_fit_gives_the_same_files(fitted, name, tmp_path):
     """Times and addresses in the files would make equal models look different."""
-    for name in ("first", "second"):
-        shortened(make()).fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1)).save(tmp_path / name)
+    fitted(name).save(tmp_path / "first")
+    MAKERS[name]().fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1)).save(tmp_path / "second")
     files = [p.relative_to(tmp_path / "first") for p in (tmp_path / "first").rglob("*") if p.is_file()]
     assert files
     for file in files:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
-def test_every_family_is_found():
-    assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
-    assert family("hog_svm") is HogSvmClassifier
-    with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
-        family("os")
+class TestRegistry:
+    def test_built_in_families(self):
+        assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
+        assert family("hog_svm") is HogSvmClassifier
+        with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
+            family("os")
+
+    def test_a_name_belongs_to_one_module(self):
+        """Two plug-ins with one name must not load each other's models."""
+        with pytest.raises(ValueError, match=r"'pixels' for test_classifiers; spectro.classifiers.pixels has"):
+            register_family("pixels")(type("Other", (PixelsClassifier,), {"__module__": "test_classifiers"}))
 
 
 class TestDamagedModels:
     @pytest.fixture
     def model(self, tmp_path):
-        fitted(svm).save(tmp_path)
+        svm().fit(*toy((5, 4, 3))).save(tmp_path)
         return tmp_path
 
     def test_no_model(self, tmp_path):
         with pytest.raises(ModelError, match=r"model.json: no such file; allowed: the model/ folder of a run"):
             load(tmp_path)
 
-    def test_cut_off_json(self, model):
-        text = (model / "model.json").read_text()
-        (model / "model.json").write_text(text[: len(text) // 2])
-        with pytest.raises(ModelError, match="damaged or not a model"):
+    @pytest.mark.parametrize("file", ["model.json", "pipeline.skops"])
+    def test_cut_off_files(self, model, file):
+        data = (model / file).read_bytes()
+        (model / file).write_bytes(data[: len(data) // 2])
+        with pytest.raises(ModelError, match=rf"{file}: damaged or not a"):
             load(model)
 
-    def test_cut_off_skops(self, model):
-        data = (model / "pipeline.skops").read_bytes()
-        (model / "pipeline.skops").write_bytes(data[: len(data) // 2])
-        with pytest.raises(ModelError, match=r"pipeline\.skops: damaged"):
-            load(model)
-
-    def test_unknown_family(self, model):
+    @pytest.mark.parametrize(
+        ("entry", "text"),
+        [
+            ({"family": "os.path"}, r"'os.path' is not registered.*--plugin"),
+            ({"format": 99}, "got format 99; allowed: 1"),
+        ],
+    )
+    def test_other_families_and_formats(self, model, entry, text):
         """A family name is looked up among those that are registered, never imported from anywhere."""
         state = json.loads((model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps(state | {"family": "os.path"}))
-        with pytest.raises(ModelError, match=r"'os.path' is not registered.*--plugin"):
+        (model / "model.json").write_text(json.dumps(state | entry))
+        with pytest.raises(ModelError, match=text):
             load(model)
+
+    def test_parameters_of_an_older_version_are_ignored(self, model):
+        """They mattered for fitting alone."""
+        state = json.loads((model / "model.json").read_text())
+        before = load(model).predict_proba(toy((2, 2, 2))[0])
+        (model / "model.json").write_text(json.dumps(state | {"params": {**state["params"], "gone": 3}}))
+        np.testing.assert_array_equal(load(model).predict_proba(toy((2, 2, 2))[0]), before)
 
     def test_code_in_the_file_is_refused(self, model):
         """Loading somebody's model must not run somebody's code."""
@@ -259,12 +276,6 @@ class TestDamagedModels:
 
         (model / "pipeline.skops").write_bytes(pickle.dumps({"a": 1}))
         with pytest.raises(ModelError, match="damaged or not a skops file"):
-            load(model)
-
-    def test_newer_format(self, model):
-        state = json.loads((model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps(state | {"format": 99}))
-        with pytest.raises(ModelError, match="got format 99; allowed: 1"):
             load(model)
 
     def test_skops_file_opens_as_any_other(self, model):

@@ -1,4 +1,4 @@
-"""HOG-SVM: what is its own, beyond the contract."""
+"""HOG-SVM: what goes beyond the contract of all classifiers."""
 
 import warnings
 
@@ -31,7 +31,7 @@ def test_equals_scikit_learns_own_pipeline():
 
 
 def plain_pipeline(scaler, variance, C, gamma, kernel="rbf"):
-    """The same machine as a person writes it with scikit-learn."""
+    """The same model, written with scikit-learn alone."""
 
     class Relative(SVC):
         """Takes gamma as a multiple of ``scale``."""
@@ -41,7 +41,7 @@ def plain_pipeline(scaler, variance, C, gamma, kernel="rbf"):
             return super().fit(X, y)
 
     pca = PCA(variance if variance < 1 else None, svd_solver="full")
-    # Of machines that vote equally for two classes, ours asks the decision values.
+    # Equal votes for two classes are decided by the decision values.
     return make_pipeline(scaler, pca, Relative(C=C, kernel=kernel, class_weight="balanced", break_ties=True))
 
 
@@ -81,9 +81,9 @@ def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp
     """Prediction by prediction: with cold caches, warm memory, a warm disk and damaged files."""
     paths, y = noisy
     fold = np.arange(len(y)) % 5
-    asked = []
+    computed = []
     real = Hog.features
-    monkeypatch.setattr(Hog, "features", lambda self, X: asked.append(len(X)) or real(self, X))
+    monkeypatch.setattr(Hog, "features", lambda self, X: computed.append(len(X)) or real(self, X))
     everything, expected = stored(paths, None), {}
     differs = set()
     for number, (name, scaler, variance, C, gamma, kernel) in enumerate(SETTINGS):
@@ -105,19 +105,19 @@ def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp
 
     cache, made = tmp_path / "cache", 5 * 2 * len({(s, c == 1.0) for s, _, c, *_ in SETTINGS})
     X = stored(paths, cache)
-    for want in (made, 0):
-        asked.clear()
+    for expected_calls in (made, 0):
+        computed.clear()
         check(X)
-        assert len(asked) == want
-    asked.clear()
+        assert len(computed) == expected_calls
+    computed.clear()
     check(stored(paths, cache))
-    assert asked == []
+    assert computed == []
     for file in (cache / "arrays").iterdir():
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     check(stored(paths, cache))
-    assert len(asked) == made
+    assert len(computed) == made
 
 
 def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
@@ -144,7 +144,7 @@ def test_out_of_fold_without_any_variance():
         np.testing.assert_array_equal(p.argmax(axis=1), svm().fit(X, y).predict_proba(X_new).argmax(axis=1))
 
 
-def test_very_many_rows_go_the_plain_way(monkeypatch):
+def test_very_many_rows_are_a_plain_fit(monkeypatch):
     """A kernel matrix of them would not fit into memory."""
     monkeypatch.setattr(hog_svm, "_ROWS_FOR_KERNEL", 10)
     monkeypatch.setattr(hog_svm, "fold_scores", None)
@@ -152,14 +152,14 @@ def test_very_many_rows_go_the_plain_way(monkeypatch):
     assert svm().out_of_fold(X, y, None, None, X).shape == (15, 3)
 
 
-def test_prediction_is_the_machines_own():
-    """Fitted probabilities may disagree with the machine; these must not, with two classes or more."""
+def test_prediction_is_that_of_the_svm():
+    """Probabilities fitted as libsvm does may disagree with its decision; these must not."""
     for counts in ((6, 5, 4), (6, 5, 0)):
         classifier = svm().fit(*toy(counts), *toy((4, 4, 4), seed=1))
         X, _ = toy((9, 9, 9), seed=2)
         features = classifier.hog.features(X).astype(float)
-        own = classifier.classes_[classifier.pipeline_.predict(features)]
-        np.testing.assert_array_equal(classifier.predict(X), own)
+        expected = classifier.classes_[classifier.pipeline_.predict(features)]
+        np.testing.assert_array_equal(classifier.predict(X), expected)
 
 
 def test_relative_gamma_is_scikit_learns_scale():
@@ -171,7 +171,7 @@ def test_relative_gamma_is_scikit_learns_scale():
     assert absolute_gamma("1.0x", np.ones((4, 2))) == 1.0
 
 
-def test_a_machine_that_calls_everything_one_class_is_warned_about():
+def test_a_model_that_predicts_one_class_for_everything_is_warned_about():
     """The original's gamma range did this on real data, and nobody noticed."""
     X, y = toy((12, 2, 2))
     with pytest.warns(DegenerateModelWarning, match=r"'brak_Empty zone' for all 16 training images: svm\.gamma=1e-09x"):

@@ -20,18 +20,18 @@ def test_focal_loss_of_two_records_by_hand():
     """-w_y (1 - p_y)^gamma log p_y, summed, over the sum of w_y."""
     logits = logits_for([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
     weights = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
-    found = focal_loss(logits, torch.tensor([0, 2]), weights, gamma=2.0)
+    loss = focal_loss(logits, torch.tensor([0, 2]), weights, gamma=2.0)
     by_hand = (1 * 0.3**2 * -math.log(0.7) + 2 * 0.6**2 * -math.log(0.4)) / (1 + 2)
-    assert found.item() == pytest.approx(by_hand, rel=1e-12)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_smoothed_focal_loss_by_hand():
     """Every class counts with its share of the target, its weight, and its own distance from 1."""
     logits = logits_for([[0.7, 0.3]])
     weights = torch.tensor([1.0, 4.0], dtype=torch.float64)
-    found = focal_loss(logits, torch.tensor([0]), weights, gamma=1.0, label_smoothing=0.2)
+    loss = focal_loss(logits, torch.tensor([0]), weights, gamma=1.0, label_smoothing=0.2)
     by_hand = 0.9 * 1 * 0.3 * -math.log(0.7) + 0.1 * 4 * 0.7 * -math.log(0.3)
-    assert found.item() == pytest.approx(by_hand, rel=1e-12)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -74,21 +74,18 @@ class TestClassWeights:
     labels = np.array([0] * 6 + [1] * 3 + [2])
 
     def test_balanced_on_a_counted_set(self):
-        """N / (K * n_i) with N = 10 and K = 3."""
-        found = class_weights("balanced", self.labels, ["a", "b", "c"])
-        np.testing.assert_allclose(found, [10 / 18, 10 / 9, 10 / 3])
-
-    def test_balanced_classes_sum_to_the_number_of_records(self):
-        found = class_weights("balanced", self.labels, ["a", "b", "c"])
-        assert found[self.labels].sum() == pytest.approx(len(self.labels))
+        """N / (K * n_i) with N = 10 and K = 3; records then weigh as many as there are."""
+        weights = class_weights("balanced", self.labels, ["a", "b", "c"])
+        np.testing.assert_allclose(weights, [10 / 18, 10 / 9, 10 / 3])
+        assert weights[self.labels].sum() == pytest.approx(10)
 
     def test_none(self):
         np.testing.assert_array_equal(class_weights("none", self.labels, ["a", "b", "c"]), [1, 1, 1])
 
     def test_numbers_go_by_label(self):
         """Those of labels that only the other stage has are not for this one."""
-        found = class_weights({"c": 3.0, "a": 1.0, "merged": 9.0, "b": 2.0}, self.labels, ["a", "b", "c"])
-        np.testing.assert_array_equal(found, [1, 2, 3])
+        weights = class_weights({"c": 3.0, "a": 1.0, "merged": 9.0, "b": 2.0}, self.labels, ["a", "b", "c"])
+        np.testing.assert_array_equal(weights, [1, 2, 3])
 
     def test_a_label_without_a_number(self):
         with pytest.raises(

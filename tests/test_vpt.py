@@ -27,9 +27,9 @@ backbones = pytest.mark.parametrize("name", BACKBONES)
 
 
 def backbone(name="plain", **options):
-    model, own = BACKBONES[name]
+    model, arguments = BACKBONES[name]
     torch.manual_seed(1)
-    return timm.create_model(model, num_classes=0, **{**TINY, **own, **options}).eval()
+    return timm.create_model(model, num_classes=0, **{**TINY, **arguments, **options}).eval()
 
 
 def prompted(vit, *, deep=False, length=5, **options):
@@ -71,9 +71,9 @@ def test_against_a_straightforward_forward_pass(name, deep):
         prefix = vit.num_prefix_tokens
         for i, block in enumerate(vit.blocks):
             if deep or i == 0:
-                kept = [tokens[:, j] for j in range(tokens.shape[1]) if i == 0 or not prefix <= j < prefix + 5]
-                own = [network.prompts[i, j].expand(3, -1) for j in range(5)]
-                tokens = torch.stack(kept[:prefix] + own + kept[prefix:], dim=1)
+                others = [tokens[:, j] for j in range(tokens.shape[1]) if i == 0 or not prefix <= j < prefix + 5]
+                prompts = [network.prompts[i, j].expand(3, -1) for j in range(5)]
+                tokens = torch.stack(others[:prefix] + prompts + others[prefix:], dim=1)
             tokens = tokens + block.ls1(attend(block.attn, block.norm1(tokens)))
             tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
         tokens = vit.norm(tokens)
@@ -96,16 +96,16 @@ def test_deep_with_one_block_is_shallow(name):
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_prompts_say_something(deep):
-    """Prompts that no token attends to would be trained for nothing; in deep each block's must count."""
+def test_every_prompt_has_an_effect(deep):
+    """Prompts that no token attends to would be trained for nothing."""
     network, x = prompted(backbone(), deep=deep), images()
     with torch.no_grad():
         before = network(x)
         for row in range(len(network.prompts)):
-            kept = network.prompts[row].clone()
-            network.prompts[row] += torch.randn_like(kept)
+            before_row = network.prompts[row].clone()
+            network.prompts[row] += torch.randn_like(before_row)
             assert (network(x) - before).abs().max() > 1e-4, row
-            network.prompts[row] = kept
+            network.prompts[row] = before_row
 
 
 @backbones

@@ -47,23 +47,23 @@ def test_a_file_with_a_head_of_any_size(make, classes, kind, tmp_path):
         save_file(tensors, path)
     else:
         torch.save(tensors if kind == "torch" else {"model": tensors, "epoch": torch.tensor(3)}, path)
-    found = backbone_of(make(weights=str(path)))
-    for name, tensor in found.items():
+    loaded = backbone_of(make(weights=str(path)))
+    for name, tensor in loaded.items():
         assert torch.equal(tensor, tensors[name]), name
 
 
 def test_half_precision_files(tmp_path):
     tensors = {name: tensor.half() for name, tensor in state(tiny_vit(), 5).items()}
     save_file(tensors, tmp_path / "w.safetensors")
-    found = backbone_of(tiny_vit(weights=str(tmp_path / "w.safetensors")))
-    assert all(torch.equal(tensor, tensors[name].float()) for name, tensor in found.items())
+    loaded = backbone_of(tiny_vit(weights=str(tmp_path / "w.safetensors")))
+    assert all(torch.equal(tensor, tensors[name].float()) for name, tensor in loaded.items())
 
 
 def test_another_grid_of_positions_is_resampled(tmp_path):
     """Weights of a larger image serve a smaller one; those of the same grid are not touched, see above."""
     save_file(state(vpt(backbone_options={"img_size": 64}), 0), tmp_path / "w.safetensors")
-    found = backbone_of(tiny_vit(weights=str(tmp_path / "w.safetensors")))
-    assert found["pos_embed"].shape[1] == 17
+    loaded = backbone_of(tiny_vit(weights=str(tmp_path / "w.safetensors")))
+    assert loaded["pos_embed"].shape[1] == 17
 
 
 @families
