@@ -82,19 +82,6 @@ def test_a_cascade_of_networks_does_its_whole_job(model, run_here, root):
     assert list(load(run_dir / "model").classes_) == metrics["val"]["classes"]
 
 
-def test_counts_of_parameters_go_to_mlflow():
-    from spectro.tracking import flatten_metrics
-
-    facts = {"parameters": {"trainable": 5380, "total": 21_000_000}, "epochs": 9, "best_epoch": 4}
-    found = flatten_metrics({}, {"networks": {"easy": facts}})
-    assert found == {
-        "easy/parameters/trainable": 5380,
-        "easy/parameters/total": 21_000_000,
-        "easy/epochs": 9,
-        "easy/best_epoch": 4,
-    }
-
-
 def test_the_terminal_tells_the_counts(run_here, root, capsys):
     run_here(*tiny("deit_vpt", "cascade_stage=flat", epochs=1), *root)
     told = capsys.readouterr().out

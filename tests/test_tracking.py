@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectro import tracking
 from spectro.cli.resend import main as command
 from spectro.runs.resend import resend
 from spectro.runs.runinfo import RunInfo
-from spectro.tracking import _store, safe_name, safe_names
+from spectro.tracking import store
+from spectro.tracking.notes import NOTE, note_tags
+from spectro.tracking.values import flatten_metrics, flatten_params, safe_name, safe_names
 
 CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
 
@@ -28,8 +30,8 @@ CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One migrated database for all tests: migrations take seconds."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with _store.settings(_store.PROBE):
-        _store.connect(f"sqlite:///{path}")
+    with store.settings(store.PROBE):
+        store.connect(f"sqlite:///{path}")
     return path
 
 
@@ -280,13 +282,10 @@ def test_losing_the_race_for_an_experiment(database: Path) -> None:
         def create_experiment(self, name: str, **rest: Any) -> str:
             return self.client.create_experiment(name, **rest)
 
-        def set_experiment_tag(self, *tag: str) -> None:
-            self.client.set_experiment_tag(*tag)
-
-    client = _store.connect(f"sqlite:///{database}")
+    client = store.connect(f"sqlite:///{database}")
     made = client.create_experiment("contested")
-    with _store.settings(_store.PROBE):
-        assert _store.experiment_id(Late(client), "contested", None) == made
+    with store.settings(store.PROBE):
+        assert store.experiment_id(Late(client), "contested", None) == made
 
 
 def test_losing_the_race_for_a_data_set(database: Path) -> None:
@@ -304,7 +303,7 @@ def test_losing_the_race_for_a_data_set(database: Path) -> None:
                 raise MlflowException("UNIQUE constraint failed: datasets.experiment_id")
             client.log_inputs(run_id, **inputs)
 
-    _store.log_dataset(Late(), run.info.run_id, read(run_dir)["data"])
+    store.log_dataset(Late(), run.info.run_id, read(run_dir)["data"])
     assert len(stored(run_dir).inputs.dataset_inputs) == 1
 
 
@@ -321,7 +320,7 @@ def test_a_dead_store_costs_one_warning_and_little_time(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line with the address, the reason and the command to send later."""
-    monkeypatch.setitem(_store.PROBE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setitem(store.PROBE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     (tmp_path / "garbage.db").write_text("not a database")
     with silent_server() as server:
         uri = {
@@ -352,7 +351,7 @@ def test_a_user_s_own_settings_win_and_ours_leave_no_trace(monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     before = dict(os.environ)
-    with _store.settings(_store.PROBE):
+    with store.settings(store.PROBE):
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert dict(os.environ) == before
@@ -410,6 +409,33 @@ def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
     }
 
 
+def test_numbers_of_a_run_are_metrics() -> None:
+    """Every number of some sections of run.json, named by section or by stage; nothing else."""
+    facts = {"parameters": {"trainable": 5380, "total": 21_000_000}, "epochs": 9, "device": "cpu", "frozen": True}
+    run = {
+        "networks": {"easy": facts},
+        "temperature": {"easy": 1.5},
+        "cost": {"fit_s": 2.5, "predict_records_per_s": None},
+    }
+    assert flatten_metrics({}, {**run, "seed": 7}) == {
+        "easy/parameters/trainable": 5380,
+        "easy/parameters/total": 21_000_000,
+        "easy/epochs": 9,
+        "temperature/easy": 1.5,
+        "cost/fit_s": 2.5,
+    }
+    cv = {"macro_f1": 0.5, "macro_f1_std_folds": 0.1, "k": 5, "classes": ["a"], "confusion_matrix": [[1]]}
+    names = {
+        "cv/macro_f1",
+        "cv/macro_f1_std_folds",
+        "cv/k",
+        "hard/cv/macro_f1",
+        "hard/cv/macro_f1_std_folds",
+        "hard/cv/k",
+    }
+    assert set(flatten_metrics({"cv": cv, "stages": {"hard": {"cv": cv}}, "objective": None}, {})) == names
+
+
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.lists(st.text(st.sampled_from("ab[]. /:-_\nё̈") | st.characters(), max_size=130), unique=True))
 def test_no_two_labels_share_a_name(labels: list[str]) -> None:
@@ -436,7 +462,7 @@ def test_labels_that_nearly_meet() -> None:
     assert len(set(names.values())) == len(labels)
     assert names["plain name"] == "plain name"
     assert names[safe_name("a[b")] == safe_name("a[b")
-    assert len(tracking.flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
+    assert len(flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
 
 
 def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,3 +476,90 @@ def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatc
     assert stored(run_dir).info.status == "FINISHED"
     assert artifacts(run_dir) == files_below(run_dir)
     assert not list(elsewhere.iterdir())
+
+
+# --- Descriptions ---
+
+FIGURES = ["figures/wrong_test.png", "figures/recall.png", "figures/confusion_test.png"]
+SHOWN = ["figures/confusion_test.png", "figures/recall.png"]
+
+
+def metrics_of(labels: list[str]) -> dict[str, Any]:
+    """A small metrics.json."""
+
+    def table(shift: float) -> dict[str, Any]:
+        ends = {"macro_f1_ci_low": 0.25 + shift, "macro_f1_ci_high": None if shift else 0.75}
+        rows = {label: {"recall": 0.5, "recall_ci_low": 0.1, "recall_ci_high": 0.9, "support": 4} for label in labels}
+        return {"macro_f1": 0.5 + shift, **ends, "accuracy": None, "n_records": 21, "per_class": rows}
+
+    return {"val": table(0.125), "test": table(0), "stages": {"easy": {"test": table(0)}}, "objective": 0.5}
+
+
+def note_of(labels: list[str], tags: dict[str, str] | None = None, **run: Any) -> dict[str, str]:
+    """The tags of a description."""
+    return note_tags(run, metrics_of(labels), FIGURES, "RUN", tags or {})
+
+
+def test_every_number_of_a_description_has_its_records_and_its_interval() -> None:
+    """As on the terminal: no lone number, and an interval only where there is one."""
+    note = note_of(["a"])[NOTE].replace("&emsp;", "").splitlines()
+    assert note[0] == "|  | test | val |"
+    assert "| macro-F1 | 0.50 [0.25, 0.75] n=21 | 0.62 n=21 |" in note
+    assert "| recall of a | 0.50 [0.10, 0.90] n=4 | 0.50 [0.10, 0.90] n=4 |" in note
+    assert not any("accuracy" in line for line in note)
+    assert "| stage easy: macro-F1 | 0.50 [0.25, 0.75] n=21 | – n=0 |" in note
+
+
+def test_the_images_that_matter_come_first() -> None:
+    note = note_of(["a"], warnings=["val has *few* records"])[NOTE]
+    assert re.findall(r"path=(.*?)&", note) == SHOWN
+    assert "get-artifact?path=figures/recall.png&run_uuid=RUN" in note
+    assert "- val has \\*few\\* records" in note
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_any_labels_leave_the_table_a_table(count: int) -> None:
+    """Labels are folder names: what markdown or HTML would read as its own must stay text, and many must fit."""
+    note = note_of([f"<b>|a_b_*c*[d](e) {'шум' * 9} {i}" for i in range(count)])[NOTE]
+    rows = [line for line in note.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {4}
+    assert "<b>" not in note
+    assert len(note) <= 8000
+    assert note.count("get-artifact") == len(SHOWN)
+    assert ("more in metrics.json" in note) == (count > 1)
+
+
+def test_what_a_person_wrote_stays() -> None:
+    """A description is written again with the results of a resumed run, but not over a person's."""
+    first = note_of(["a"])
+    assert note_of(["b"], first)[NOTE] != first[NOTE]
+    assert note_of(["b"], {**first, NOTE: "a person's"}) == {}
+    assert note_of(["b"], {NOTE: "a person's"}) == {}
+
+
+def test_a_failed_run_has_nothing_to_say() -> None:
+    assert note_tags({}, {}, [], "RUN", {}) == {}
+
+
+def test_a_search_says_what_it_is_about_before_and_after() -> None:
+    run = {
+        "tags": {"sweep": "true", "study": "s 1"},
+        "config": {"objective": "cv/macro_f1", "search": {"svm": {"C": "1 to 10"}}},
+    }
+    before = note_tags(run, {}, [], "RUN", {})
+    assert "| `svm.C`&emsp; | 1 to 10&emsp; |" in before[NOTE]
+    ends = {"best": 0.75, "trials": {"complete": 2, "pruned": 0, "fail": 1, "all": 3}}
+    after = note_tags(run, ends, [], "RUN", before)
+    assert "3 trials: 2 complete, 1 fail; the best reached 0.75" in after[NOTE]
+
+
+def test_an_experiment_is_described_once(database: Path) -> None:
+    """A new one gets a description and its kind; what a person wrote stays."""
+    client = store.connect(f"sqlite:///{database}")
+    by_hand = client.create_experiment("by hand", tags={NOTE: "mine"})
+    with store.settings(store.PROBE):
+        new = client.get_experiment(store.experiment_id(client, "new", None))
+        assert store.experiment_id(client, "by hand", None) == by_hand
+    assert new.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "same classes" in new.tags[NOTE]
+    assert client.get_experiment(by_hand).tags[NOTE] == "mine"

@@ -1,6 +1,5 @@
-"""Finding runs in an MLflow store and fetching their files: the way back, for scripts that read what runs left."""
+"""Finding runs in an MLflow store and fetching their files."""
 
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spectro.errors import SpectroError
-from spectro.paths import redact
-from spectro.tracking import _store, reason_of
+from spectro.paths import redact, sqlite_path
+from spectro.tracking import store
+from spectro.tracking.sender import reason_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) 
         else:
             found = []
             for run_id in ids:
-                run = _store.find_run(client, run_id)
+                run = store.find_run(client, run_id)
                 if run is None or run.info.lifecycle_stage == "deleted":
                     raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
                 children = f"tags.`mlflow.parentRunId` = '{run_id}'"
@@ -98,13 +98,13 @@ def _search(client: Any, experiment_id: str, query: str) -> list[Any]:
 
 @contextmanager
 def _asking(uri: str) -> Any:
-    """A client of a store that is there; what goes wrong inside is told in one line."""
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
-    if match and not Path(match[1]).is_file():
-        raise SpectroError(f"MLflow: got no database {match[1]}; allowed: --tracking-uri with a store that is there")
+    """A client of a store that is there; an error inside becomes one line."""
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        raise SpectroError(f"MLflow: got {database}, which does not exist; allowed: --tracking-uri with another store")
     try:
-        with _store.settings(_store.PATIENT):
-            yield _store.connect(uri)
+        with store.settings(store.PATIENT):
+            yield store.connect(uri)
     except SpectroError:
         raise
     except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type

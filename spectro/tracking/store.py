@@ -1,17 +1,17 @@
-"""Reaching an MLflow store and making what is not there yet, quickly also where there is no store."""
+"""Connecting to an MLflow store and creating what is missing, quickly also where there is no store."""
 
 import json
 import logging
 import os
 import re
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from spectro.tracking._pages import INTRODUCED, NOTE, experiment_note, experiment_tags
+from spectro.paths import sqlite_path
+from spectro.tracking.notes import NOTE
 
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 # MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
@@ -21,6 +21,10 @@ PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_M
 # What these loggers say below their level also arrives as an exception, which becomes our one warning.
 _LEVELS = {"mlflow": logging.CRITICAL, "alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR}
 _LOCK_TIMEOUT_S = 120
+_EXPERIMENT_TAGS = {
+    NOTE: "Runs of one mapping: they have the same classes.",
+    "mlflow.experimentKind": "custom_model_development",  # MLflow then opens its pages for training
+}
 
 
 @contextmanager
@@ -49,14 +53,14 @@ def is_database(uri: str | None) -> bool:
 
 
 def connect(uri: str) -> Any:
-    """Returns an MlflowClient for `uri`; creates the database of a sqlite URI if it is not there.
+    """An MlflowClient for `uri`; creates the database of a sqlite URI if it is not there.
 
     Raises:
         Exception: Of any type, where the store cannot be used.
     """
-    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
-    if match and match[1] != ":memory:":
-        _ensure_database(Path(match[1]).absolute())
+    database = sqlite_path(uri)
+    if database is not None:
+        _ensure_database(database)
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
@@ -92,40 +96,24 @@ def _is_database(path: Path) -> bool:
 
 
 def experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
-    """Returns the id of the experiment `name`: made if there is none, restored if it was deleted."""
+    """The id of the experiment `name`: created if there is none, restored if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            tags = experiment_tags(int(time.time() * 1000))
-            made = client.create_experiment(name, artifact_location=artifact_location, tags=tags)
-            _introduce(client, made, {NOTE: experiment_note(made)})
-            return made
+            return str(client.create_experiment(name, artifact_location=artifact_location, tags=_EXPERIMENT_TAGS))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             experiment = client.get_experiment_by_name(name)  # another process was faster
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    tags = {**experiment_tags(int(time.time() * 1000)), NOTE: experiment_note(experiment.experiment_id)}
-    if INTRODUCED not in experiment.tags:
-        # Made by hand, or by a version of spectro that knew of no views.
-        _introduce(client, experiment.experiment_id, {k: v for k, v in tags.items() if k not in experiment.tags})
-    return experiment.experiment_id
-
-
-def _introduce(client: Any, experiment: str, tags: Mapping[str, str]) -> None:
-    from mlflow.exceptions import MlflowException
-
-    for key, value in tags.items():
-        # No result is lost without them, and another process may be writing the same.
-        with suppress(MlflowException):
-            client.set_experiment_tag(experiment, key, value)
+    return str(experiment.experiment_id)
 
 
 def find_run(client: Any, run_id: str) -> Any:
-    """Returns the run, or None if the store does not know it."""
+    """The run, or None if the store has none of this id."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -137,7 +125,7 @@ def find_run(client: Any, run_id: str) -> Any:
 
 
 def search_run(client: Any, experiment: str, query: str) -> Any:
-    """Returns the run of an experiment that fits the query, deleted ones included, or None."""
+    """The run of an experiment that fits the query, deleted ones included, or None."""
     from mlflow.entities import ViewType
 
     return next(iter(client.search_runs([experiment], query, run_view_type=ViewType.ALL)), None)

@@ -1,0 +1,212 @@
+"""Sending a run directory to MLflow: opened when the run starts, sent when it ends, or later."""
+
+import hashlib
+import logging
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spectro.files import as_json, read_json
+from spectro.paths import redact, sqlite_path
+from spectro.tracking import store
+from spectro.tracking.ending import ending
+from spectro.tracking.notes import note_tags
+from spectro.tracking.values import cut, flatten_metrics, flatten_params, read_history, tags_of
+
+_log = logging.getLogger("spectro")
+_warned: set[Path] = set()
+_KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages hide MLflow's own tags
+# Large, and of use only where the run lies; what a scheduler's processes were given.
+_NOT_SENT = ("checkpoints", ".submitit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowEntry:
+    """The entry ``mlflow`` of a run.json: where the run is in MLflow.
+
+    Attributes:
+        tracking_uri: The store; None for none.
+        artifact_location: Where a database's experiments keep files; None for a server, which has a place of its own.
+        run_id: The run's id; None while it is not in MLflow.
+        experiment_id: Its experiment's id.
+        sent: Whether MLflow has everything that the run directory holds.
+    """
+
+    tracking_uri: str | None
+    artifact_location: str | None = None
+    run_id: str | None = None
+    experiment_id: str | None = None
+    sent: bool = False
+
+    @classmethod
+    def new(cls, uri: str | None, outputs: Path) -> "MlflowEntry":
+        """The entry of a run that is not in MLflow yet, with absolute addresses.
+
+        Args:
+            uri: The store; None for none.
+            outputs: The folder of all runs, where files go whose store is a database.
+        """
+        database = sqlite_path(uri)
+        return cls(
+            tracking_uri=uri if database is None else f"sqlite:///{database}",
+            artifact_location=(outputs.absolute() / "mlartifacts").as_uri() if store.is_database(uri) else None,
+        )
+
+
+def page_of(entry: MlflowEntry) -> str | None:
+    """The address of the page that shows a run beside the others of its experiment; None where it was not sent.
+
+    A database's pages are where `mlflow ui` puts them.
+    """
+    if entry.experiment_id is None or entry.tracking_uri is None:
+        return None
+    server = (
+        redact(entry.tracking_uri).rstrip("/") if entry.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+    )
+    # Without the kind of work in the address, MLflow opens its pages for language models.
+    return f"{server}/#/experiments/{entry.experiment_id}/runs?workflowType=machine_learning"
+
+
+def open_run(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
+    """Creates the MLflow run of a run directory, with status RUNNING, tags and parameters.
+
+    Args:
+        run_dir: The run directory.
+        run: The content of its run.json.
+
+    Returns:
+        The new entry ``mlflow`` of run.json; the present one if the store could not be used, after a warning on the
+        logger `spectro`.
+    """
+    return _attempt(run_dir, run, lambda: _open(run_dir, run)[2])
+
+
+def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
+    """Sends everything that a run directory holds and ends its MLflow run; sending again duplicates nothing.
+
+    A run that is still marked RUNNING ends as KILLED if its process is gone, and is not sent if it lives.
+
+    Args:
+        run_dir: The run directory.
+        run: The content of its run.json, with the final status.
+
+    Returns:
+        The new entry ``mlflow`` of run.json, with ``sent`` false if something could not be sent; at most one warning
+        per process and run gives the reason.
+    """
+    return _attempt(run_dir, run, lambda: send_now(run_dir, run))
+
+
+def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], MlflowEntry]) -> MlflowEntry:
+    entry = MlflowEntry(**run["mlflow"])
+    if entry.tracking_uri is None:
+        return entry
+    try:
+        return action()
+    except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
+        if run_dir.resolve() not in _warned:
+            _warned.add(run_dir.resolve())
+            _log.warning(
+                "MLflow at %s did not take the run (%s). Nothing is lost; send it later: spectro resend %s",
+                redact(entry.tracking_uri),
+                reason_of(error),
+                shlex.quote(str(run_dir)),
+            )
+        return replace(entry, sent=False)
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of the error at the root: the outer ones are long and say that a request failed."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    lines = str(error).strip().splitlines() or [""]
+    return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
+
+
+def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]:
+    """Finds or creates the MLflow run; returns the client, the run and its entry."""
+    with store.settings(store.PROBE):
+        entry, key = run["mlflow"], _key(run_dir, run)
+        client = store.connect(entry["tracking_uri"])
+        found = store.find_run(client, entry["run_id"]) if entry.get("run_id") else None
+        if found is None or found.info.lifecycle_stage == "deleted":
+            experiment = store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
+            # The run may be there without its id here: the answer was lost, or run.json was written over.
+            found = store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
+            if found is None:
+                tags, started_ms = (
+                    {**tags_of(run), **_parent(run_dir, run), _KEY: key},
+                    int(run["started_at"] * 1000),
+                )
+                found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
+            if found.info.lifecycle_stage == "deleted":
+                client.restore_run(found.info.run_id)
+    with store.settings(store.PATIENT):
+        from mlflow.entities import Param
+
+        # MLflow refuses to change a parameter: those that are there are left alone.
+        params = flatten_params(run.get("config") or {})
+        new = [Param(name, value) for name, value in params.items() if name not in found.data.params]
+        client.log_batch(found.info.run_id, params=new)
+    ids = {"run_id": found.info.run_id, "experiment_id": found.info.experiment_id}
+    return client, found, replace(MlflowEntry(**entry), **ids)
+
+
+def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
+    """`send` that raises whatever MLflow raises."""
+    status, reason, ended_at = ending(run_dir, run)
+    client, found, entry = _open(run_dir, run)
+    entry = replace(entry, sent=True)
+    run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
+    with store.settings(store.PATIENT):
+        from mlflow.entities import Metric, RunTag
+
+        scores = read_json(run_dir / "metrics.json") or {}
+        values = flatten_metrics(scores, run)
+        # The time is the run's, not now: equal points sent again are then the same points to MLflow.
+        metrics = [Metric(name, value, ended_ms, 0) for name, value in values.items()]
+        metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
+        tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
+        figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
+        tags |= note_tags(run, scores, figures, run_id, found.data.tags)
+        client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+        if reason is None and "reason" in found.data.tags:
+            client.delete_tag(run_id, "reason")
+        if run.get("data"):
+            store.log_dataset(client, run_id, run["data"])
+        for path in sorted(run_dir.iterdir()):
+            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
+                client.log_artifacts(run_id, str(path), path.name)
+            elif path.is_file() and path.suffix != ".lock" and path.name != "run.json" and not _holds_password(path):
+                client.log_artifact(run_id, str(path))
+        client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
+        client.set_terminated(run_id, status=status, end_time=ended_ms)
+    return entry
+
+
+def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the tag that puts a run below the one whose folder it names, which is opened if it has to be."""
+    if run.get("parent") is None:
+        return {}
+    folder = run_dir / run["parent"]
+    parent = read_json(folder / "run.json")
+    run_id = parent["mlflow"].get("run_id")
+    if run_id is None:
+        from filelock import FileLock
+
+        # Several processes may come back to a store that was away, each with a child: the first makes the parent.
+        with FileLock(folder / "mlflow.lock", timeout=300):
+            run_id = _open(folder, parent)[2].run_id
+    return {"mlflow.parentRunId": run_id}
+
+
+def _holds_password(path: Path) -> bool:
+    """Whether a configuration names an address with a password: then it stays where it is."""
+    return path.suffix == ".yaml" and redact(text := path.read_text(encoding="utf-8")) != text
+
+
+def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
+    """Returns the mark by which a run is found again without its id."""
+    return hashlib.sha256(f"{run_dir.resolve().name}|{run['run_name']}|{run['started_at']}".encode()).hexdigest()[:16]

@@ -1,0 +1,129 @@
+"""Run directories in the names and values that MLflow takes. Imports no mlflow."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spectro.files import read_csv
+from spectro.paths import flatten
+
+MAX_NAME, MAX_LABEL, MAX_PARAM, MAX_TAG = 250, 100, 6000, 8000  # characters; a metric's name holds up to two labels
+_CUT = " ... [cut]"
+# The sections of run.json whose numbers are metrics, such as ``wall_s/fit``.
+_SECTIONS = ("wall_s", "peak_memory_mb", "cost", "temperature")
+
+
+def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of metrics.json and of some sections of run.json as an MLflow metric.
+
+    Names are ``<split>/<metric>`` and ``<split>/<metric>/<class>``, with a stage before the split:
+    ``hard/test/macro_f1``. Facts of networks are named by their stages: ``easy/parameters/trainable``. Null and
+    infinite values and the support of single classes are left out.
+
+    Args:
+        metrics: Content of metrics.json.
+        run: Content of run.json.
+    """
+    found = dict(_numbers({**metrics, "stages": None, **{key: run.get(key) for key in _SECTIONS}}))
+    for stages in (metrics.get("stages"), run.get("networks")):
+        for stage, content in (stages or {}).items():
+            found |= dict(_numbers(content, *stage.split("/", 1)))
+    names = safe_names(part for path in found for part in path)
+    return {"/".join(names[part] for part in path): value for path, value in sorted(found.items())}
+
+
+def _numbers(node: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """The finite numbers below a node with their paths; those of a class have the class last."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key != "per_class":
+                yield from _numbers(value, *path, key)
+        for label, row in (node.get("per_class") or {}).items():
+            for key in row.keys() - {"support"}:
+                yield from _numbers(row[key], *path, key, label)
+    elif isinstance(node, int | float) and not isinstance(node, bool) and math.isfinite(node):
+        yield path, float(node)
+
+
+def flatten_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """A nested configuration as MLflow parameters: ``{"svm": {"C": 1}}`` gives ``{"svm.C": "1"}``.
+
+    Text stays as it is, everything else is compact JSON (None is ``null``); long values are cut with a visible mark.
+    """
+    values = flatten(config)
+    names = safe_names(values, limit=MAX_NAME)
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    return {names[key]: cut(text(value), MAX_PARAM) for key, value in values.items()}
+
+
+def read_history(path: Path) -> list[tuple[str, float, int]]:
+    """The learning curves of history.csv: ``<stage>/history/<column>``, value, epoch. Empty without the file."""
+    points: dict[tuple[tuple[str, ...], int], float] = {}
+    for row in read_csv(path) if path.exists() else []:
+        stage, epoch = row.pop("stage"), int(row.pop("epoch"))
+        for column, text in row.items():
+            if (value := _number(text)) is not None:
+                points[(stage, "history", column), epoch] = value
+    names = safe_names(part for parts, _ in points for part in parts)
+    return [("/".join(names[part] for part in parts), value, epoch) for (parts, epoch), value in points.items()]
+
+
+def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of a run as MLflow takes them, with those that its pages read."""
+    tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **(run.get("tags") or {})}
+    tags.setdefault("mlflow.source.git.commit", tags.get("git_commit"))
+    return {key: cut(str(value), MAX_TAG) for key, value in tags.items() if value is not None}
+
+
+def safe_name(label: str, *, limit: int = MAX_LABEL, digits: int = 8) -> str:
+    """The label if MLflow takes it as one part of a name, else a readable form of it plus a hash.
+
+    MLflow takes letters and digits of any script, `_ - . : space`, and no part that a path would resolve away.
+
+    Args:
+        label: Any text.
+        limit: Most characters of the result.
+        digits: Length of the hash in hexadecimal digits.
+    """
+    if len(label) <= limit and re.fullmatch(r"[\w.\- :]+", label) and label != "." and label[:2] != "..":
+        return label
+    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    readable = re.sub(r"^\.\.|[^\w.\- :]", "_", label)[: limit - digits - 1]
+    return f"{readable}-{digest}"
+
+
+def safe_names(labels: Iterable[str], *, limit: int = MAX_LABEL) -> dict[str, str]:
+    """Maps every label to a name that MLflow takes; no two labels share a name, valid labels keep theirs.
+
+    The result depends on the set of labels only, so that a resend gives the same names.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    # Valid labels first: one of them may look like the mangled form of another label, and must not move.
+    for label in sorted(set(labels), key=lambda text: (safe_name(text, limit=limit) != text, text)):
+        digits = 8
+        while (name := safe_name(label, limit=limit, digits=digits)) in taken:
+            digits += 8
+        names[label] = name
+        taken.add(name)
+    return names
+
+
+def cut(text: str, limit: int) -> str:
+    """Text of at most ``limit`` characters, cut visibly."""
+    return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
