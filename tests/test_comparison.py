@@ -1,4 +1,4 @@
-"""Comparisons of runs: what may be compared, who is one contender, and what is said of them. Runs are made of files."""
+"""Comparisons of runs: what may be compared, which runs are one model, and what is shown. Runs are made of files."""
 
 import csv
 import json

@@ -70,7 +70,7 @@ def compare(
                 tracking_uri=tracking_uri,
                 split=split,
             )
-            notes += _register_metrics(runs)
+            notes += _load_plugins(runs)
         with status("reading images"):
             images = load_images(runs[0], outputs)
         with status("comparing"):
@@ -88,16 +88,18 @@ def compare(
     return result, info.folder
 
 
-def _register_metrics(runs: Sequence[Run]) -> list[str]:
+def _load_plugins(runs: Sequence[Run]) -> list[str]:
     """Imports the plugins of the runs, for their metrics; returns a note for each that cannot be imported.
 
-    A run that was fetched names modules that somebody else has chosen: nothing is imported for it.
+    A run that was fetched from MLflow may be anybody's: the modules that it names are not imported.
     """
     notes = []
     local = [run for run in runs if not run.is_fetched]
-    for module in dict.fromkeys(name for run in local for name in run.info.config.get("plugins") or []):
+    named = dict.fromkeys(name for run in local for name in run.info.config.get("plugins") or [])
+    # Without names those of installed packages.
+    for modules in ([], *([name] for name in named)):
         try:
-            load_plugins([module])
+            load_plugins(modules)
         except ConfigError as error:
             notes.append(f"{error}; its metrics are missing")
     return notes
