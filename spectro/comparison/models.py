@@ -228,9 +228,9 @@ def majority_baseline(run: Run) -> Model:
     if not counts:
         raise DataError(f"{run.info.folder / 'records.csv'}: has no training records of {', '.join(classes)}")
     majority = min(counts, key=lambda label: (-counts[label], label))
-    of = run.predictions
-    p = np.tile(np.array(classes) == majority, (len(of.records), 1)).astype(float)
-    return Model(MAJORITY, [Predictions(of.records, of.y_true, of.classes, p)], is_baseline=True)
+    first = run.predictions
+    p = np.tile(np.array(classes) == majority, (len(first.records), 1)).astype(float)
+    return Model(MAJORITY, [Predictions(first.records, first.y_true, first.classes, p)], is_baseline=True)
 
 
 def pixels_baseline(run: Run, images: Images, split: str) -> Model:
@@ -244,7 +244,7 @@ def pixels_baseline(run: Run, images: Images, split: str) -> Model:
     Raises:
         DataError: There is no data set, or its records are not those of the runs.
     """
-    config, dataset, of = images.config, images.dataset, run.predictions
+    config, dataset, first = images.config, images.dataset, run.predictions
     if config is None or dataset is None:
         raise DataError(images.reason)
     start = time.perf_counter()
@@ -253,9 +253,11 @@ def pixels_baseline(run: Run, images: Images, split: str) -> Model:
     fit_s = round(time.perf_counter() - start, 3)
     predictions = baseline.evaluate(classifier, splits=(split,))[""][split]
     row_of = {dataset.name_of(record): i for i, record in enumerate(predictions.records)}
-    paths = [record.path.as_posix() for record in of.records]
-    if set(row_of) != set(paths) or list(predictions.classes) != list(of.classes):
+    paths = [record.path.as_posix() for record in first.records]
+    if set(row_of) != set(paths) or list(predictions.classes) != list(first.classes):
         raise DataError("the records of the images are not those that the runs predicted")
     p = predictions.probabilities[[row_of[path] for path in paths]]
     cost = Cost(fit_s=fit_s, predict_records_per_s=baseline.predict_speed(classifier))
-    return Model(f"{PIXELS} baseline", [Predictions(of.records, of.y_true, of.classes, p)], [cost], is_baseline=True)
+    return Model(
+        f"{PIXELS} baseline", [Predictions(first.records, first.y_true, first.classes, p)], [cost], is_baseline=True
+    )

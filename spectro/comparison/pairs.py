@@ -101,16 +101,16 @@ def compare_pairs(pairs: Sequence[tuple[Model, Model]], seed: int) -> list[Pair]
 
 
 def _pair(a: Model, b: Model, seed: int) -> Pair:
-    of = a.predictions[0]
-    of_metrics = differences(of.y_true, a.predicted, b.predicted, of.classes, sources=of.sources, seed=seed)
+    first = a.predictions[0]
+    of_metrics = differences(first.y_true, a.predicted, b.predicted, first.classes, sources=first.sources, seed=seed)
     value, std_error = of_metrics["macro_f1"].value, of_metrics["macro_f1"].std_error
     p = 2 * (1 - NormalDist().cdf(abs(value) / std_error)) if std_error > 0 else 1.0 if value == 0 else None
     # McNemar's test counts records as independent: of several records of a class and a source the first.
     first_of: dict[tuple[str, str], int] = {}
-    for i, key in enumerate(zip(of.y_true, of.sources, strict=True)):
+    for i, key in enumerate(zip(first.y_true, first.sources, strict=True)):
         first_of.setdefault(key, i)
-    first = list(first_of.values())
-    exact = mcnemar((a.votes == of.y_true)[first], (b.votes == of.y_true)[first])
+    rows = list(first_of.values())
+    exact = mcnemar((a.votes == first.y_true)[rows], (b.votes == first.y_true)[rows])
     return Pair(a.name, b.name, of_metrics, p, exact, _fold_test(a, b))
 
 
@@ -137,14 +137,17 @@ def _fold_scores(model: Model) -> tuple[dict[tuple[int, int], list[str]], np.nda
     scores = []
     for run in model.runs:
         folds, macro_f1 = {}, []
-        for repeat, of in enumerate(run.out_of_fold):
-            true, predicted = (encode(labels, list(of.classes), "labels") for labels in (of.y_true, of.predicted))
-            for fold in np.unique(np.array(of.fold)):
-                rows = np.flatnonzero(np.array(of.fold) == fold).tolist()
-                folds[repeat, int(fold)] = sorted(str(of.records[i].path) for i in rows)
-                matrix = np.zeros((len(of.classes), len(of.classes)))
+        for repeat, predictions in enumerate(run.out_of_fold):
+            true, predicted = (
+                encode(labels, list(predictions.classes), "labels")
+                for labels in (predictions.y_true, predictions.predicted)
+            )
+            for fold in np.unique(np.array(predictions.fold)):
+                rows = np.flatnonzero(np.array(predictions.fold) == fold).tolist()
+                folds[repeat, int(fold)] = sorted(str(predictions.records[i].path) for i in rows)
+                matrix = np.zeros((len(predictions.classes), len(predictions.classes)))
                 np.add.at(matrix, (true[rows], predicted[rows]), 1)
-                macro_f1.append(float(METRICS["macro_f1"](matrix, list(of.classes))))
+                macro_f1.append(float(METRICS["macro_f1"](matrix, list(predictions.classes))))
         common = common or folds
         if folds and folds == common:
             scores.append(macro_f1)

@@ -157,22 +157,22 @@ def compute(
         seed: Seed of the bootstraps.
     """
     models = sorted(models, key=lambda model: model.is_baseline)
-    of = models[0].predictions[0]
-    look_alikes = {g: members for g, members in look_alikes.items() if set(members) <= set(of.classes)}
+    first = models[0].predictions[0]
+    look_alikes = {g: members for g, members in look_alikes.items() if set(members) <= set(first.classes)}
     scores = {model.name: _scores(model, look_alikes, seed) for model in models}
     ranked = sorted(models, key=lambda model: -scores[model.name].metrics["macro_f1"].value)
     pairs = list(combinations(ranked, 2))
     return Result(
         split=split,
         models=models,
-        support={str(label): int((of.y_true == label).sum()) for label in of.classes},
+        support={str(label): int((first.y_true == label).sum()) for label in first.classes},
         scores=scores,
         between=compare_pairs([(a, b) for a, b in pairs if not a.is_baseline and not b.is_baseline], seed),
         against=compare_pairs([(a, b) for a, b in pairs if a.is_baseline != b.is_baseline], seed),
         look_alikes=[
             _look_alikes(models, group, tuple(members))
             for group, members in look_alikes.items()
-            if np.isin(of.y_true, list(members)).any()
+            if np.isin(first.y_true, list(members)).any()
         ],
         wrong=_wrong_for_all(models),
         notes=notes,
@@ -180,36 +180,36 @@ def compute(
 
 
 def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -> Scores:
-    of, predicted = model.predictions[0], model.predicted
+    first, predicted = model.predictions[0], model.predicted
     # Of a single run the intervals are those of its metrics.json.
-    options: dict[str, Any] = {"sources": of.sources, "seed": seed}
+    options: dict[str, Any] = {"sources": first.sources, "seed": seed}
     if len(model.seeds) == 1:
         options |= {"seed": model.seeds[0], "resamples": 1000}
     recall = {}
-    for label in of.classes[np.isin(of.classes, of.y_true)]:
-        of_seeds = (predicted[:, of.y_true == label] == label).mean(axis=1)
-        n, value = int((of.y_true == label).sum()), float(of_seeds.mean())
+    for label in first.classes[np.isin(first.classes, first.y_true)]:
+        of_seeds = (predicted[:, first.y_true == label] == label).mean(axis=1)
+        n, value = int((first.y_true == label).sum()), float(of_seeds.mean())
         # Seeds are no further records: the interval is that of the mean recall over the records that there are.
         low, high = wilson(min(value * n, n), n)
         recall[str(label)] = Estimate(value, low, high, None, tuple(of_seeds.tolist()))
     by_group = {}
     for group, members in look_alikes.items():
-        if np.isin(of.y_true, list(members)).any():
-            estimates = score_over_seeds(of.y_true, predicted, of.classes, look_alikes=members, **options)
+        if np.isin(first.y_true, list(members)).any():
+            estimates = score_over_seeds(first.y_true, predicted, first.classes, look_alikes=members, **options)
             by_group[group] = {name: e for name, e in estimates.items() if METRICS[name].needs_look_alikes}
-    return Scores(score_over_seeds(of.y_true, predicted, of.classes, **options), recall, by_group)
+    return Scores(score_over_seeds(first.y_true, predicted, first.classes, **options), recall, by_group)
 
 
 def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) -> LookAlikes:
-    of = models[0].predictions[0]
-    in_group = np.isin(of.y_true, members)
-    support = {label: int((of.y_true == label).sum()) for label in members}
-    columns = [list(of.classes).index(label) for label in members]
+    first = models[0].predictions[0]
+    in_group = np.isin(first.y_true, members)
+    support = {label: int((first.y_true == label).sum()) for label in members}
+    columns = [list(first.classes).index(label) for label in members]
     confusion, curves = {}, {}
     for model in models:
         votes = np.where(np.isin(model.votes, members), model.votes, OTHER)
         confusion[model.name] = [
-            [int(((of.y_true == true) & (votes == predicted)).sum()) for predicted in (*members, OTHER)]
+            [int(((first.y_true == true) & (votes == predicted)).sum()) for predicted in (*members, OTHER)]
             for true in members
         ]
         if len(members) == 2 and all(support.values()) and model.name != MAJORITY:
@@ -219,8 +219,8 @@ def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) 
                 total = pair.sum(axis=1)
                 # A model that gives neither of them any probability has no preference.
                 shares.append(np.divide(pair[:, 1], total, out=np.full(total.shape, 0.5), where=total > 0))
-            sources = [source for source, is_in in zip(of.sources, in_group, strict=True) if is_in]
-            is_second = of.y_true[in_group] == members[1]
+            sources = [source for source, is_in in zip(first.sources, in_group, strict=True) if is_in]
+            is_second = first.y_true[in_group] == members[1]
             curves[model.name] = pair_curves(is_second, np.mean(shares, axis=0), sources=sources)
     return LookAlikes(group, members, support, confusion, curves)
 
@@ -228,19 +228,19 @@ def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) 
 def _wrong_for_all(models: Sequence[Model]) -> list[WrongRecord]:
     """Records that every model and the pixels baseline, by the vote of their seeds, predict wrong."""
     models = [model for model in models if model.name != MAJORITY]
-    candidates, of = [model for model in models if not model.is_baseline], models[0].predictions[0]
-    votes, column = {model.name: model.votes for model in models}, {str(c): i for i, c in enumerate(of.classes)}
+    candidates, first = [model for model in models if not model.is_baseline], models[0].predictions[0]
+    votes, column = {model.name: model.votes for model in models}, {str(c): i for i, c in enumerate(first.classes)}
     probabilities = {model.name: model.probabilities for model in models}
     records = []
-    for i in np.flatnonzero(np.all([vote != of.y_true for vote in votes.values()], axis=0)).tolist():
+    for i in np.flatnonzero(np.all([vote != first.y_true for vote in votes.values()], axis=0)).tolist():
         predicted = {name: str(vote[i]) for name, vote in votes.items()}
         counts = Counter(predicted[model.name] for model in candidates)
         agreed, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
         certainty = float(np.mean([probabilities[model.name][i, column[agreed]] for model in candidates]))
         records.append(
             WrongRecord(
-                of.records[i].path.as_posix(),
-                str(of.y_true[i]),
+                first.records[i].path.as_posix(),
+                str(first.y_true[i]),
                 {name: (label, float(probabilities[name][i, column[label]])) for name, label in predicted.items()},
                 (agreed, count, certainty),
             )
