@@ -1,13 +1,13 @@
-"""How much does cross-validation flatter where the fold leaks? Test is not read.
+"""How optimistic is cross-validation where folds leak? Test is not read.
 
     python scripts/benchmarks/leak_lesson.py data=demo
 
-Two leaks, each with and without the other: scaler and PCA fitted to all rows before the folds are made, and folds dealt
+Two leaks, each with and without the other: scaler and PCA fitted to all rows before the folds are made, and folds drawn
 over augmented rows, so that copies of one record stand in several folds and copies are evaluated as well. Prints
 macro-F1 over all out-of-fold predictions, mean and standard deviation over ten seeds: of the configured settings, and
-of the best of 15 settings of C and gamma, as this way promises it and as leak-free cross-validation evaluates them.
-A seed deals other folds, and makes other demo data; for these it also prints what the models reach on 1,000 and more
-new recordings, fitted to all train and val records: the configured one, and the best one by leak-free cross-validation.
+of the best of 15 settings of C and gamma, by the score of this way and by that of leak-free cross-validation.
+A seed gives other folds, and other demo data; for these it also prints the scores of the models on 1,000 and more new
+recordings, fitted to all train and val records: the configured one, and the best one by leak-free cross-validation.
 Takes the same KEY=VALUE words as train.py; the model is the HOG-SVM without cascade.
 """
 
@@ -36,7 +36,7 @@ def _lesson(overrides: list[str]) -> None:
     from spectro.runs import task
     from spectro.runs.crossval import Folds
 
-    # A search goes where the machine degenerates; the score says it.
+    # Some of the settings give degenerate models; the score shows it.
     warnings.simplefilter("ignore", DegenerateModelWarning)
     overrides = [*overrides, "model=hog_svm", "cascade_stage=flat", "validation=kfold"]
     is_demo = isinstance(cli.composed(overrides).common.data, DemoKnobs)
@@ -49,33 +49,36 @@ def _lesson(overrides: list[str]) -> None:
         config = cli.composed([*overrides, *other])
         dataset = task.load_data(config)
         setup = task.Task(config, dataset)
-        planned, given = Folds.of(setup), config.estimator()
+        planned, configured_svm = Folds.of(setup), config.estimator()
         # One row for each view of each record, and which record it is.
         X, y = setup.training_set(planned.records)
         record_of = {record.digest: number for number, record in enumerate(planned.records)}
         folds = planned.number[0][[record_of[digest] for digest in X.digests]]
         over_rows = _folds_over_rows(y, config.common.validation.k, seed)
-        outside, evaluated = _outside(given, X), {True: np.full(len(y), True), False: X.views == "original"}
-        settings = [given, *(clone(given).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA))]
+        outside, evaluated = _outside(configured_svm, X), {True: np.full(len(y), True), False: X.views == "original"}
+        settings = [
+            configured_svm,
+            *(clone(configured_svm).set_params(C=c, gamma=g) for c, g in itertools.product(C, GAMMA)),
+        ]
         for (way, (where, copies)), (n, estimator) in itertools.product(enumerate(WAYS), enumerate(settings)):
             components, anywhere = (outside if where == "before the folds" else None), copies == "anywhere"
-            own = over_rows if anywhere else folds
-            scores[seed, way, n] = _score(estimator, X, y, own, evaluated[anywhere], components)
+            fold_of_row = over_rows if anywhere else folds
+            scores[seed, way, n] = _score(estimator, X, y, fold_of_row, evaluated[anywhere], components)
         if new is not None:
-            fitted = [s.fit(X, y) for s in (given, settings[1 + int(scores[seed, -1, 1:].argmax())])]
+            fitted = [s.fit(X, y) for s in (configured_svm, settings[1 + int(scores[seed, -1, 1:].argmax())])]
             fresh.append([_macro_f1(labels_of(new.records), s.predict(new.images(new.records))) for s in fitted])
     print(f"{len(planned.records)} records, {len(X)} rows, {len(SEEDS)} seeds\n")
     print("| scaler and PCA | copies | as configured | best of 15, promised | the same, leak-free |\n|" + " --- |" * 5)
     for way, (where, copies) in enumerate(WAYS):
         best = 1 + scores[:, way, 1:].argmax(axis=1)
         columns = scores[:, way, 0], scores[SEEDS, way, best], scores[SEEDS, -1, best]
-        print(f"| fitted {where} | {copies} | {' | '.join(map(_told, columns))} |")
+        print(f"| fitted {where} | {copies} | {' | '.join(map(_mean_std, columns))} |")
     if fresh:
         configured, best_of = np.array(fresh).T
-        print(f"| new recordings | | {_told(configured)} | | {_told(best_of)} |")
+        print(f"| new recordings | | {_mean_std(configured)} | | {_mean_std(best_of)} |")
 
 
-def _told(values: np.ndarray) -> str:
+def _mean_std(values: np.ndarray) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HOME = Path(__file__).resolve().parents[2]
+from common import HOME
+
 COMMAND = ["--multirun", "sweeper=hog_svm", "cascade_stage=flat"]
 FOLDS = 5
 
@@ -100,7 +101,7 @@ def ours(outputs: Path, trials: int) -> dict[str, Any]:
         max(t.datetime_complete for t in known if t.datetime_complete),
     )
     spent["scores and files"] = spent.pop("attempt") - spent["fitting"]
-    spent["the study, told"] = spent.pop("trial") - spent["scores and files"] - spent["fitting"]
+    spent["recording in the study"] = spent.pop("trial") - spent["scores and files"] - spent["fitting"]
     # The last children reach MLflow after the last trial.
     sent = max(path.stat().st_mtime for path in (outputs / "sweeps" / "benchmark").glob("[0-9]*/run.json"))
     span_s = (ended - begun).total_seconds()
@@ -113,24 +114,26 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--part", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.part:
-        task = json.loads(given.part)
+    arguments = parser.parse_args()
+    if arguments.part:
+        task = json.loads(arguments.part)
         done = (
-            plain(Path(task["root"]), task["points"]) if "root" in task else ours(Path(task["outputs"]), given.trials)
+            plain(Path(task["root"]), task["points"])
+            if "root" in task
+            else ours(Path(task["outputs"]), arguments.trials)
         )
         Path(task["answer"]).write_text(json.dumps(done), encoding="utf-8")
         return
-    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for number in range(given.repeats):
+    rounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for number in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:
             outputs = Path(folder) / "outputs"
-            mine = _part({"outputs": str(outputs)}, folder, given.trials)
+            mine = _part({"outputs": str(outputs)}, folder, arguments.trials)
             (root,) = (outputs / "demo").iterdir()
-            theirs = _part({"root": str(root), "points": mine["points"]}, folder, given.trials)
-        found.append((mine, theirs))
+            theirs = _part({"root": str(root), "points": mine["points"]}, folder, arguments.trials)
+        rounds.append((mine, theirs))
         print(f"repeat {number + 1}: plain {theirs['all']:.1f} s, ours {mine['span']:.1f} s", flush=True)
-    _show(found, given.trials)
+    _show(rounds, arguments.trials)
 
 
 def _part(task: dict[str, Any], folder: str, trials: int) -> Any:
@@ -140,23 +143,23 @@ def _part(task: dict[str, Any], folder: str, trials: int) -> Any:
     return json.loads(answer.read_text(encoding="utf-8"))
 
 
-def _show(found: list[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> None:
-    rows, features = found[0][1]["rows"], found[0][1]["features"]
+def _show(rounds: list[tuple[dict[str, Any], dict[str, Any]]], trials: int) -> None:
+    rows, features = rounds[0][1]["rows"], rounds[0][1]["features"]
     print(f"\n{trials} trials, {rows} rows of {features} HOG values in the plain way, {FOLDS} folds; medians, seconds")
     lines = [
-        ("fitting", [p["trials"] for _, p in found], [m["spent"]["fitting"] for m, _ in found]),
-        ("first trial's start to last one's end", [p["all"] for _, p in found], [m["span"] for m, _ in found]),
-        ("and until MLflow has all of them", [p["all"] for _, p in found], [m["sent"] for m, _ in found]),
+        ("fitting", [p["trials"] for _, p in rounds], [m["spent"]["fitting"] for m, _ in rounds]),
+        ("first trial's start to last one's end", [p["all"] for _, p in rounds], [m["span"] for m, _ in rounds]),
+        ("and until MLflow has all of them", [p["all"] for _, p in rounds], [m["sent"] for m, _ in rounds]),
     ]
-    for name, plainly, own in lines:
-        a, b = median(plainly), median(own)
+    for name, of_plain, of_ours in lines:
+        a, b = median(of_plain), median(of_ours)
         print(f"  {name:40} plain {a:6.2f}  ours {b:6.2f}  ratio {a / b:5.1f}")
-    over = [(m["span"] - m["spent"]["fitting"]) / trials * 1000 for m, _ in found]
+    over = [(m["span"] - m["spent"]["fitting"]) / trials * 1000 for m, _ in rounds]
     print(f"  what is not fitting, a trial: {median(over):.0f} ms, of it")
-    labels = [label for label in found[0][0]["spent"] if label != "fitting"]
+    labels = [label for label in rounds[0][0]["spent"] if label != "fitting"]
     known = 0.0
     for label in labels:
-        value = median(m["spent"].get(label, 0.0) / trials * 1000 for m, _ in found)
+        value = median(m["spent"].get(label, 0.0) / trials * 1000 for m, _ in rounds)
         known += value
         print(f"    {label:38} {value:6.1f} ms")
     print(f"    {'the rest, some of MLflow beside it':38} {median(over) - known:6.1f} ms")
