@@ -212,6 +212,10 @@ class TestSpectrogram:
         still = Spectrogram(time_axis=time_axis, **OFF | {f"{other}_shift_percent": 10.0})(images, rngs)
         np.testing.assert_array_equal(still, images)
 
+    def test_the_option_has_the_defaults_of_the_class(self):
+        """A value changed in one place only would make Python and the command line differ."""
+        assert augmentation("augmentation=spectrogram").transforms == {"spectrogram": Spectrogram()}
+
     def test_gain_contrast_and_probability(self):
         grey = np.full((200, 8, 8), 150, np.uint8)
         rngs = [np.random.default_rng(i) for i in range(200)]

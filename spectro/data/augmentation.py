@@ -119,25 +119,18 @@ class Augmentation:
         Returns:
             The images, and for each of their rows the index of its record: all rows of the first record come first.
         """
-        views_of = [[v for v in (ORIGINAL, *self.views) if v not in self.exclude.get(s, ())] for s in sources]
-        rows: list[int] = []
-        views: list[str] = []
-        choices: list[tuple[str, ...]] = []
-        seeds: list[int] = []
-        for i, names in enumerate(views_of):
-            sampled = self.mode == "sample" and per_epoch
+        sampled = self.mode == "sample" and per_epoch
+        draws = range(self.draws if self.transforms and not per_epoch else 0)
+        # Record, view, seed, and the views of which one is drawn in each epoch.
+        rows: list[tuple[int, str, int, tuple[str, ...]]] = []
+        for i, (digest, source) in enumerate(zip(images.digests, sources, strict=True)):
+            names = [view for view in (ORIGINAL, *self.views) if view not in self.exclude.get(source, ())]
             for view in names[:1] if sampled else names:
-                digest = images.digests[i]
-                own_seeds = [_seed(self.seed, digest, view, d) for d in range(self.draws)] if self.transforms else []
-                for seed in [NOT_DRAWN, *([] if per_epoch else own_seeds)]:
-                    rows.append(i)
-                    views.append(view)
-                    choices.append(tuple(names) if sampled else (view,))
-                    seeds.append(seed)
-        index = np.array(rows, dtype=int)
-        draws_anew = per_epoch and (self.mode == "sample" or bool(self.transforms))
-        augmented = images[index].augmented(self, views, seeds, choices if draws_anew else None)
-        return augmented, index
+                seeds = [NOT_DRAWN, *(_seed(self.seed, digest, view, draw) for draw in draws)]
+                rows += [(i, view, seed, tuple(names) if sampled else (view,)) for seed in seeds]
+        index = np.array([row[0] for row in rows], dtype=int)
+        choices = [row[3] for row in rows] if per_epoch and (sampled or self.transforms) else None
+        return images[index].augmented(self, [row[1] for row in rows], [row[2] for row in rows], choices), index
 
     def __call__(self, pixels: Pixels, views: np.ndarray, seeds: np.ndarray) -> Pixels:
         """Turns images into their views, and applies the random transforms to those with a seed.
