@@ -1,16 +1,16 @@
-"""The errors that a user can mend: one message, no traceback, exit code 2."""
+"""User errors: one message, no traceback, exit code 2."""
 
 
 class SpectroError(Exception):
-    """Something in the user's hands is wrong; the message names it, what was found and what is allowed."""
+    """Base class of errors caused by user input; the message names the input, the value and what is allowed."""
 
 
 class ConfigError(SpectroError):
-    """The configuration is not valid; the message names the dotted key."""
+    """The configuration is invalid; the message names the dotted key."""
 
 
 class DataError(SpectroError):
-    """The data set is not usable; the message lists every problem found."""
+    """The data set is unusable; the message lists every problem."""
 
 
 class ModelError(SpectroError):

@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill: remembered, since libraries may turn the interrupt into an error of their own."""
+"""SIGINT and SIGTERM handling: both are recorded, since libraries may turn the interrupt into another error."""
 
 import os
 import signal
@@ -7,13 +7,13 @@ import threading
 from types import FrameType
 from typing import Any
 
-# Until Python has left the place where it could not pass an interrupt on.
+# Seconds until an interrupt that Python dropped is raised again.
 _AGAIN_S = 0.05
 _happened = False
 
 
 def listen() -> None:
-    """From now on SIGINT and SIGTERM (a cluster's polite kill) both raise KeyboardInterrupt and are remembered."""
+    """Makes SIGINT and SIGTERM, which schedulers send, raise KeyboardInterrupt, and records them."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _raise)
     sys.unraisablehook = _raise_again
@@ -25,7 +25,7 @@ def happened() -> bool:
 
 
 def caused(error: BaseException) -> bool:
-    """Whether an error is a request to stop, itself or in the form that a library has given it."""
+    """Whether an error is an interrupt, itself or as an error that a library made of it."""
     return happened() or isinstance(error, KeyboardInterrupt)
 
 
@@ -36,7 +36,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_again(lost: Any) -> None:
-    """Python drops what is raised while it tidies up: an interrupt of that moment comes once more, a little later."""
+    """Raises an interrupt again, a little later, that Python dropped since it came during garbage collection."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
         threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal: silent until an entry point switches them on, and off where nobody looks."""
+"""Progress bars: off until an entry point enables them, and where the output is no terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def status(description: str) -> Iterator[None]:
-    """Says what is being done while it is; bars of its parts appear below."""
+    """Shows a description during some work; bars of its parts appear below it."""
     if _console is None:
         yield
         return
@@ -34,12 +34,11 @@ def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar for a job of ``total`` steps.
 
     Args:
-        description: What is being done, a few words.
-        total: How many steps there are.
+        description: The job in a few words.
+        total: Number of steps.
 
     Yields:
-        A function that is told how many more steps are done, and as second argument, if it has changed, what is being
-        done.
+        A function of the number of further steps that are done and, optionally, a new description.
     """
     if _console is None or total == 0:
         yield lambda steps, now=None: None

@@ -227,6 +227,7 @@ INVALID: list[tuple[str, list[str]]] = [
     ("augmentation=mirror augmentation.exclude={x: [double_l]}", ["exclude.x: got 'double_l'", "original, mirrored"]),
     ("experiment=original_cnn model=hog_svm", ["model: got 'hog_svm'", "experiment=original_cnn: resnet18", "cnn"]),
     ("sweeper=hog_svm", ["sweeper=hog_svm needs --multirun"]),
+    ("model=resnet18 cnn.backbone=resnet18.nonsense", ["cnn.backbone: got 'resnet18.nonsense'", "tv_in1k"]),
     ("mapping=identity", ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"]),
     ("mapping.look_alikes.noise_combined=[noise_DNS,wind]", ["noise_combined: got 'wind'", "brak_Empty zone"]),
     ("mapping.look_alikes.noise_combined=[noise_DNS]", ["noise_combined: got ['noise_DNS']", "two or more"]),

@@ -103,6 +103,7 @@ def test_help_ends_well_and_leaves_nothing_behind(
         ("--config-dir nowhere model=mine", 2, "error: --config-dir: got 'nowhere'"),
         ("-m seed=0,1 svm.c=1", 2, "error: svm.c: unknown key"),
         ("sweeper=hog_svm", 2, "error: sweeper=hog_svm needs --multirun"),
+        ("-m sweeper=hog_svm svm.C=tag(log,interval(0,1))", 2, "error: svm.C: got tag(log,interval(0,1)); allowed: "),
         ("resume=nowhere", 2, "error: resume: got "),
     ],
 )
