@@ -64,7 +64,7 @@ def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., A
         (["nonsense"], "got 'nonsense'"),
         ([], "got no runs"),
         ([tmp_path], "not a run directory"),
-        (["--experiment", "field"], "got no database"),
+        (["--experiment", "field"], "--tracking-uri"),
     ):
         done = spectro("compare", *arguments, "--outputs", outputs)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from spectro import interrupt
 from spectro.comparison.load import Run, load_runs
-from spectro.comparison.models import PIXELS, Images, load_images, majority_baseline, models_of, pixels_baseline
+from spectro.comparison.models import PIXELS, load_task, majority_baseline, models_of, pixels_baseline
 from spectro.comparison.statistics import Result, compute
-from spectro.errors import ConfigError, SpectroError
+from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.files import write_csv, write_json, write_text
 from spectro.plugins import load_plugins
 from spectro.progress import status
 from spectro.runs.runinfo import RunInfo, git_commit
+from spectro.runs.task import Task
 from spectro.tracking import MlflowEntry
 
 __all__ = ["Result", "compare"]
@@ -71,20 +72,26 @@ def compare(
                 split=split,
             )
             notes += _load_plugins(runs)
+        reason = ""
         with status("reading images"):
-            images = load_images(runs[0], outputs)
+            try:
+                task = load_task(runs[0], outputs)
+            except DataError as error:
+                task, reason = None, str(error)
         with status("comparing"):
             models, more = models_of(runs)
-            baselines = [majority_baseline(runs[0])]
-            if not any(run.model == PIXELS for run in runs):
+            models.append(majority_baseline(runs[0]))
+            if all(run.model != PIXELS for run in runs):
                 try:
-                    baselines.append(pixels_baseline(runs[0], images, split))
+                    models += [pixels_baseline(runs[0], task, split)] if task else []
                 except SpectroError as error:
-                    more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {error}")
-            result = compute([*models, *baselines], runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
+                    reason = str(error)
+                if reason:
+                    more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {reason}")
+            result = compute(models, runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
         info = _start(result, outputs, None if out is None else Path(out), tracking_uri, started_at, seed)
         with status("writing the report"):
-            _write(result, info, images)
+            _write(result, info, task)
     return result, info.folder
 
 
@@ -147,9 +154,9 @@ def _start(
     return info
 
 
-def _write(result: Result, info: RunInfo, images: Images) -> None:
+def _write(result: Result, info: RunInfo, task: Task | None) -> None:
     """Writes the files of a comparison and sends it to MLflow; a store that is away costs a warning."""
-    from spectro.comparison.page import MAX_SHOWN, draw, page
+    from spectro.comparison.page import draw, page
     from spectro.comparison.report import csv_table, markdown
 
     folder = info.folder
@@ -157,9 +164,7 @@ def _write(result: Result, info: RunInfo, images: Images) -> None:
         write_csv(folder / "table.csv", *csv_table(result))
         write_text(folder / "table.md", markdown(result))
         write_json(folder / "comparison.json", result.as_json())
-        figures = draw(result, folder / "figures")
-        thumbnails = images.thumbnails([record.path for record in result.wrong[:MAX_SHOWN]])
-        write_text(folder / "report.html", page(result, info, figures, thumbnails, images.reason))
+        write_text(folder / "report.html", page(result, info, draw(result, folder / "figures"), task))
     except BaseException as error:
         info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise

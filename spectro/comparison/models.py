@@ -4,20 +4,19 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectro.comparison.load import Run
-from spectro.config.check import Config, with_model
-from spectro.data import Dataset
+from spectro.config.check import with_model
 from spectro.errors import DataError, SpectroError
 from spectro.paths import flatten
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import Cost
-from spectro.runs.task import SHOW, Task, load_data
+from spectro.runs.task import Task, load_data
 
 PIXELS = "pixels"
 MAJORITY = "majority class"
@@ -169,49 +168,29 @@ def _names(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-@dataclass(frozen=True)
-class Images:
-    """The data set of the runs, if it is still what it was.
-
-    Attributes:
-        config: ``model=pixels`` on the runs' data and stage; None where there is no data set.
-        dataset: The data set; None if it does not exist, or has changed.
-        reason: Why not.
-    """
-
-    config: Config | None
-    dataset: Dataset | None
-    reason: str = ""
-
-    def thumbnails(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
-        """Images of records, uint8 (H, W, 3), by path; empty without the data set."""
-        if self.dataset is None or not paths:
-            return {}
-        by_path = {self.dataset.name_of(record): record for record in self.dataset.records}
-        pixels = self.dataset.images([by_path[path] for path in paths]).pixels(SHOW)
-        return dict(zip(paths, pixels, strict=True))
-
-
-def load_images(run: Run, outputs: Path) -> Images:
-    """Reads the data set of a run, with the run's mapping, split and crop.
+def load_task(run: Run, outputs: Path) -> Task:
+    """Reads the data set of a run, for ``model=pixels`` under the run's mapping, stage, split and crop.
 
     Args:
         run: One of the runs; all have the same data.
         outputs: Its ``cache`` keeps decoded images, as for runs.
+
+    Raises:
+        DataError: The images do not exist, cannot be read, or have changed.
     """
     root = Path(run.data.root)
     if not run.data.root or not root.is_dir():
-        return Images(None, None, f"the images are no longer in {root}")
+        raise DataError(f"the images are no longer in {root}")
     try:
         config = with_model(run.info.config, PIXELS, root=str(root), cache_dir=str(outputs / "cache"))
         dataset = load_data(config)
     except (SpectroError, KeyError, OSError) as error:
         reason = " ".join(str(error).strip().splitlines()[:2])
-        return Images(None, None, f"the images in {root} cannot be read as the runs read them ({reason})")
+        raise DataError(f"the images in {root} cannot be read as the runs read them ({reason})") from error
     if dataset.fingerprint != run.data.fingerprint:
         changed = f"got fingerprint {dataset.fingerprint}, the runs had {run.data.fingerprint}"
-        return Images(None, None, f"the images in {root} have changed since the runs ({changed})")
-    return Images(config, dataset)
+        raise DataError(f"the images in {root} have changed since the runs ({changed})")
+    return Task(config, dataset)
 
 
 def majority_baseline(run: Run) -> Model:
@@ -228,36 +207,29 @@ def majority_baseline(run: Run) -> Model:
     if not counts:
         raise DataError(f"{run.info.folder / 'records.csv'}: has no training records of {', '.join(classes)}")
     majority = min(counts, key=lambda label: (-counts[label], label))
-    first = run.predictions
-    p = np.tile(np.array(classes) == majority, (len(first.records), 1)).astype(float)
-    return Model(MAJORITY, [Predictions(first.records, first.y_true, first.classes, p)], is_baseline=True)
+    p = np.tile(np.array(classes) == majority, (len(run.predictions.records), 1)).astype(float)
+    return Model(MAJORITY, [replace(run.predictions, probabilities=p)], is_baseline=True)
 
 
-def pixels_baseline(run: Run, images: Images, split: str) -> Model:
+def pixels_baseline(run: Run, task: Task, split: str) -> Model:
     """Fits ``model=pixels`` with its defaults to the training records and predicts the split once.
 
     Args:
         run: One of the runs.
-        images: Their data set.
+        task: Its data set, see `load_task`.
         split: The split that is compared.
 
     Raises:
-        DataError: There is no data set, or its records are not those of the runs.
+        DataError: The records are not those of the run.
     """
-    config, dataset, first = images.config, images.dataset, run.predictions
-    if config is None or dataset is None:
-        raise DataError(images.reason)
     start = time.perf_counter()
-    baseline = Task(config, dataset)
-    classifier = baseline.fit()
+    classifier = task.fit()
     fit_s = round(time.perf_counter() - start, 3)
-    predictions = baseline.evaluate(classifier, splits=(split,))[""][split]
-    row_of = {dataset.name_of(record): i for i, record in enumerate(predictions.records)}
-    paths = [record.path.as_posix() for record in first.records]
-    if set(row_of) != set(paths) or list(predictions.classes) != list(first.classes):
+    predictions = task.evaluate(classifier, splits=(split,))[""][split]
+    row_of = {task.dataset.name_of(record): i for i, record in enumerate(predictions.records)}
+    paths = [record.path.as_posix() for record in run.predictions.records]
+    if set(row_of) != set(paths) or list(predictions.classes) != list(run.predictions.classes):
         raise DataError("the records of the images are not those that the runs predicted")
     p = predictions.probabilities[[row_of[path] for path in paths]]
-    cost = Cost(fit_s=fit_s, predict_records_per_s=baseline.predict_speed(classifier))
-    return Model(
-        f"{PIXELS} baseline", [Predictions(first.records, first.y_true, first.classes, p)], [cost], is_baseline=True
-    )
+    cost = Cost(fit_s=fit_s, predict_records_per_s=task.predict_speed(classifier))
+    return Model(f"{PIXELS} baseline", [replace(run.predictions, probabilities=p)], [cost], is_baseline=True)

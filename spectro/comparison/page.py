@@ -2,11 +2,9 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-
-import numpy as np
 
 from spectro.comparison.load import ATTRIBUTION
 from spectro.comparison.report import sections
@@ -16,6 +14,7 @@ from spectro.evaluation import METRICS
 from spectro.evaluation.paired import Estimate
 from spectro.figures.comparison import estimates_figure, pair_figure
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import SHOW, Task
 
 # So many records that all get wrong are shown with their images.
 MAX_SHOWN = 48
@@ -53,17 +52,14 @@ def draw(result: Result, folder: Path) -> dict[str, Path]:
     return figures
 
 
-def page(
-    result: Result, info: RunInfo, figures: Mapping[str, Path], thumbnails: Mapping[str, np.ndarray], no_images: str
-) -> str:
-    """``report.html``: one page that needs nothing besides itself.
+def page(result: Result, info: RunInfo, figures: Mapping[str, Path], task: Task | None) -> str:
+    """``report.html``: one page that needs no other file.
 
     Args:
         result: The comparison.
         info: The content of its ``run.json``.
         figures: Name -> PNG file.
-        thumbnails: Path of a record -> image, uint8 (H, W, 3).
-        no_images: Why there are none.
+        task: The data set, for images of records; None if there is none.
 
     Returns:
         HTML; every text in it is escaped.
@@ -91,8 +87,7 @@ def page(
         figures={name: _png(path) for name, path in figures.items()},
         attribution=attribution,
         wrong=result.wrong[:MAX_SHOWN],
-        thumbnails={path: _jpeg(image) for path, image in thumbnails.items()},
-        no_images=no_images,
+        thumbnails=_thumbnails(task, [record.path for record in result.wrong[:MAX_SHOWN]]),
     )
 
 
@@ -100,9 +95,16 @@ def _png(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _jpeg(image: np.ndarray) -> str:
+def _thumbnails(task: Task | None, paths: Sequence[str]) -> dict[str, str]:
+    """Images of records by path; empty without the data set."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    if task is None or not paths:
+        return {}
+    record_of = {task.dataset.name_of(record): record for record in task.dataset.records}
+    thumbnails = {}
+    for path, pixels in zip(paths, task.dataset.images([record_of[path] for path in paths]).pixels(SHOW), strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+        thumbnails[path] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return thumbnails
