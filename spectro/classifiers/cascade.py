@@ -179,7 +179,7 @@ class CascadeClassifier(ImageClassifier):
         """Those of the stage that separates the two labels: the hard one if they are look-alikes of one group."""
         labels, others = self.classes_[labels], self.classes_[others]
         merged, merged_others = self.merged(labels), self.merged(others)
-        found: list[Attribution | None] = [None] * len(labels)
+        attributions: list[Attribution | None] = [None] * len(labels)
         names = hard_stage_names(list(self.look_alikes))
         parts = [("easy", self.easy_, merged != merged_others, merged, merged_others)]
         for group, classifier in self.hard_.items():
@@ -188,8 +188,8 @@ class CascadeClassifier(ImageClassifier):
         for stage, classifier, rows, stage_labels, stage_others in parts:
             maps = classifier.attribution(X[rows], stage_labels[rows], stage_others[rows])
             for i, attribution in zip(np.flatnonzero(rows), maps, strict=True):
-                found[i] = attribution and replace(attribution, stage=stage)
-        return found
+                attributions[i] = attribution and replace(attribution, stage=stage)
+        return attributions
 
     def _params(self) -> dict[str, Any]:
         return {"look_alikes": {group: list(labels) for group, labels in self.look_alikes.items()}, "gate": self.gate}

@@ -16,10 +16,10 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def _skops_io() -> Any:
-    """``skops.io`` without torch.
+    """``skops.io``, imported without torch.
 
-    To list what can be trusted it imports every module of scikit-learn, one of which imports torch if it can: two
-    seconds and half a gigabyte for types that no model here holds.
+    For its list of trusted types it imports every module of scikit-learn, one of which imports torch where it is there:
+    two seconds and half a gigabyte for types that no model here has.
     """
     if "torch" in sys.modules or "skops.io" in sys.modules:
         import skops.io
@@ -33,17 +33,16 @@ def _skops_io() -> Any:
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Writes a fitted scikit-learn estimator.
+    """Writes a fitted scikit-learn estimator; the same model gives the same file.
 
-    skops names everything after addresses in memory and stamps the time; both are replaced, so that the same model
-    gives the same file.
+    skops names everything after addresses in memory and writes the time; both are replaced.
     """
     archive = zipfile.ZipFile(io.BytesIO(_skops_io().dumps(estimator)))
     schema = archive.read("schema.json").decode()
     number: dict[str, str] = {}
     schema = re.sub(
         r'("__id__": |"file": ")(\d+)',
-        lambda found: found[1] + number.setdefault(found[2], str(len(number) + 1)),
+        lambda match: match[1] + number.setdefault(match[2], str(len(number) + 1)),
         schema,
     )
     with zipfile.ZipFile(path, "w") as out:
@@ -54,11 +53,11 @@ def save(estimator: Any, path: Path) -> None:
 
 
 def load(path: Path, trusted: Sequence[str] = ()) -> Any:
-    """Reads what `save` wrote; no code comes from the file.
+    """Reads what `save` wrote, without running code from the file.
 
     Args:
         path: The file.
-        trusted: Types that may be made besides those that skops trusts by itself, such as ``sklearn.tree._tree.Tree``.
+        trusted: Types that are allowed besides those that skops trusts by default, such as ``sklearn.tree._tree.Tree``.
 
     Raises:
         ModelError: Damaged, or holds a type that is not trusted.

@@ -31,7 +31,7 @@ _FILE = "network.safetensors"
 
 @dataclass(eq=False, kw_only=True, repr=False)
 class NetworkClassifier(ScoringClassifier):
-    """A network on a timm backbone, trained by the one loop.
+    """A network on a timm backbone, trained by `spectro.classifiers.networks.training.train`.
 
     A subclass adds parameters of its own, and builds the network in `_build`.
 

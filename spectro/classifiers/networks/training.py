@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop of all networks."""
 
 import hashlib
 import json
