@@ -26,27 +26,27 @@ def drawn(n, sharpened=1.0, seed=0):
 def test_two_bins_by_hand():
     """Two bins of two records: 0.6 and right, 0.7 and wrong; 0.9 and right, 1.0 and right."""
     p = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1], [1.0, 0.0]])
-    found = calibration(["a", "b", "a", "a"], p, ["a", "b"], bins=2)
-    assert [(own["n"], own["accuracy"]) for own in found["reliability"]] == [(2, 0.5), (2, 1.0)]
-    np.testing.assert_allclose([own["confidence"] for own in found["reliability"]], [0.65, 0.95])
-    np.testing.assert_allclose(found["ece"], (0.15 + 0.05) / 2)
-    np.testing.assert_allclose(found["nll"], -np.log([0.6, 0.3, 0.9, 1.0]).mean())
-    np.testing.assert_allclose(found["brier"], 2 * np.array([0.16, 0.49, 0.01, 0.0]).mean())
+    report = calibration(["a", "b", "a", "a"], p, ["a", "b"], bins=2)
+    assert [(b["n"], b["accuracy"]) for b in report["reliability"]] == [(2, 0.5), (2, 1.0)]
+    np.testing.assert_allclose([b["confidence"] for b in report["reliability"]], [0.65, 0.95])
+    np.testing.assert_allclose(report["ece"], (0.15 + 0.05) / 2)
+    np.testing.assert_allclose(report["nll"], -np.log([0.6, 0.3, 0.9, 1.0]).mean())
+    np.testing.assert_allclose(report["brier"], 2 * np.array([0.16, 0.49, 0.01, 0.0]).mean())
 
 
 def test_a_calibrated_model_is_within_chance_about_19_times_of_20():
     """A level that it passes more often would call good models bad."""
-    found = [calibration(*drawn(24, seed=seed), CLASSES) for seed in range(150)]
-    within = np.mean([own["ece"] <= own["ece_by_chance_high"] for own in found])
+    reports = [calibration(*drawn(24, seed=seed), CLASSES) for seed in range(150)]
+    within = np.mean([r["ece"] <= r["ece_by_chance_high"] for r in reports])
     assert 0.90 <= within <= 0.99
-    ratio = np.mean([own["ece"] for own in found]) / np.mean([own["ece_by_chance"] for own in found])
+    ratio = np.mean([r["ece"] for r in reports]) / np.mean([r["ece_by_chance"] for r in reports])
     assert 0.9 < ratio < 1.1
 
 
 def test_an_overconfident_model_is_found_with_enough_records():
-    found = calibration(*drawn(1000, sharpened=3.0), CLASSES)
-    assert found["ece"] > 2 * found["ece_by_chance_high"]
-    assert found["nll"] > calibration(*drawn(1000), CLASSES)["nll"]
+    report = calibration(*drawn(1000, sharpened=3.0), CLASSES)
+    assert report["ece"] > 2 * report["ece_by_chance_high"]
+    assert report["nll"] > calibration(*drawn(1000), CLASSES)["nll"]
 
 
 @given(st.integers(0, 40).flatmap(lambda n: arrays(float, (n, 3), elements=st.sampled_from([0.1, 0.25, 0.5, 1.0]))))
@@ -54,15 +54,15 @@ def test_bins_hold_every_record_once_and_equal_probabilities_together(weights):
     """A tie that was cut by the order of the records would make the number depend on file names."""
     p = weights / weights.sum(axis=1, keepdims=True)
     labels = ["a"] * len(p)
-    found = calibration(labels, p, CLASSES)
-    assert sum(own["n"] for own in found["reliability"]) == len(p)
-    assert all(own["accuracy_ci_low"] <= own["accuracy"] <= own["accuracy_ci_high"] for own in found["reliability"])
+    report = calibration(labels, p, CLASSES)
+    assert sum(b["n"] for b in report["reliability"]) == len(p)
+    assert all(b["accuracy_ci_low"] <= b["accuracy"] <= b["accuracy_ci_high"] for b in report["reliability"])
     backwards = calibration(labels[::-1], p[::-1], CLASSES)
-    assert [own["n"] for own in backwards["reliability"]] == [own["n"] for own in found["reliability"]]
+    assert [b["n"] for b in backwards["reliability"]] == [b["n"] for b in report["reliability"]]
     if len(p):
-        np.testing.assert_allclose(backwards["ece"], found["ece"], atol=1e-8)
-        assert 0 <= found["ece"] <= 1
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+        np.testing.assert_allclose(backwards["ece"], report["ece"], atol=1e-8)
+        assert 0 <= report["ece"] <= 1
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 def test_few_records_get_few_bins():

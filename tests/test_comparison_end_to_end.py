@@ -60,7 +60,7 @@ def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], de
 def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., Any]) -> None:
     """Exit code 2, no traceback, nothing written."""
     outputs = tmp_path / "outputs"
-    for arguments, said in (
+    for arguments, message in (
         (["nonsense"], "got 'nonsense'"),
         ([], "got no runs"),
         ([tmp_path], "not a run directory"),
@@ -68,7 +68,7 @@ def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., A
     ):
         done = spectro("compare", *arguments, "--outputs", outputs)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert said in done.stderr
+        assert message in done.stderr
         assert "Traceback" not in done.stderr
     assert not outputs.exists()
 

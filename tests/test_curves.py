@@ -33,8 +33,8 @@ def test_curves_do_not_depend_on_the_order_of_records():
 def test_intervals_of_areas_have_the_width_of_theory():
     """For scores that say nothing the standard error of the area is sqrt((n + m + 1) / (12 n m)), as of ranks."""
     rng = np.random.default_rng(1)
-    found = pair_curves(np.arange(200) < 100, rng.random(200), resamples=2000)
-    width = found.auc_ci[1] - found.auc_ci[0]
+    result = pair_curves(np.arange(200) < 100, rng.random(200), resamples=2000)
+    width = result.auc_ci[1] - result.auc_ci[0]
     assert width / 3.92 == pytest.approx(np.sqrt(201 / (12 * 100 * 100)), rel=0.1)
 
 

@@ -61,13 +61,13 @@ def test_recalls_carry_interval_and_support(tmp_path, texts):
 
 
 @pytest.mark.parametrize(
-    ("given", "total", "said"),
+    ("given", "total", "subtitle"),
     [(0, 0, "none is wrong"), (0, 5, "0 of 5"), (2, 2, "2 of 2 wrong"), (26, 31, "24 of 31 wrong")],
 )
-def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, said):
+def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, subtitle):
     path = wrong_figure([image()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)
     drawn = [text.get_text() for text in texts]
-    assert any(text.startswith(said) for text in drawn)
+    assert any(text.startswith(subtitle) for text in drawn)
     assert drawn.count("true  t") == drawn.count("pred  q") == drawn.count("p = 0.51  n") == min(given, 24)
     assert path.stat().st_size
 

@@ -33,10 +33,10 @@ def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a, only_b, both, neithe
     b = [False] * only_a + [True] * only_b + [True] * both + [False] * neither
     n = only_a + only_b
     tail = sum(comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2**n
-    found = mcnemar(a, b)
-    assert (found.n_only_a, found.n_only_b) == (only_a, only_b)
-    assert found.p_value == pytest.approx(min(1, 2 * tail))
-    assert mcnemar(b, a).p_value == found.p_value
+    result = mcnemar(a, b)
+    assert (result.n_only_a, result.n_only_b) == (only_a, only_b)
+    assert result.p_value == pytest.approx(min(1, 2 * tail))
+    assert mcnemar(b, a).p_value == result.p_value
     with pytest.raises(ValueError, match="got"):
         mcnemar(a, [*b, True])
 
@@ -51,24 +51,24 @@ def test_six_records_on_one_side_are_the_fewest_that_show_anything():
 
 def test_corrected_t_is_the_formula_by_hand():
     """Differences 0.1, 0.2, 0.3: s² = 0.01; 90 and 10 records make the factor 1/3 + 1/9; t(0.975, 2) = 4.303."""
-    found = corrected_resampled_t([0.1, 0.2, 0.3], 90, 10)
-    assert found.mean == pytest.approx(0.2)
-    assert found.std_error == pytest.approx(0.1 * sqrt(4 / 9))
-    assert found.dof == 2
+    result = corrected_resampled_t([0.1, 0.2, 0.3], 90, 10)
+    assert result.mean == pytest.approx(0.2)
+    assert result.std_error == pytest.approx(0.1 * sqrt(4 / 9))
+    assert result.dof == 2
     # With two degrees of freedom the distribution has a closed form.
     t = 3.0
-    assert found.p_value == pytest.approx(1 - t / sqrt(2 + t**2))
-    assert (found.ci_low, found.ci_high) == pytest.approx((0.2 - 4.30265 / 15, 0.2 + 4.30265 / 15), abs=1e-5)
+    assert result.p_value == pytest.approx(1 - t / sqrt(2 + t**2))
+    assert (result.ci_low, result.ci_high) == pytest.approx((0.2 - 4.30265 / 15, 0.2 + 4.30265 / 15), abs=1e-5)
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
 def test_without_test_records_the_corrected_t_is_the_plain_one_and_else_more_careful(differences):
-    found = corrected_resampled_t(differences, 1, 1e-15)
+    result = corrected_resampled_t(differences, 1, 1e-15)
     if np.ptp(differences) < 1e-6:
         return
-    assert found.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12)
-    assert corrected_resampled_t(differences, 4, 1).p_value >= found.p_value
+    assert result.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12)
+    assert corrected_resampled_t(differences, 4, 1).p_value >= result.p_value
 
 
 def test_differences_without_spread_promise_nothing():
@@ -138,8 +138,8 @@ def test_one_seed_is_scored_as_by_score(y, data):
         score_over_seeds(y, a, "abc", resamples=50, look_alikes="ab"),
     )
     assert set(report) >= set(alone) >= {"macro_f1", "accuracy", "balanced_accuracy", "mcc"}
-    for name, found in alone.items():
-        assert (found.value, found.ci_low, found.ci_high) == tuple(
+    for name, result in alone.items():
+        assert (result.value, result.ci_low, result.ci_high) == tuple(
             report[name + e] for e in ("", "_ci_low", "_ci_high")
         )
         if name in differ:
@@ -160,10 +160,10 @@ def test_a_minus_b_is_the_opposite_of_b_minus_a(seed, seeds_a, seeds_b):
 
 def test_identical_models_differ_by_nothing():
     y, a, _ = models()
-    found = difference(y, a, a, "abcd", resamples=500)
-    assert found.value == 0
-    assert found.smallest == pytest.approx(2.8016 * found.std_error, rel=1e-4)  # 80 % of such test sets
-    assert found.ci_low < 0 < found.ci_high
+    result = difference(y, a, a, "abcd", resamples=500)
+    assert result.value == 0
+    assert result.smallest == pytest.approx(2.8016 * result.std_error, rel=1e-4)  # 80 % of such test sets
+    assert result.ci_low < 0 < result.ci_high
     assert mcnemar(a[0] == y, a[0] == y).p_value == 1
 
 
@@ -214,9 +214,9 @@ def test_the_spread_of_seeds_is_that_of_theory():
     y = np.repeat(["a", "b"], 500)
     rows = [np.where((np.arange(1000) < 500) | (s % 2 == 0), y, "a") for s in range(4)]
     values = [1.0, 0.5, 1.0, 0.5]
-    found = estimate(y, rows, "ab", metric="accuracy")
-    assert found.values == pytest.approx(values)
-    assert found.std_seeds == pytest.approx(np.std(values, ddof=1))
+    result = estimate(y, rows, "ab", metric="accuracy")
+    assert result.values == pytest.approx(values)
+    assert result.std_seeds == pytest.approx(np.std(values, ddof=1))
     twice = difference(y, rows, [y] * 4, "ab", metric="accuracy")
     assert twice.std_error == pytest.approx(np.std(values, ddof=1) / 2, rel=0.1)
 
@@ -232,15 +232,15 @@ def test_seeds_that_vary_together_say_more_of_the_difference():
 
 def test_a_class_with_one_record_is_not_taken_as_known():
     y = ["a"] * 50 + ["b"]
-    found = estimate(y, y, "ab", metric="balanced_accuracy")
-    assert (found.value, found.std_seeds, found.ci_high) == (1, None, 1)
-    assert found.ci_low <= 0.5
+    result = estimate(y, y, "ab", metric="balanced_accuracy")
+    assert (result.value, result.std_seeds, result.ci_high) == (1, None, 1)
+    assert result.ci_low <= 0.5
 
 
 def test_with_a_single_class_there_is_no_interval():
     """Nothing but right is possible: an interval without width would claim certainty."""
-    found = difference(["a"] * 3, ["a"] * 3, ["a"] * 3, ["a"])
-    assert (found.value, found.ci_low, found.ci_high, found.std_error, found.smallest) == (0, None, None, 0, None)
+    result = difference(["a"] * 3, ["a"] * 3, ["a"] * 3, ["a"])
+    assert (result.value, result.ci_low, result.ci_high, result.std_error, result.smallest) == (0, None, None, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,6 @@ def test_the_interval_holds_a_true_difference():
     true = difference(*predict(0.85, 20000), predict(0.65, 20000)[1], "abcd", resamples=2).value
     held = []
     for seed in range(300):
-        found = difference(y, predict(0.85, 15)[1], predict(0.65, 15)[1], "abcd", seed=seed, resamples=500)
-        held.append(found.ci_low <= true <= found.ci_high)
+        result = difference(y, predict(0.85, 15)[1], predict(0.65, 15)[1], "abcd", seed=seed, resamples=500)
+        held.append(result.ci_low <= true <= result.ci_high)
     assert 0.91 <= np.mean(held) <= 0.99

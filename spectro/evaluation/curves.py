@@ -20,11 +20,9 @@ class PairCurves:
         roc: False positive rate and true positive rate, (2, points).
         precision_recall: Recall and precision, (2, points).
         auc: Area under the ROC curve: the chance that a positive record has a larger score than a negative one.
-        auc_ci: Its 95 % interval.
         average_precision: Mean of the precision over the positive records.
-        average_precision_ci: Its 95 % interval.
-        n_positive: Number of positive records.
-        n_negative: Number of the others.
+        auc_ci, average_precision_ci: Their 95 % intervals.
+        n_positive, n_negative: Number of records of each class.
     """
 
     roc: NDArray[np.float64]
@@ -48,12 +46,11 @@ def pair_curves(
     """ROC and precision-recall of one of two look-alikes, over the records that truly are one of them.
 
     Curves and areas are scikit-learn's; the intervals are percentile intervals of a bootstrap over sources, drawn
-    within the classes. Where the scores tell all records apart no resample differs, and there is no interval.
+    within the classes. Where the scores separate the classes no resample differs, and there is no interval.
 
     Args:
         y_true: Whether each record is of the positive class, bool, (n,).
-        scores: The larger, the rather positive, (n,): its probability, or its share of the two probabilities; the
-            mean over seeds where there are several.
+        scores: The probability of the positive class, or its share of the two probabilities, (n,).
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
@@ -81,7 +78,7 @@ def pair_curves(
     precision, recall, _ = precision_recall_curve(positive, score)
     auc, average_precision = float(roc_auc_score(positive, score)), float(average_precision_score(positive, score))
 
-    # Decreasing scores; among equal ones by what else is known of a record, not by its place.
+    # Decreasing scores; equal ones in an order that does not depend on that of the records.
     order = np.lexsort([owners.astype(str), positive, -score] if sources is not None else [positive, -score])
     positive, score, owners = positive[order], score[order], owners[order]
     source = number_sources(owners)
