@@ -37,13 +37,19 @@ def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]
     from spectro.runs.predict import predict_files
 
     load_plugins(plugins)
-    table = predict_files(run / "model" if (run / "model").is_dir() else run, images)
+    predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
+    labels, probabilities = predictions.predicted, predictions.probabilities.tolist()
+    rows = [["path", "predicted", *(f"p_{label}" for label in predictions.classes)]]
+    rows += [
+        [record.path.as_posix(), label, *row]
+        for record, label, row in zip(predictions.records, labels, probabilities, strict=True)
+    ]
     if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table.rows)
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     else:
         with out.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(table.rows)
-    for path, reason in table.bad.items():
+            csv.writer(file, lineterminator="\n").writerows(rows)
+    for path, reason in bad.items():
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    if table.bad:
+    if bad:
         sys.exit(1)

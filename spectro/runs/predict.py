@@ -2,42 +2,30 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from spectro.classifiers import load
-from spectro.data import Crop, Images, ImageStore
+from spectro.data import Crop, Images, ImageStore, Record
 from spectro.data.images import file_digest
 from spectro.data.manifest import IMAGE_ENDINGS
 from spectro.errors import DataError, ModelError
+from spectro.runs.predictions import Predictions
 
 _BATCH = 512
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """A table of predictions.
-
-    Attributes:
-        rows: The header and one row an image: path, predicted label, probability of every class.
-        bad: Files that give no image, with the reason.
-    """
-
-    rows: Sequence[Sequence[Any]]
-    bad: Mapping[Path, str]
-
-
-def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
-    """Sorts image files with a saved model, cropped as its training images were.
+def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict[Path, str]]:
+    """Classifies image files with a saved model, cropped as its training images were.
 
     Args:
         model: The ``model/`` folder of a run.
         paths: Image files, or folders that are searched through.
 
     Returns:
-        The predictions, ordered by path.
+        Predictions without labels, ordered by path, and files that hold no image with the reason.
 
     Raises:
         ModelError: Not a saved model.
@@ -50,26 +38,25 @@ def predict_files(model: Path, paths: Iterable[Path]) -> Predictions:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
     files = _files(list(paths))
-    rows: list[Sequence[Any]] = [("path", "predicted", *(f"p_{label}" for label in classifier.classes_))]
+    records: list[Record] = []
+    probabilities = [np.empty((0, len(classifier.classes_)))]
     bad: dict[Path, str] = {}
-    # A batch at a time, in memory: new images are seen once, and there may be many of them.
+    # A batch at a time, in memory: new images are read once, and there may be many of them.
     for start in range(0, len(files), _BATCH):
-        batch = files[start : start + _BATCH]
         store = ImageStore(crop=crop, max_megapixels=max_megapixels)
         digests: dict[Path, str] = {}
-        for path in batch:
+        for path in files[start : start + _BATCH]:
             try:
                 digests[path] = file_digest(path)
             except OSError as error:
                 bad[path] = f"cannot be opened ({error.strerror or error})"
         bad |= store.add(list(digests), list(digests.values()), classifier.specs)
-        good = [(path, digest) for path, digest in digests.items() if path not in bad]
-        if good:
-            probabilities = classifier.predict_proba(Images(store, [digest for _, digest in good]))
-            predicted = classifier.classes_[probabilities.argmax(axis=1)]
-            for (path, _), label, row in zip(good, predicted, probabilities, strict=True):
-                rows.append((path.as_posix(), label, *map(float, row)))
-    return Predictions(rows, bad)
+        batch = [Record(path, "", "", path.stem, digest) for path, digest in digests.items() if path not in bad]
+        if batch:
+            probabilities.append(classifier.predict_proba(Images(store, [record.digest for record in batch])))
+            records += batch
+    y_true = np.full(len(records), "", dtype=object)
+    return Predictions(records, y_true, classifier.classes_, np.concatenate(probabilities)), bad
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -1,10 +1,10 @@
-"""What a person sees on the terminal at the end of a run."""
+"""The tables on the terminal at the end of a run."""
 
 import io
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +17,7 @@ from spectro.evaluation.format import format_interval, format_number
 from spectro.paths import redact, short, sqlite_path
 from spectro.progress import say
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.task import EVAL_SPLITS
 from spectro.tracking import page_of
 
 
@@ -35,8 +36,7 @@ def set_up() -> None:
         log.addHandler(_ConsoleHandler(console))
 
 
-EVAL_SPLITS = ("val", "test")
-# Classes with fewer records are named: they are what makes the intervals of the averages wide.
+# Classes with fewer records are named: they make the intervals of the averages wide.
 _FEW = 5
 
 
@@ -60,16 +60,8 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     title = f"{info.run_name}, mapping {info.experiment}"
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for one, first, names in (
-        (table, ("class",), ("recall", "95 %", "F1", "n")),
-        (averages, ("", ""), ("mean", "95 %", "n")),
-    ):
-        for name in first:
-            one.add_column(name, overflow="fold", min_width=10)
-        for split in EVAL_SPLITS:
-            for number, name in enumerate(names):
-                above = split if number == 0 else ""
-                one.add_column(f"{above}\n{name}", justify="center" if name == "95 %" else "right", no_wrap=True)
+    _add_columns(table, ["class"], [("recall", "95 %", "F1", "n")] * 2, EVAL_SPLITS)
+    _add_columns(averages, ["", ""], [("mean", "95 %", "n")] * 2, EVAL_SPLITS)
     for label in metrics["test"]["classes"]:
         scores = [metrics[split]["per_class"][label] for split in EVAL_SPLITS]
         cells = [
@@ -92,8 +84,8 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     console.print("[dim]95 %: intervals, of recall by Wilson, of means by bootstrap over sources[/dim]")
     few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
     if few:
-        told = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
-        console.print(f"[dim]{escape(told)}[/dim]", soft_wrap=True)
+        line = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
+        console.print(f"[dim]{escape(line)}[/dim]", soft_wrap=True)
     if metrics["test"].get("ece") is not None:
         console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
     for stage, network in info.networks.items():
@@ -113,30 +105,32 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
 
 def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
     """The whole task and each stage: out-of-fold averages, and how much macro-F1 varies."""
-    cv = metrics["cv"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in (f"{cv['k']} folds", ""):
-        table.add_column(name, overflow="fold", min_width=10)
-    for name in ("cv", "95 %", "± folds", "± repeats", "n"):
-        table.add_column(name, justify="center" if name == "95 %" else "right", no_wrap=True)
+    _add_columns(table, [f"{metrics['cv']['k']} folds", ""], [("cv", "95 %", "± folds", "± repeats", "n")])
     for stage, key, reports in _averages(metrics, "cv"):
-        own = reports["cv"]
-        spread = [format_number(own[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
-        table.add_row(
-            escape(stage),
-            METRICS[key].label,
-            format_number(own[key]),
-            _interval(own, key),
-            *spread,
-            str(_support(own, key)),
-        )
+        cv = reports["cv"]
+        spread = [format_number(cv[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
+        numbers = (format_number(cv[key]), _interval(cv, key), *spread, str(_support(cv, key)))
+        table.add_row(escape(stage), METRICS[key].label, *numbers)
     console.print(table)
-    told = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
-    console.print(f"[dim]{told}[/dim]", soft_wrap=True)
+    note = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
+    console.print(f"[dim]{note}[/dim]", soft_wrap=True)
+
+
+def _add_columns(
+    table: Table, names: Sequence[str], groups: Sequence[Sequence[str]], above: Sequence[str] = ()
+) -> None:
+    """Adds columns of text, then groups of columns of numbers with a heading ``above`` the first of each group."""
+    for name in names:
+        table.add_column(name, overflow="fold", min_width=10)
+    for number, group in enumerate(groups):
+        for i, name in enumerate(group):
+            heading = f"{above[number] if i == 0 else ''}\n{name}" if above else name
+            table.add_column(heading, justify="center" if name == "95 %" else "right", no_wrap=True)
 
 
 def show_network(stage: str, facts: Mapping[str, Any]) -> None:
-    """Prints what is about to be trained; ``facts`` as a network's entry of ``run.json``."""
+    """Prints the number of parameters; ``facts`` as a network's entry of ``run.json``."""
     counts = facts["parameters"]
     say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
 
@@ -151,7 +145,7 @@ def _about(stage: str, network: Mapping[str, Any]) -> str:
 
 
 def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """The rows of a table of averages: what stands in front, the metric's key, and the reports of its stage."""
+    """The rows of a table of averages: first cell, the metric's key, and the reports of its stage."""
     for number, key in enumerate(key for key in METRICS if key in metrics[split]):
         yield "" if number else "whole task", key, metrics
     for stage, reports in metrics["stages"].items():
@@ -159,14 +153,14 @@ def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str
 
 
 def _support(scores: Mapping[str, Any], key: str) -> int:
-    """How many records a metric is taken over."""
+    """The number of records of a metric."""
     if not METRICS[key].needs_look_alikes:
         return int(scores["n_records"])
     return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
 
 
 def _calibrated(test: Mapping[str, Any]) -> str:
-    """Whether the probabilities mean what they say, as far as so few records can tell."""
+    """The calibration error beside what as many records show by chance."""
     by_chance = test["ece_by_chance_high"]
     verdict = "more than" if test["ece"] > by_chance else "within"
     return (
