@@ -132,6 +132,9 @@ def checked(groups: "Groups", words: Sequence[str], name: str) -> tuple[DictConf
 
     with explained(words, groups, name):
         cfg = groups.compose(words, name)
+        option = cfg.hydra.runtime.choices.get("model")
+        if option and cfg.model.name != option:
+            raise ConfigError(f"model.name: got {cfg.model.name!r}; allowed with model={option}: {option}")
         return cfg, check(cfg, groups)
 
 

@@ -166,8 +166,6 @@ def _stage_classifier(common: Common, shared: dict[str, Any], stage: str, groups
         other = _model_defaults(model, f"stages.{stage}.model", groups)
         name, family_name = model, other.pop("model")["family"]
         shared = other
-    elif name not in (names := groups.options("model")):
-        raise ConfigError(f"model.name: got {name!r}; allowed: {', '.join(names)}")
     try:
         cls = family(family_name)
     except ModelError as error:
