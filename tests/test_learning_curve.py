@@ -2,8 +2,6 @@
 
 import csv
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,12 +15,10 @@ from spectro.data.splits import part_of
 from spectro.errors import DataError
 from spectro.evaluation.paired import Difference
 from spectro.figures.curves import label_curve_figure
-from spectro.paths import CONF
 from spectro.runs.crossval import Folds, cross_validate
 from spectro.runs.learning_curve import Gain, LearningCurve
 from spectro.runs.task import Task, load_data
 
-SCRIPT = CONF.parent / "scripts" / "learning_curve.py"
 QUIET = ["data.cache_dir=null", "tracking.uri=null"]
 
 
@@ -148,12 +144,7 @@ def test_the_figure_says_what_is_missing(tmp_path):
     assert label_curve_figure(one, [(10.0, 1.0, 2.5)], tmp_path / "c.png", "$t", "").stat().st_size
 
 
-def script(*arguments, cwd):
-    command = [sys.executable, SCRIPT, *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
-
-
-def test_the_script(demo_root, tmp_path):
+def test_the_command(demo_root, tmp_path, spectro):
     """Several models, and a knob that only one of them has."""
     words = [
         "model=pixels,hog_svm",
@@ -162,7 +153,7 @@ def test_the_script(demo_root, tmp_path):
         f"data.demo_dir={demo_root}",
         "data.scale=0.1",
     ]
-    done = script(*words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1", cwd=tmp_path)
+    done = spectro("learning-curve", *words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1")
     assert done.returncode == 0, done.stderr
     assert "pixels: from" in done.stdout
     assert "hog_svm: from" in done.stdout
@@ -171,8 +162,8 @@ def test_the_script(demo_root, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"curve.csv", "curve.png", "curve.md"}
 
 
-def test_the_script_says_what_is_wrong_before_it_makes_a_folder(tmp_path):
-    done = script("model=pixels", "svm.C=1", cwd=tmp_path)
+def test_an_invalid_command_makes_no_folder(tmp_path, spectro):
+    done = spectro("learning-curve", "model=pixels", "svm.C=1")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "svm" in done.stderr
     assert list(tmp_path.iterdir()) == []

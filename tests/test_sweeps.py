@@ -32,6 +32,7 @@ from spectro.paths import CONF
 from spectro.runs import run as experiment
 from spectro.sweeps import study as studies
 from spectro.sweeps.launcher import SweepError, submit
+from spectro.sweeps.report import name_of
 from spectro.sweeps.space import Space, in_words
 from spectro.sweeps.sweeper import StudySweeper, sampler_of_draw
 from spectro.sweeps.trial import Pruner, TrialSpec, best_until, dataset_of
@@ -434,7 +435,6 @@ class TestSearch:
     def test_parent_and_children_in_mlflow(self, quick, tmp_path):
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         overrides = [*quick, f"tracking.uri={uri}"]
-        sweep(*overrides, "n_trials=2")
         sweep(*overrides, "n_trials=3")
         from mlflow import MlflowClient
 
@@ -499,12 +499,14 @@ class TestSearch:
             trials = [studies.claim(study, X, 3, make) for _ in range(3)]
         assert len({trial.params["x"] for trial in trials}) == 3
 
-    def test_the_default_name_tells_settings_apart(self, quick, tmp_path):
-        overrides = [o for o in quick if not o.startswith("study")]
-        for more in ([], ["n_trials=2"], ["augmentation=none"]):
-            sweep(*overrides, *ONE_POINT[1:], "n_trials=1", *more)
-        names = sorted(path.name for path in (tmp_path / "sweeps").iterdir())
-        assert len(names) == 2
+    def test_the_default_name_tells_settings_apart(self, quick):
+        names = []
+        for overrides in (quick, [*quick, "n_trials=2"], [*quick, "augmentation=none"]):
+            master = composed(*overrides)
+            space = Space(GlobalHydra.instance().config_loader(), master, master.hydra.sweeper.params, overrides)
+            config = check(space.config({}))
+            names.append(name_of(config, space.settings(config, {})))
+        assert names[0] == names[1] != names[2]
         assert all(name.startswith("hog_svm_flat_field_") for name in names)
 
     @pytest.mark.parametrize("name", [path.stem for path in (CONF / "sweeper").glob("*.yaml") if path.stem != "none"])
