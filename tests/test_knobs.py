@@ -62,6 +62,7 @@ def test_contradictions_between_keys_are_named(cls, values, key):
         cls.from_config(values, seed=0, prefix="stages.easy.")
 
 
+@pytest.mark.filterwarnings("ignore:the fitted SVM")
 def test_python_parameters_are_validated_when_a_classifier_is_fitted():
     """A misspelled norm must not silently be another one."""
     X, y = np.zeros((4, 32, 32), np.uint8), ["a", "a", "b", "b"]

@@ -72,6 +72,7 @@ def test_tags_are_of_images(make):
 
 
 @every
+@pytest.mark.filterwarnings("ignore:the fitted SVM")
 def test_cross_validation_and_grid_search(make):
     """Images and text labels go through scikit-learn's splitters and clones."""
     assert cross_val_score(make(), X, Y, cv=3).shape == (3,)

@@ -172,7 +172,7 @@ def test_without_network_and_file_training_does_not_begin(tmp_path, monkeypatch)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=180)
     for hint in ("cnn.pretrained: the pretrained weights of resnet18.tv_in1k are not available", "cnn.weights=PATH"):
         assert hint in done.stdout, done.stderr
     assert "HF_ENDPOINT" in done.stdout
