@@ -386,6 +386,7 @@ def test_resend_delivers_once_the_store_is_back(
     assert "nothing to send: MLflow has all 1 runs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
     """Both find a whole database and one experiment; neither says a word."""
     run_dirs = [make_run(tmp_path / "outputs", name=name, status="FINISHED", ended_at=1700000001.0) for name in "ab"]

@@ -167,6 +167,7 @@ except ModelError as error: print(error)
 """
 
 
+@pytest.mark.slow
 def test_without_network_and_file_training_does_not_begin(tmp_path, monkeypatch):
     """Random weights in place of pretrained ones would be a result of another experiment."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_ENDPOINT"):
