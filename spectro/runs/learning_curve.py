@@ -157,7 +157,7 @@ class LearningCurve:
 
     def curves(self) -> dict[str, list[Size]]:
         """Model -> its sizes, the smallest first."""
-        found: dict[str, list[Size]] = {}
+        curves: dict[str, list[Size]] = {}
         for model, share in sorted({(p.model, p.share) for p in self.points}):
             points = [p for p in self.points if (p.model, p.share) == (model, share)]
             first, predicted = points[0].predictions, _by_seed(points)
@@ -165,12 +165,12 @@ class LearningCurve:
                 first.y_true, predicted, first.classes, sources=first.sources, resamples=self._resamples
             )
             in_all, smallest, median = np.mean([p.sizes for p in points], axis=0).tolist()
-            found.setdefault(model, []).append(Size(share, (in_all, smallest, median), score["macro_f1"]))
-        return {model: found[model] for model in dict.fromkeys(p.model for p in self.points)}
+            curves.setdefault(model, []).append(Size(share, (in_all, smallest, median), score["macro_f1"]))
+        return {model: curves[model] for model in dict.fromkeys(p.model for p in self.points)}
 
     def gains(self) -> list[Gain]:
         """The last step of every curve that has one, over the seeds that both of its ends have."""
-        found = []
+        gains = []
         for model in dict.fromkeys(p.model for p in self.points):
             points = {(p.share, p.seed): p for p in self.points if p.model == model}
             shares = sorted({share for share, _ in points})
@@ -191,8 +191,8 @@ class LearningCurve:
                 resamples=self._resamples,
             )
             n_before, n_after = (float(np.mean([p.sizes[0] for p in step])) for step in (before, after))
-            found.append(Gain(model, n_before, n_after, difference["macro_f1"]))
-        return found
+            gains.append(Gain(model, n_before, n_after, difference["macro_f1"]))
+        return gains
 
     def _write_csv(self) -> None:
         classes = [str(label) for label in self.points[0].predictions.classes]

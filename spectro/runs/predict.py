@@ -60,17 +60,17 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             for folder, folders, names in os.walk(path, followlinks=True):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 inside = [Path(folder, name) for name in names if not name.startswith(".")]
-                found += [p for p in inside if p.suffix.lower() in IMAGE_ENDINGS]
+                files += [p for p in inside if p.suffix.lower() in IMAGE_ENDINGS]
         elif path.is_file():
-            found.append(path)
+            files.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
-    if not found:
+    if not files:
         raise DataError(f"no images found in {', '.join(map(str, paths))}")
-    return sorted(dict.fromkeys(found))
+    return sorted(dict.fromkeys(files))

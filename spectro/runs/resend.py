@@ -22,16 +22,16 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
     Returns:
         The exit code: 0 all sent, 1 some not, 2 a path is not a run directory (then nothing is sent).
     """
-    strangers = [path for path in run_dirs if not (path / "run.json").is_file()]
-    for path in strangers:
+    others = [path for path in run_dirs if not (path / "run.json").is_file()]
+    for path in others:
         print(f"{path}: not a run directory: expected a folder that holds run.json")
-    if strangers:
+    if others:
         return 2
-    found = sorted(path.parent for place in _PLACES for path in outputs.glob(f"{place}/run.json"))
-    if not found and not run_dirs:
+    all_runs = sorted(path.parent for place in _PLACES for path in outputs.glob(f"{place}/run.json"))
+    if not all_runs and not run_dirs:
         print(f"no runs below {outputs}")
     failures = sent = 0
-    for run_dir in run_dirs or found:
+    for run_dir in run_dirs or all_runs:
         try:
             info = RunInfo.read(run_dir)
             if not run_dirs and (info.mlflow.sent or info.mlflow.tracking_uri is None):
@@ -48,6 +48,6 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
         except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
             print(f"{run_dir}: not sent: {tracking.reason_of(error)}")
             failures += 1
-    if found and not (run_dirs or sent or failures):
-        print(f"nothing to send: MLflow has all {len(found)} runs below {outputs}, or they were not meant for it")
+    if all_runs and not (run_dirs or sent or failures):
+        print(f"nothing to send: MLflow has all {len(all_runs)} runs below {outputs}, or they were not meant for it")
     return 1 if failures else 0

@@ -138,17 +138,17 @@ def _draw_wrong(
     if not len(shown):
         return
     maps = classifier.attribution(dataset.images(records[: len(shown)]), y_pred[shown], y_true[shown])
-    found = [(a, images[n], captions[n]) for n, a in enumerate(maps) if a is not None]
-    if not found:
+    shown_maps = [(a, images[n], captions[n]) for n, a in enumerate(maps) if a is not None]
+    if not shown_maps:
         return
-    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in found)
+    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in shown_maps)
     attribution_figure(
-        [image for _, image, _ in found],
-        [a.seen for a, _, _ in found],
-        [a.map for a, _, _ in found],
-        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in found],
+        [image for _, image, _ in shown_maps],
+        [a.seen for a, _, _ in shown_maps],
+        [a.map for a, _, _ in shown_maps],
+        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in shown_maps],
         folder / f"attribution_{split}.png",
         f"{title}: why wrong on {order_text}",
-        f"{len(found)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
+        f"{len(shown_maps)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
         f"predicted label and against the true one ({'; '.join(methods)})",
     )

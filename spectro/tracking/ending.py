@@ -1,4 +1,4 @@
-"""How a run ended, also one that could not say so itself. Imports no mlflow."""
+"""How a run ended, also one whose process was killed. Imports no mlflow."""
 
 import os
 import socket
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
-    """Returns status, reason and end (Unix seconds); a run that says RUNNING but has no process was killed."""
+    """Status, reason and end (Unix seconds) of a run; one that is marked RUNNING without a process was killed."""
     status, reason = run["status"], run.get("reason")
     if status == "PRUNED":
-        status = "KILLED"  # MLflow has no word for it; the tag `pruned` says it
+        status = "KILLED"  # MLflow has no such status
     if status == "RUNNING":
         if is_alive(run):
             raise RuntimeError(f"the run is still going in process {run['pid']}")
@@ -22,7 +22,7 @@ def ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, floa
 
 
 def is_alive(run: Mapping[str, Any]) -> bool | None:
-    """Says whether the process of a run still exists; None where that cannot be known from here."""
+    """Whether the process of a run still exists; None where that is unknown on this machine."""
     pid = run.get("pid")
     if not isinstance(pid, int) or run.get("host", socket.gethostname()) != socket.gethostname() or os.name == "nt":
         return None
@@ -31,11 +31,11 @@ def is_alive(run: Mapping[str, Any]) -> bool | None:
         # The number may have been given to another process since: that one started after the run.
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         if state[0] == "Z":
-            return False  # dead, and nobody has asked yet how it ended
+            return False  # a zombie
         ticks = int(state[19])
         boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return boot + ticks / os.sysconf("SC_CLK_TCK") < run["started_at"] + 5
     except ProcessLookupError:
         return False
     except (OSError, AttributeError, IndexError, ValueError):
-        return True  # it exists, and nothing more can be learned here
+        return True  # it exists, and more is unknown

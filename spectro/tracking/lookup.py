@@ -44,20 +44,20 @@ def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) 
         if experiment is not None:
             known = client.get_experiment_by_name(experiment)
             if known is None:
-                names = ", ".join(sorted(found.name for found in client.search_experiments()))
+                names = ", ".join(sorted(e.name for e in client.search_experiments()))
                 raise SpectroError(f"--experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
-            found = _search(client, known.experiment_id, "")
+            runs = _search(client, known.experiment_id, "")
         else:
-            found = []
+            runs = []
             for run_id in ids:
                 run = store.find_run(client, run_id)
                 if run is None or run.info.lifecycle_stage == "deleted":
                     raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
                 children = f"tags.`mlflow.parentRunId` = '{run_id}'"
-                found += _search(client, run.info.experiment_id, children) or [run]
-        parents = {run.data.tags.get("mlflow.parentRunId") for run in found}
-        found = [run for run in found if run.info.run_id not in parents]
-        return [Found(run.info.run_id, run.info.run_name, dict(run.data.tags)) for run in found]
+                runs += _search(client, run.info.experiment_id, children) or [run]
+        parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
+        runs = [run for run in runs if run.info.run_id not in parents]
+        return [Found(run.info.run_id, run.info.run_name, dict(run.data.tags)) for run in runs]
 
 
 def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
@@ -86,14 +86,14 @@ def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
 
 
 def _search(client: Any, experiment_id: str, query: str) -> list[Any]:
-    found: list[Any] = []
+    runs: list[Any] = []
     token: str | None = None
     while True:
         page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 @contextmanager

@@ -37,8 +37,8 @@ def note_tags(
     Returns:
         Empty where there is no result, or a person has written a description.
     """
-    found = tags.get(NOTE)
-    if found is not None and _digest(found) != tags.get(_DIGEST):
+    present = tags.get(NOTE)
+    if present is not None and _digest(present) != tags.get(_DIGEST):
         return {}
     parts = _sweep(run, metrics) if (run.get("tags") or {}).get("sweep") == "true" else _result(metrics)
     parts += [f"- {_plain(warning)}" for warning in run.get("warnings") or []][:10]

@@ -130,36 +130,36 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
     with store.settings(store.PROBE):
         entry, key = run["mlflow"], _key(run_dir, run)
         client = store.connect(entry["tracking_uri"])
-        found = store.find_run(client, entry["run_id"]) if entry.get("run_id") else None
-        if found is None or found.info.lifecycle_stage == "deleted":
+        stored = store.find_run(client, entry["run_id"]) if entry.get("run_id") else None
+        if stored is None or stored.info.lifecycle_stage == "deleted":
             experiment = store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
             # The run may be there without its id here: the answer was lost, or run.json was written over.
-            found = store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
-            if found is None:
+            stored = store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
+            if stored is None:
                 tags, started_ms = (
                     {**tags_of(run), **_parent(run_dir, run), _KEY: key},
                     int(run["started_at"] * 1000),
                 )
-                found = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
-            if found.info.lifecycle_stage == "deleted":
-                client.restore_run(found.info.run_id)
+                stored = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
+            if stored.info.lifecycle_stage == "deleted":
+                client.restore_run(stored.info.run_id)
     with store.settings(store.PATIENT):
         from mlflow.entities import Param
 
         # MLflow refuses to change a parameter: those that are there are left alone.
         params = flatten_params(run.get("config") or {})
-        new = [Param(name, value) for name, value in params.items() if name not in found.data.params]
-        client.log_batch(found.info.run_id, params=new)
-    ids = {"run_id": found.info.run_id, "experiment_id": found.info.experiment_id}
-    return client, found, replace(MlflowEntry(**entry), **ids)
+        new = [Param(name, value) for name, value in params.items() if name not in stored.data.params]
+        client.log_batch(stored.info.run_id, params=new)
+    ids = {"run_id": stored.info.run_id, "experiment_id": stored.info.experiment_id}
+    return client, stored, replace(MlflowEntry(**entry), **ids)
 
 
 def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
     """`send` that raises whatever MLflow raises."""
     status, reason, ended_at = ending(run_dir, run)
-    client, found, entry = _open(run_dir, run)
+    client, stored, entry = _open(run_dir, run)
     entry = replace(entry, sent=True)
-    run_id, ended_ms = found.info.run_id, int(ended_at * 1000)
+    run_id, ended_ms = stored.info.run_id, int(ended_at * 1000)
     with store.settings(store.PATIENT):
         from mlflow.entities import Metric, RunTag
 
@@ -170,9 +170,9 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
         tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
         figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
-        tags |= note_tags(run, scores, figures, run_id, found.data.tags)
+        tags |= note_tags(run, scores, figures, run_id, stored.data.tags)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
-        if reason is None and "reason" in found.data.tags:
+        if reason is None and "reason" in stored.data.tags:
             client.delete_tag(run_id, "reason")
         if run.get("data"):
             store.log_dataset(client, run_id, run["data"])

@@ -48,7 +48,7 @@ def settings(defaults: Mapping[str, str]) -> Iterator[None]:
 
 
 def is_database(uri: str | None) -> bool:
-    """Whether an address is a database's, which says nothing of files, and not a server's."""
+    """Whether an address is that of a database, which has no place for files, and not of a server."""
     return re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri or "") is not None
 
 

@@ -28,12 +28,12 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
         metrics: Content of metrics.json.
         run: Content of run.json.
     """
-    found = dict(_numbers({**metrics, "stages": None, **{key: run.get(key) for key in _SECTIONS}}))
+    values = dict(_numbers({**metrics, "stages": None, **{key: run.get(key) for key in _SECTIONS}}))
     for stages in (metrics.get("stages"), run.get("networks")):
         for stage, content in (stages or {}).items():
-            found |= dict(_numbers(content, *stage.split("/", 1)))
-    names = safe_names(part for path in found for part in path)
-    return {"/".join(names[part] for part in path): value for path, value in sorted(found.items())}
+            values |= dict(_numbers(content, *stage.split("/", 1)))
+    names = safe_names(part for path in values for part in path)
+    return {"/".join(names[part] for part in path): value for path, value in sorted(values.items())}
 
 
 def _numbers(node: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
