@@ -1,6 +1,6 @@
 """The sweeper that Hydra runs for ``--multirun sweeper=NAME``: Optuna's samplers on a study that survives kills.
 
-Search spaces and samplers are those of Hydra's Optuna plugin. The loop is ours: the plugin's own loop leaves killed trials
+Search spaces and samplers are those of Hydra's Optuna plugin. The loop is ours: the plugin's leaves killed trials
 running, counts ``n_trials`` anew at every start and has no pruning.
 """
 
