@@ -10,25 +10,21 @@ from spectro.evaluation import wilson
 from spectro.evaluation.intervals import draw_tallies, percentile_interval, pseudo_observations
 
 
-@given(st.integers(1, 200), st.data(), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_wilson_agrees_with_scipy_and_holds_the_proportion(n, data, level):
+@given(st.integers(1, 200), st.data())
+def test_wilson_agrees_with_scipy_and_holds_the_proportion(n, data):
     s = data.draw(st.integers(0, n))
-    low, high = wilson(s, n, level)
-    expected = binomtest(s, n).proportion_ci(level, method="wilson")
+    low, high = wilson(s, n)
+    expected = binomtest(s, n).proportion_ci(0.95, method="wilson")
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert 0 <= low <= s / n <= high <= 1
 
 
-def test_wilson_without_trials_says_nothing():
-    assert wilson(0, 0) == pytest.approx((0, 1))
-
-
 def test_wilson_of_arrays_is_wilson_of_their_elements():
-    low, high = wilson([0, 3, 5], [4, 4, 5])
-    assert list(zip(low, high, strict=True)) == [wilson(0, 4), wilson(3, 4), wilson(5, 5)]
+    low, high = wilson([0, 3, 5, 0], [4, 4, 5, 0])
+    assert list(zip(low, high, strict=True)) == [wilson(0, 4), wilson(3, 4), wilson(5, 5), (0, 1)]
 
 
-@pytest.mark.parametrize("arguments", [(5, 4), (-1, 4), (1, float("nan")), (1, 2, 1.0), (1, 2, 95)])
+@pytest.mark.parametrize("arguments", [(5, 4), (-1, 4), (1, float("nan"))])
 def test_wilson_rejects_what_is_no_proportion(arguments):
     with pytest.raises(ValueError, match="got"):
         wilson(*arguments)
@@ -61,15 +57,6 @@ def test_pseudo_observations_are_drawn_by_their_weight():
     low, high = percentile_interval(values_of(np.ones((50, 2)), np.zeros(50), {0: pseudo}, resamples=4000), 0.5)
     assert (low, high) == (pytest.approx(0.5 - 0.139, abs=0.021), pytest.approx(0.5 + 0.139, abs=0.021))
     assert np.ptp(values_of(np.ones((50, 2)), np.zeros(50), {1: pseudo})) == 0
-
-
-def test_a_bootstrap_depends_on_the_seed_but_not_on_the_order_of_units():
-    rng = np.random.default_rng(0)
-    units, strata = np.column_stack([rng.random(30), np.ones(30)]), np.arange(30) % 3
-    order = rng.permutation(30)
-    first = values_of(units, strata, seed=1)
-    np.testing.assert_allclose(first, values_of(units[order], strata[order], seed=1), rtol=1e-12)
-    assert not np.array_equal(first, values_of(units, strata, seed=2))
 
 
 @pytest.mark.parametrize("n_seeds", [(1,), (3, 2)])

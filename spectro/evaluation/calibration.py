@@ -1,7 +1,5 @@
 """Whether probabilities are calibrated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectro.evaluation.intervals import wilson
+from spectro.evaluation.metrics import encode
 
 # Records that a bin should hold at least, and how many bins there are at most.
 _PER_BIN, _MOST_BINS = 5, 10
@@ -21,7 +20,6 @@ def calibration(
     y_true: Sequence[str] | NDArray[Any],
     probabilities: ArrayLike,
     classes: Sequence[str] | NDArray[Any],
-    bins: int | None = None,
     *,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -29,9 +27,9 @@ def calibration(
 
     The expected calibration error of the top label (Guo et al., 2017, "On calibration of modern neural networks"): the
     mean over bins, weighted by their records, of the distance between mean probability and share of right labels. Bins
-    hold equally many records (Nixon et al., 2019, "Measuring calibration in deep learning"): bins of equal width leave
-    most of few records in the last one, and one or two in the others, whose distance is chance. Records of equal
-    probability stay in one bin.
+    hold equally many records (Nixon et al., 2019, "Measuring calibration in deep learning"), 5 each at least, and there
+    are 10 at most: bins of equal width leave most of few records in the last one, and one or two in the others, whose
+    distance is chance. Records of equal probability stay in one bin.
 
     The error is never 0, even of a perfectly calibrated model: in each bin the share differs from the probability by
     chance. What that makes is drawn: labels are right with the very probabilities given, again and again (the
@@ -43,7 +41,6 @@ def calibration(
         y_true: True labels, (n,). May be empty.
         probabilities: (n, k), columns as ``classes``.
         classes: Labels, (k,).
-        bins: Number of bins; None: as many as hold 5 records each, 10 at most.
         seed: Of the draws.
 
     Returns:
@@ -66,18 +63,13 @@ def calibration(
     names = [str(name) for name in classes]
     if p.shape != (len(y_true), len(names)):
         raise ValueError(f"probabilities: got {p.shape}; allowed: {(len(y_true), len(names))}")
-    unknown = sorted({str(label) for label in y_true} - set(names))
-    if unknown:
-        raise ValueError(f"y_true holds {unknown}, allowed are the classes {names}")
-    if bins is not None and bins < 1:
-        raise ValueError(f"bins: got {bins}; allowed: 1 or more")
     if len(p) == 0:
         scores = ("ece", "ece_by_chance", "ece_by_chance_high", "nll", "brier")
         return {**dict.fromkeys(scores), "reliability": []}
-    truth = np.array([names.index(str(label)) for label in y_true])
+    truth = encode(y_true, names, "y_true")
     rows = np.arange(len(p))
     confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
-    where = _bins(confidence, max(1, min(_MOST_BINS, len(p) // _PER_BIN)) if bins is None else bins)
+    where = _bins(confidence)
     by_chance = _errors(confidence, np.random.default_rng(seed).random((_DRAWS, len(p))) < confidence, where)
     one_hot = np.eye(len(names))[truth]
     return {
@@ -95,8 +87,9 @@ def _rounded(value: float) -> float:
     return round(float(value), 9) + 0.0  # no negative zero
 
 
-def _bins(confidence: NDArray[np.float64], bins: int) -> NDArray[np.intp]:
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
     """The bin of each record, (n,): equally many records in each as far as equal probabilities allow; none is empty."""
+    bins = max(1, min(_MOST_BINS, len(confidence) // _PER_BIN))
     _, where, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     # A value goes to the bin that the middle of its records lies in.
     middle = np.cumsum(counts) - counts / 2

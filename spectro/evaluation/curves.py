@@ -1,15 +1,11 @@
 """How well scores tell two look-alikes apart at every threshold, with the uncertainty of the areas."""
 
-from __future__ import annotations
-
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectro.evaluation.intervals import draw_units, number_sources, percentile_interval
+from spectro.evaluation.intervals import Sources, draw_units, number_sources, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -36,89 +32,60 @@ class PairCurves:
 
 
 def pair_curves(
-    y_true: ArrayLike,
-    scores: ArrayLike,
-    *,
-    sources: Sequence[Hashable] | NDArray[Any] | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
+    y_true: ArrayLike, scores: ArrayLike, *, sources: Sources | None = None, seed: int = 0, resamples: int = 1000
 ) -> PairCurves:
     """ROC and precision-recall of one of two look-alikes, over the records that truly are one of them.
 
-    Curves and areas are scikit-learn's; the intervals are percentile intervals of a bootstrap over sources, drawn
+    Curves are scikit-learn's; the intervals of the areas are percentile intervals of a bootstrap over sources, drawn
     within the classes. Where the scores separate the classes no resample differs, and there is no interval.
 
     Args:
-        y_true: Whether each record is of the positive class, bool, (n,).
+        y_true: Whether each record is of the positive class, bool, (n,); both classes have records.
         scores: The probability of the positive class, or its share of the two probabilities, (n,).
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
-
-    Returns:
-        Curves, areas and their intervals.
-
-    Raises:
-        ValueError: Unequal lengths, scores that are not finite, or no record of one of the classes.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+    from sklearn.metrics import precision_recall_curve, roc_curve
 
     positive, score = np.asarray(y_true, dtype=bool), np.asarray(scores, dtype=float)
     owners = np.arange(len(positive)) if sources is None else np.asarray(sources)
-    if positive.ndim != 1 or not positive.shape == score.shape == owners.shape:
-        raise ValueError(
-            f"y_true, scores and sources must be (n,); got {positive.shape}, {score.shape}, {owners.shape}"
-        )
-    if not np.isfinite(score).all() or positive.all() or not positive.any():
-        raise ValueError(
-            "expected finite scores and records of both classes; "
-            f"got {positive.sum()} positive of {len(positive)} records, {np.isfinite(score).sum()} finite scores"
-        )
     fpr, tpr, _ = roc_curve(positive, score)
     precision, recall, _ = precision_recall_curve(positive, score)
-    auc, average_precision = float(roc_auc_score(positive, score)), float(average_precision_score(positive, score))
-
     # Decreasing scores; equal ones in an order that does not depend on that of the records.
     order = np.lexsort([owners.astype(str), positive, -score] if sources is not None else [positive, -score])
-    positive, score, owners = positive[order], score[order], owners[order]
-    source = number_sources(owners)
+    positive, score, source = positive[order], score[order], number_sources(owners[order])
     rng, is_positive = np.random.default_rng(seed), np.bincount(source, ~positive) == 0
     weights = np.empty((resamples, len(is_positive)))
     for stratum in (~is_positive, is_positive):
         if stratum.any():
             weights[:, stratum] = draw_units(rng, int(stratum.sum()), resamples)
-    drawn_auc, drawn_precision = areas(positive, score, weights[:, source])
+    (auc,), (average_precision,) = _areas(positive, score, np.ones((1, len(score))))
+    drawn_auc, drawn_precision = _areas(positive, score, weights[:, source])
     return PairCurves(
         roc=np.stack([fpr, tpr]),
         precision_recall=np.stack([recall, precision]),
-        auc=auc,
+        auc=float(auc),
         auc_ci=percentile_interval(drawn_auc, auc),
-        average_precision=average_precision,
+        average_precision=float(average_precision),
         average_precision_ci=percentile_interval(drawn_precision, average_precision),
         n_positive=int(positive.sum()),
         n_negative=int((~positive).sum()),
     )
 
 
-def areas(
+def _areas(
     positive: NDArray[np.bool_], score: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Area under the ROC curve and average precision for many weights of the records at once.
+    """Area under the ROC curve and average precision of records in decreasing order of scores, for many weights.
 
-    Args:
-        positive: Whether each record is positive, (n,).
-        score: Scores in decreasing order, (n,).
-        weights: (resamples, n); each row weighs a positive and a negative record at least.
-
-    Returns:
-        Both, (resamples,).
+    As scikit-learn's, which would take a second for so many.
     """
     # A threshold takes in all records of one score.
     last = np.flatnonzero(np.append(np.diff(score) != 0, True))
     hits = np.pad(np.cumsum(weights * positive, axis=1)[:, last], [(0, 0), (1, 0)])
     alarms = np.pad(np.cumsum(weights * ~positive, axis=1)[:, last], [(0, 0), (1, 0)])
-    more = np.diff(hits, axis=1)
     auc = (np.diff(alarms, axis=1) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1) / (hits[:, -1] * alarms[:, -1])
     called = hits[:, 1:] + alarms[:, 1:]
     precision = np.divide(hits[:, 1:], called, out=np.zeros_like(called), where=called > 0)
-    return auc, (more * precision).sum(axis=1) / hits[:, -1]
+    return auc, (np.diff(hits, axis=1) * precision).sum(axis=1) / hits[:, -1]

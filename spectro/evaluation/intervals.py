@@ -1,53 +1,48 @@
-"""Intervals for numbers that come from few records: Wilson's for proportions, a smoothed bootstrap for all else."""
+"""Intervals for numbers that come from few records: Wilson's for proportions, a smoothed bootstrap for all else.
 
-from __future__ import annotations
+docs/intervals.md has the measured coverage of both.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import NormalDist
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Sources = Sequence[Hashable] | NDArray[Any]
 # Pseudo-observations in all; docs/intervals.md has the coverage with and without them.
 SMOOTHING = 2.0
 # Equal numbers that were added up in another order differ in their last digits.
 NO_SPREAD = 1e-12
 
 
-@overload
-def wilson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
-@overload
-def wilson(successes: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]: ...
-def wilson(successes: Any, n: Any, level: float = 0.95) -> tuple[Any, Any]:
-    """Score interval of a proportion; keeps its coverage for few trials and for proportions of 0 and 1.
+def wilson(successes: ArrayLike, n: ArrayLike) -> tuple[Any, Any]:
+    """95 % score interval of a proportion; keeps its coverage for few trials and for proportions of 0 and 1.
 
-    With s successes in n trials and z the normal quantile of ``(1 + level) / 2``, the bounds are
-    ``(s + z²/2 ± z * sqrt(s * (n - s) / n + z²/4)) / (n + z²)``: E. B. Wilson (1927), "Probable inference, the law
-    of succession, and statistical inference", Journal of the American Statistical Association 22, 209-212. scipy's
-    `binomtest` takes neither arrays nor the fractions that means over seeds are.
+    With s successes in n trials and z = 1.96 the bounds are ``(s + z²/2 ± z * sqrt(s * (n - s) / n + z²/4)) / (n +
+    z²)``: E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22, 209-212. scipy's `binomtest` takes neither arrays nor the fractions that means
+    over seeds are.
 
     Args:
         successes: Number of successes, a scalar or an array.
         n: Number of trials, a scalar or an array that broadcasts with ``successes``. No trials give (0, 1).
-        level: Confidence level, strictly between 0 and 1.
 
     Returns:
         Lower and upper bound, within [0, 1] and around ``successes / n``: floats for scalars, else arrays.
 
     Raises:
-        ValueError: ``level`` is not between 0 and 1, or not ``0 <= successes <= n``.
+        ValueError: Not ``0 <= successes <= n``.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}; allowed: between 0 and 1")
     s, trials = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(n, dtype=float))
-    if not np.all((s >= 0) & (s <= trials) & np.isfinite(trials)):
+    if not np.all((s >= 0) & (s <= trials)):
         raise ValueError(f"successes: got {successes!r} of n={n!r}; allowed: 0 to n")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf(0.975)
     spread = z * np.sqrt(s * (trials - s) / np.maximum(trials, 1) + z**2 / 4)
     # The ends are exact by the formula, but not in floating point.
     low = np.where(s == 0, 0.0, (s + z**2 / 2 - spread) / (trials + z**2))
@@ -75,28 +70,18 @@ class Resampled:
 
 
 def resample(
-    true: Codes,
-    models: Sequence[Codes],
-    k: int,
-    *,
-    sources: Sequence[Hashable] | NDArray[Any],
-    seed: int,
-    resamples: int,
+    true: Codes, models: Sequence[Codes], k: int, *, sources: Sources, seed: int, resamples: int
 ) -> list[Resampled]:
     """Evaluates models on the same drawn sources, many times: a smoothed, stratified bootstrap.
 
-    In each resample every class draws as many sources as it has, with replacement: B. Efron and R. Tibshirani (1993),
-    "An Introduction to the Bootstrap", chapter 8. They are drawn from the real ones and from the
-    `pseudo_observations`, mixed by weight: N. L. Hjort (1991), "Bayesian and empirical Bayesian bootstrapping".
-    Without those a class of equal sources never varies, and intervals of few sources are too narrow. A source with
-    records of several classes belongs to the class of its first record.
+    In each resample every class draws as many sources as it has, with replacement (B. Efron and R. Tibshirani, 1993,
+    "An Introduction to the Bootstrap", chapter 8), from the real ones and from the `pseudo_observations`, mixed by
+    weight (N. L. Hjort, 1991, "Bayesian and empirical Bayesian bootstrapping"). A source with records of several
+    classes belongs to the class of its first record.
 
-    A model's seeds are drawn where it has more than one; models with as many seeds get the same draws. Drawing n of n
-    makes a variance too small by (n - 1) / n, a half for two seeds. So n - 1 are drawn, each with the weight
-    n / (n - 1): J. Rao and C. Wu (1988), "Resampling inference with complex survey data", Journal of the American
-    Statistical Association 83, 231-241. Sources and seeds are drawn independently of one another: A. Owen (2007),
-    "The pigeonhole bootstrap", Annals of Applied Statistics 1, 386-411. The variance is on the large side, as what a
-    seed makes of a record is drawn on both sides.
+    A model's seeds are drawn where it has more than one; models with as many seeds get the same draws. Sources and
+    seeds are drawn independently of one another (A. Owen, 2007, "The pigeonhole bootstrap", Annals of Applied
+    Statistics 1, 386-411), which makes the variance rather too large than too small.
 
     Args:
         true: Number of each record's class, (n,); at least one record.
@@ -104,12 +89,17 @@ def resample(
         k: Number of classes.
         sources: Source of each record, (n,).
         seed: Seed of the draws. The result depends neither on the order of the sources nor on that of the models.
-        resamples: Number of resamples, 1 or more.
+        resamples: Number of resamples.
     """
     source = number_sources(sources)
     strata = true[np.unique(source, return_index=True)[1]]
     rng = np.random.default_rng(seed)
-    tallies = [_tallies(source, true, model, k) for model in models]
+    tallies = []
+    for predicted in models:
+        # The confusion matrix of each source and seed.
+        tally = np.zeros((len(strata), len(predicted), k, k))
+        np.add.at(tally, (source, np.arange(len(predicted))[:, None], true, predicted), 1)
+        tallies.append(tally)
     order = list(range(len(models)))
     if len(models) > 1:
         order.sort(key=lambda m: sorted(tallies[m].reshape(len(strata), -1).tolist()))
@@ -127,12 +117,10 @@ def pseudo_observations(
     """Prior counts of the smoothed bootstrap: ``SMOOTHING`` sources, shared out among the classes that occur.
 
     Of each class there is one kind that all models predict right, one that all predict wrong, and for two models one
-    for each that only one predicts right; all kinds have the same weight, and so have all wrong classes. A
-    pseudo-source has as many records as a real one of its class on average. Half a record in each cell is what
-    A. Agresti and Y. Min (2005), "Simple improved confidence intervals for comparing matched proportions", Statistics
-    in Medicine 24, 729-740, add for two models. Sharing them out keeps many classes from drawing a mean away from what
-    was observed: R. M. Price and D. G. Bonett (2004), "An improved confidence interval for a linear function of
-    binomial proportions", Computational Statistics and Data Analysis 45, 449-456.
+    for each that only one predicts right (A. Agresti and Y. Min, 2005, Statistics in Medicine 24, 729-740); all kinds
+    have the same weight, and so have all wrong classes. A pseudo-source has as many records as a real one of its class
+    on average. Sharing them out keeps many classes from drawing a mean away from what was observed (R. M. Price and
+    D. G. Bonett, 2004, Computational Statistics and Data Analysis 45, 449-456).
 
     Args:
         sizes: Number of records of each source, (sources,).
@@ -146,16 +134,14 @@ def pseudo_observations(
     present, kinds = np.unique(strata), list(product((True, False), repeat=len(n_seeds)))
     pseudo = {}
     for c in present.tolist():
-        size = sizes[strata == c].mean()
         tallies, weights = [], []
         for wrong, is_right in product(range(k), kinds):
-            if all(is_right) != (wrong == c):
-                continue
-            predicted = np.repeat([c if right else wrong for right in is_right], n_seeds)
-            tally = np.zeros((len(predicted), k, k))
-            tally[np.arange(len(predicted)), c, predicted] = size
-            tallies.append(tally)
-            weights.append(SMOOTHING / len(present) / len(kinds) / (1 if all(is_right) else k - 1))
+            if all(is_right) == (wrong == c):
+                predicted = np.repeat([c if right else wrong for right in is_right], n_seeds)
+                tally = np.zeros((len(predicted), k, k))
+                tally[np.arange(len(predicted)), c, predicted] = sizes[strata == c].mean()
+                tallies.append(tally)
+                weights.append(SMOOTHING / len(present) / len(kinds) / (1 if all(is_right) else k - 1))
         pseudo[c] = np.array(tallies), np.array(weights)
     return pseudo
 
@@ -191,7 +177,11 @@ def draw_tallies(
 
 
 def draw_units(rng: np.random.Generator, n: int, resamples: int) -> Floats:
-    """Weights of n interchangeable units, (resamples, n), rows sum to n: n - 1 of them are drawn."""
+    """Weights of n interchangeable units, (resamples, n), rows sum to n.
+
+    Drawing n of n makes a variance too small by (n - 1) / n, a half for two. So n - 1 are drawn, each with the weight
+    n / (n - 1): J. Rao and C. Wu (1988), Journal of the American Statistical Association 83, 231-241.
+    """
     if n == 1:
         return np.ones((resamples, 1))
     counts = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples)
@@ -209,14 +199,7 @@ def percentile_interval(drawn: Floats, value: float) -> tuple[float, float] | tu
     return float(min(low, value)), float(max(high, value))
 
 
-def number_sources(sources: Sequence[Hashable] | NDArray[Any]) -> Codes:
+def number_sources(sources: Sources) -> Codes:
     """The number of each record's source, (n,), in order of first appearance."""
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(source, len(number)) for source in sources], dtype=np.intp)
-
-
-def _tallies(source: Codes, true: Codes, predicted: Codes, k: int) -> Floats:
-    """Confusion matrix of each source and seed, (sources, seeds, k, k)."""
-    tallies = np.zeros((source.max() + 1, len(predicted), k, k))
-    np.add.at(tallies, (source, np.arange(len(predicted))[:, None], true, predicted), 1)
-    return tallies

@@ -10,8 +10,6 @@ registered in the same way, by a module named in the configuration's `plugins`::
         return confusion[..., leak, leak] / confusion[..., leak, :].sum(axis=-1)
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -71,9 +69,9 @@ def register_metric(name: str, label: str, *, needs_look_alikes: bool = False) -
     more, and some counts in them are fractions. The function returns an array (...), greater is better, NaN where the
     metric is undefined (it is written as null). A matrix has one record at least; a class may have none.
 
-    Every metric of true and predicted labels is a function of the confusion matrix. A function of a single matrix is
-    decorated with ``@numpy.vectorize(signature="(k,k),(k)->()")`` as well; one of scikit-learn's then gets the matrix
-    as weights of all pairs of labels: ``f(repeat(classes, k), tile(classes, k), sample_weight=matrix.ravel())``.
+    A function of a single matrix is decorated with ``@numpy.vectorize(signature="(k,k),(k)->()")`` as well; one of
+    scikit-learn's then gets the matrix as weights of all pairs of labels:
+    ``f(repeat(classes, k), tile(classes, k), sample_weight=matrix.ravel())``.
 
     Args:
         name: Lower-case letters, digits and underscores.
@@ -99,18 +97,11 @@ def register_metric(name: str, label: str, *, needs_look_alikes: bool = False) -
 
 def applicable_metrics(classes: Sequence[str], look_alikes: Collection[str] = ()) -> list[Metric]:
     """The metrics of a task; those of look-alikes only where some of its classes are look-alikes."""
-    has_look_alikes = any(name in look_alikes for name in classes)
-    return [metric for metric in METRICS.values() if has_look_alikes or not metric.needs_look_alikes]
+    return [m for m in METRICS.values() if not m.needs_look_alikes or any(name in look_alikes for name in classes)]
 
 
 def evaluate(confusion: Matrices, classes: Sequence[str], look_alikes: Collection[str] = ()) -> dict[str, Matrices]:
-    """Values of all `applicable_metrics` a task, (...), by name.
-
-    Args:
-        confusion: Confusion matrices, (..., k, k), rows are the truth; each holds at least one record.
-        classes: Labels, (k,).
-        look_alikes: Which of them are look-alikes; others are ignored.
-    """
+    """Values of all `applicable_metrics` of confusion matrices (..., k, k), shape (...), by name."""
     return {m.name: m(confusion, classes, look_alikes) for m in applicable_metrics(classes, look_alikes)}
 
 

@@ -4,9 +4,7 @@ Three questions with a test each (see docs/statistics.md): `mcnemar`, `corrected
 `differences`. `holm` keeps many tests from finding something by chance.
 """
 
-from __future__ import annotations
-
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectro.evaluation.format import format_number
-from spectro.evaluation.intervals import NO_SPREAD, Resampled, percentile_interval, resample
+from spectro.evaluation.intervals import NO_SPREAD, Resampled, Sources, percentile_interval, resample
 from spectro.evaluation.metrics import applicable_metrics, encode
 
 Labels = Sequence[str] | NDArray[Any]
@@ -98,15 +96,10 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
 
     Returns:
         Counts of the records that only a or only b predicts right, and p; 1 where there are no such records.
-
-    Raises:
-        ValueError: The arrays are not one-dimensional and equally long.
     """
     from scipy.stats import binomtest
 
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"expected two arrays of the same shape (n,); got {a.shape} and {b.shape}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     n = only_a + only_b
     return McNemar(only_a, only_b, float(binomtest(only_a, n).pvalue) if n else 1.0)
@@ -122,7 +115,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     algorithms", PAKDD, 3-12. J - 1 degrees of freedom.
 
     Args:
-        differences: One metric's difference in each fold of each repeat, (J,).
+        differences: One metric's difference in each fold of each repeat, (J,), at least one.
         n_train: Number of records that a fold's model is trained on; the mean if folds differ.
         n_test: Number of records that a fold is evaluated on.
 
@@ -130,17 +123,10 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
         Mean, its corrected standard error, degrees of freedom, two-sided p-value and 95 % interval. Where all
         differences are 0, p is 1 and the standard error 0. Where they are all the same other number, or there is only
         one, their spread is not known: p and interval are None.
-
-    Raises:
-        ValueError: No differences, some that are not finite, or a number of records that is not positive.
     """
     from scipy.stats import t
 
     d = np.asarray(differences, dtype=float)
-    if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
-        raise ValueError(f"expected at least one finite difference, shape (J,); got {differences!r}")
-    if not (n_train > 0 and n_test > 0):
-        raise ValueError(f"n_train and n_test must be positive; got {n_train} and {n_test}")
     mean, dof = float(d.mean()), len(d) - 1
     if dof == 0:
         return ResampledT(mean, None, dof, None, None, None)
@@ -151,7 +137,7 @@ def corrected_resampled_t(differences: ArrayLike, n_train: float, n_test: float)
     return ResampledT(mean, std_error, dof, p, mean - reach, mean + reach)
 
 
-def holm(p_values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values of several tests, adjusted so that the chance of any false alarm stays below the level.
 
     The smallest of m is multiplied by m, the next by m - 1 and so on; none is smaller than one before it, or larger
@@ -159,21 +145,17 @@ def holm(p_values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.f
     Statistics 6, 65-70. It holds whatever the tests have to do with one another.
 
     Args:
-        p_values: P-values, (m,). None or NaN stands for a test that could not be made; it is not counted.
+        p_values: P-values, m. None stands for a test that could not be made; it is not counted.
 
     Returns:
-        Adjusted p-values in the order given, (m,); NaN where there was no test.
-
-    Raises:
-        ValueError: A p-value is not between 0 and 1.
+        Adjusted p-values in the order given; None where there was no test.
     """
-    p = np.array([np.nan if value is None else value for value in p_values], dtype=float)
-    made = np.flatnonzero(~np.isnan(p))
-    if np.any((p[made] < 0) | (p[made] > 1)):
-        raise ValueError(f"p-values must lie between 0 and 1; got {p_values!r}")
-    order = made[np.argsort(p[made], kind="stable")]
-    p[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
-    return p
+    adjusted: list[float | None] = [None] * len(p_values)
+    tests = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    floor = 0.0
+    for rank, (p, i) in enumerate(tests):
+        floor = adjusted[i] = min(1.0, max(floor, p * (len(tests) - rank)))
+    return adjusted
 
 
 def differences(
@@ -182,7 +164,7 @@ def differences(
     pred_b: SeedLabels,
     classes: Labels,
     *,
-    sources: Sequence[Hashable] | NDArray[Any] | None = None,
+    sources: Sources | None = None,
     seed: int = 0,
     resamples: int = 2000,
 ) -> dict[str, Difference]:
@@ -192,7 +174,7 @@ def differences(
     seeds where both have as many, see `spectro.evaluation.intervals.resample`.
 
     Args:
-        y_true: True labels, (n,).
+        y_true: True labels, (n,), at least one.
         pred_a: Predicted labels of model a, (seeds, n), or (n,) for one seed.
         pred_b: The same of model b; the number of seeds may differ.
         classes: All labels that may occur, (k,).
@@ -204,7 +186,7 @@ def differences(
         Metric -> difference, without metrics of look-alikes and those that are undefined for these records.
 
     Raises:
-        ValueError: No records, unequal lengths, a label that is not a class, or no resamples.
+        ValueError: Unequal lengths, or a label that is not a class.
     """
     a, b = _resample(y_true, (pred_a, pred_b), classes, sources, seed, resamples)
     results = {}
@@ -214,9 +196,8 @@ def differences(
         value, drawn = float(values_a.mean() - values_b.mean()), drawn_a - drawn_b
         low, high = percentile_interval(drawn, value)
         std_error = 0.0 if low is None else float(drawn.std(ddof=1))
-        smallest = None if low is None else _POWER * std_error
         if np.isfinite(value):
-            results[metric.name] = Difference(value, low, high, std_error, smallest)
+            results[metric.name] = Difference(value, low, high, std_error, None if low is None else _POWER * std_error)
     return results
 
 
@@ -225,7 +206,7 @@ def score_over_seeds(
     preds: SeedLabels,
     classes: Labels,
     *,
-    sources: Sequence[Hashable] | NDArray[Any] | None = None,
+    sources: Sources | None = None,
     seed: int = 0,
     resamples: int = 2000,
     look_alikes: Collection[str] = (),
@@ -233,7 +214,7 @@ def score_over_seeds(
     """Mean of each metric over seeds, with 95 % intervals over records and seeds.
 
     Args:
-        y_true: True labels, (n,).
+        y_true: True labels, (n,), at least one.
         preds: Predicted labels, (seeds, n), or (n,) for one seed.
         classes: All labels that may occur, (k,).
         sources, seed, resamples: As of `differences`.
@@ -251,8 +232,8 @@ def score_over_seeds(
         values, drawn = model.values(partial(metric, classes=list(classes), look_alikes=look_alikes))
         mean = float(values.mean())
         std = float(values.std(ddof=1)) if len(values) > 1 else None
-        low, high = percentile_interval(drawn, mean)
         if np.isfinite(mean):
+            low, high = percentile_interval(drawn, mean)
             results[metric.name] = Estimate(mean, low, high, std, tuple(values.tolist()))
     return results
 
@@ -261,26 +242,16 @@ def _resample(
     y_true: Labels,
     models: Sequence[SeedLabels],
     classes: Labels,
-    sources: Sequence[Hashable] | NDArray[Any] | None,
+    sources: Sources | None,
     seed: int,
     resamples: int,
 ) -> list[Resampled]:
     """Checks the labels and resamples the models."""
-    if resamples < 1:
-        raise ValueError(f"resamples: got {resamples}; allowed: 1 or more")
     labels = [str(label) for label in classes]
-    true = encode(_by_seed(y_true)[0], labels, "y_true")
-    predicted = [encode(_by_seed(model), labels, "predictions") for model in models]
+    true = encode(y_true, labels, "y_true")
+    predicted = [np.atleast_2d(encode(model, labels, "y_pred")) for model in models]
     sources = range(len(true)) if sources is None else sources
-    lengths = [len(true), len(sources), *(model.shape[1] for model in predicted)]
+    lengths = [len(true), *(model.shape[1] for model in predicted), len(sources)]
     if len(set(lengths)) > 1:
-        raise ValueError(f"expected y_true, sources and predictions of equal lengths; got {lengths}")
+        raise ValueError(f"expected labels, predictions and sources of equal lengths; got {lengths}")
     return resample(true, predicted, len(labels), sources=sources, seed=seed, resamples=resamples)
-
-
-def _by_seed(labels: SeedLabels) -> NDArray[Any]:
-    """Labels as (seeds, n), also where a single seed came as (n,)."""
-    rows = np.asarray(labels, dtype=object)
-    if rows.ndim not in (1, 2) or rows.size == 0:
-        raise ValueError(f"expected labels, (n,) or (seeds, n), at least one; got an array of shape {rows.shape}")
-    return np.atleast_2d(rows)

@@ -1,22 +1,22 @@
 """How good a set of predictions is, with its support and its uncertainty."""
 
-from collections.abc import Collection, Hashable, Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.intervals import percentile_interval, resample, wilson
+from spectro.evaluation.intervals import Sources, wilson
 from spectro.evaluation.metrics import applicable_metrics, encode, ratio
+from spectro.evaluation.paired import Estimate, Labels, score_over_seeds
 
 
 def score(
-    y_true: Sequence[str] | NDArray[Any],
-    y_pred: Sequence[str] | NDArray[Any],
-    classes: Sequence[str] | NDArray[Any],
+    y_true: Labels,
+    y_pred: Labels,
+    classes: Labels,
     *,
-    sources: Sequence[Hashable] | NDArray[Any] | None = None,
+    sources: Sources | None = None,
     seed: int = 0,
     resamples: int = 1000,
     look_alikes: Collection[str] = (),
@@ -34,7 +34,7 @@ def score(
     Args:
         y_true: True labels, (n,). May be empty.
         y_pred: Predicted labels, (n,).
-        classes: All labels that may occur, (k,), in the order of the confusion matrix.
+        classes: All labels that may occur, (k,), each once, in the order of the confusion matrix.
         sources: Source of each record, (n,). By default every record is its own source.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
@@ -52,36 +52,27 @@ def score(
         - ``classes``, ``macro_f1_classes``, ``n_records`` and ``confusion_matrix``, (k, k), whose rows are the truth.
 
     Raises:
-        ValueError: A label is not among ``classes``, a class stands there twice or there is none, or the lengths
-            differ.
+        ValueError: A label is not among ``classes``, or the lengths differ.
     """
     labels = [str(label) for label in classes]
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"classes: got {labels}; allowed: at least one label, each only once")
-    sources = range(len(y_true)) if sources is None else sources
-    if not len(y_true) == len(y_pred) == len(sources):
-        raise ValueError(
-            "expected y_true, y_pred and sources of equal lengths; "
-            f"got {len(y_true)}, {len(y_pred)} and {len(sources)} entries"
-        )
-    true, pred = encode(y_true, labels, "y_true"), encode(y_pred, labels, "y_pred")
     metrics = applicable_metrics(labels, look_alikes)
-    report: dict[str, Any] = {metric.name + end: None for metric in metrics for end in ("", "_ci_low", "_ci_high")}
-    if len(true):
-        (model,) = resample(true, [pred[None]], len(labels), sources=sources, seed=seed, resamples=resamples)
-        for metric in metrics:
-            (value,), drawn = model.values(partial(metric, classes=labels, look_alikes=look_alikes))
-            report[metric.name] = float(value) if np.isfinite(value) else None
-            report[f"{metric.name}_ci_low"], report[f"{metric.name}_ci_high"] = percentile_interval(drawn, value)
-    report |= _per_class(true, pred, labels)
+    estimates: dict[str, Estimate] = {}
+    if len(y_true):
+        options: dict[str, Any] = {"sources": sources, "seed": seed, "resamples": resamples, "look_alikes": look_alikes}
+        estimates = score_over_seeds(y_true, y_pred, labels, **options)
+    report: dict[str, Any] = {}
+    for name in (metric.name for metric in metrics):
+        estimate = estimates.get(name)
+        report[name] = estimate and estimate.value
+        report |= {f"{name}_{end}": estimate and getattr(estimate, end) for end in ("ci_low", "ci_high")}
+    report |= _per_class(encode(y_true, labels, "y_true"), encode(y_pred, labels, "y_pred"), labels)
     report["macro_f1_classes"] = [label for label in labels if report["per_class"][label]["support"]]
     if any(metric.needs_look_alikes for metric in metrics):
         report["hard_pair_classes"] = [label for label in report["macro_f1_classes"] if label in look_alikes]
-    report["n_records"] = len(true)
-    return report
+    return {**report, "n_records": len(y_true)}
 
 
-def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], labels: list[str]) -> dict[str, Any]:
+def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], labels: Sequence[str]) -> dict[str, Any]:
     """The numbers of each class and the confusion matrix they come from."""
     k = len(labels)
     # Not scikit-learn's functions, which warn of a single class, refuse an empty split and take 1 ms a call.
@@ -101,4 +92,4 @@ def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], labels: list[str]
         }
         for i, label in enumerate(labels)
     }
-    return {"per_class": per_class, "classes": labels, "confusion_matrix": matrix.tolist()}
+    return {"per_class": per_class, "classes": list(labels), "confusion_matrix": matrix.tolist()}
