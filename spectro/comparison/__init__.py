@@ -14,8 +14,9 @@ from spectro import interrupt
 from spectro.comparison.load import Run, load_runs
 from spectro.comparison.models import PIXELS, load_task, majority_baseline, models_of, pixels_baseline
 from spectro.comparison.statistics import Result, compute
-from spectro.errors import ConfigError, DataError, SpectroError
+from spectro.errors import ConfigError, DataError
 from spectro.files import write_csv, write_json, write_text
+from spectro.paths import new_folder
 from spectro.plugins import load_plugins
 from spectro.progress import status
 from spectro.runs.runinfo import RunInfo, git_commit
@@ -72,22 +73,18 @@ def compare(
                 split=split,
             )
             notes += _load_plugins(runs)
-        reason = ""
         with status("reading images"):
             try:
-                task = load_task(runs[0], outputs)
+                task, problem = load_task(runs[0], outputs), ""
             except DataError as error:
-                task, reason = None, str(error)
+                task, problem = None, str(error)
         with status("comparing"):
             models, more = models_of(runs)
             models.append(majority_baseline(runs[0]))
-            if all(run.model != PIXELS for run in runs):
-                try:
-                    models += [pixels_baseline(runs[0], task, split)] if task else []
-                except SpectroError as error:
-                    reason = str(error)
-                if reason:
-                    more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {reason}")
+            if all(run.model != PIXELS for run in runs) and task:
+                models.append(pixels_baseline(runs[0], task, split))
+            elif all(run.model != PIXELS for run in runs):
+                more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {problem}")
             result = compute(models, runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
         info = _start(result, outputs, None if out is None else Path(out), tracking_uri, started_at, seed)
         with status("writing the report"):
@@ -101,8 +98,7 @@ def _load_plugins(runs: Sequence[Run]) -> list[str]:
     A run that was fetched from MLflow may be anybody's: the modules that it names are not imported.
     """
     notes = []
-    local = [run for run in runs if not run.is_fetched]
-    named = dict.fromkeys(name for run in local for name in run.info.config.get("plugins") or [])
+    named = dict.fromkeys(name for run in runs if not run.is_fetched for name in run.info.config.get("plugins") or [])
     # Without names those of installed packages.
     for modules in ([], *([name] for name in named)):
         try:
@@ -116,25 +112,21 @@ def _start(
     result: Result, outputs: Path, out: Path | None, tracking_uri: str | None, started_at: float, seed: int
 ) -> RunInfo:
     """Makes the folder and its ``run.json``, by which the comparison goes to MLflow like a run."""
-    first, names = result.runs[0], [model.name for model in result.candidates]
-    slug = re.sub(r"[^\w.=-]+", "_", "_".join(names)).strip("_")[:60]
-    folder = out or outputs / "comparison" / f"{datetime.fromtimestamp(started_at):%Y-%m-%d_%H-%M-%S}_{slug}"
-    number, name = 1, folder.name
+    first, names = result.runs[0], ", ".join(model.name for model in result.candidates)
     try:
-        # A second comparison of the same second gets ``name_2``.
-        while out is None and folder.exists():
-            number += 1
-            folder = folder.with_name(f"{name}_{number}")
-        folder.mkdir(parents=True, exist_ok=out is not None)
+        if out is None:
+            slug = re.sub(r"[^\w.=-]+", "_", names).strip("_")[:60]
+            out = new_folder(outputs / "comparison" / f"{datetime.fromtimestamp(started_at):%Y-%m-%d_%H-%M-%S}_{slug}")
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write to {str(folder)!r} ({error.strerror})") from error
+        raise ConfigError(f"cannot write to {str(out or outputs)!r} ({error.strerror})") from error
     entry = next((run.info.mlflow for run in result.runs if run.info.mlflow.tracking_uri), None)
     if tracking_uri is not None or entry is None:
         entry = MlflowEntry.new(tracking_uri, outputs)
     commit = git_commit(Path(__file__).parent)
     info = RunInfo.start(
-        folder,
-        run_name=f"comparison of {', '.join(names)}",
+        out,
+        run_name=f"comparison of {names}",
         experiment=first.info.experiment,
         tags={
             "kind": "comparison",

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from spectro.runs.runinfo import DataInfo, RunInfo
 
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 ATTRIBUTION = "figures/attribution_{split}.png"
-_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv")
+_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv", ATTRIBUTION)
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class Run:
     def model(self) -> str:
         """The option of ``model``."""
         return str(self.info.config["model"]["name"])
-
-    @property
-    def stage(self) -> str:
-        """``full``, ``easy``, ``hard`` or ``flat``."""
-        return str(self.info.config["cascade_stage"]["name"])
 
     @property
     def seed(self) -> int:
@@ -104,145 +99,97 @@ def load_runs(
         SpectroError: Something that is not a run, runs that cannot be compared, or no run at all.
     """
     uri = tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
-    folders: list[Path] = []
-    notes: list[str] = []
-    for name in names:
-        _take(_named(name, outputs, scratch, uri, split), name, folders, notes)
+    of_mlflow = partial(_of_mlflow, outputs, scratch, uri, split)
+    named = [(name, _folders(name, outputs) or of_mlflow([name])) for name in names]
     if experiment is not None:
-        found = _from_mlflow(outputs, scratch, uri, split, experiment=experiment)
-        _take(found, f"experiment {experiment}", folders, notes)
-    if not folders:
+        named.append((f"experiment {experiment}", of_mlflow([], experiment)))
+    runs: dict[Path, Run] = {}
+    notes: list[str] = []
+    for name, folders in named:
+        unusable: dict[str, list[str]] = {}
+        for folder in folders:
+            if folder.resolve() in runs:
+                notes.append(f"{short(folder)} was named twice and counts once")
+                continue
+            try:
+                runs[folder.resolve()] = _read(folder, split)
+            except DataError as error:
+                if len(folders) == 1:
+                    raise DataError(f"{folder}: {error}; allowed: finished runs") from error
+                unusable.setdefault(str(error), []).append(folder.name)
+        for reason, members in unusable.items():
+            more = f" and {len(members) - 4} more" if len(members) > 4 else ""
+            notes.append(f"left out of {name}: {', '.join(members[:4])}{more}: {reason}")
+    if not runs:
         raise DataError("\n".join(["got no run that can be compared; allowed: finished runs", *notes]))
-    runs = [_read(folder, split) for folder in folders]
-    check_comparable(runs, split)
-    return runs, notes
+    _check_comparable(list(runs.values()), split)
+    return list(runs.values()), notes
 
 
-def check_comparable(runs: Sequence[Run], split: str) -> None:
-    """Refuses runs of other records, labels or classes.
-
-    Raises:
-        DataError: Names what differs, the values, and the runs that have them.
-    """
-    tasks = [_task(run, split) for run in runs]
-    for name in tasks[0]:
-        groups: dict[str, list[int]] = {}
-        for i, task in enumerate(tasks):
-            groups.setdefault(json.dumps(task[name]), []).append(i)
-        if len(groups) == 1:
-            continue
-        lines = [f"runs that cannot be compared: {name} differ"]
-        for members in groups.values():
-            value = tasks[members[0]][name]
-            shown = f"{len(value)} records" if isinstance(value, list) and len(value) > 4 else json.dumps(value)
-            lines.append(f"  got {shown} in {_listed([runs[i].origin for i in members])}")
-        if name == "the splits":
-            lines.append(f"  {_other_split(*(runs[members[0]] for members in list(groups.values())[:2]))}")
-        raise DataError("\n".join([*lines, "  allowed: runs that agree in it"]))
-
-
-def _task(run: Run, split: str) -> dict[str, Any]:
-    """What comparable runs have in common. Records by content, as their paths may hold the name of a split."""
-    mapping, predictions = run.info.config["mapping"], run.predictions
-    predicted = zip(predictions.records, predictions.y_true, strict=True)
-    return {
-        **{f"mapping.{key}": mapping.get(key) or None for key in ("classes", "left_out", "look_alikes")},
-        "the files of the data (by SHA-256)": sorted(record.digest for record in run.records),
-        "the splits": sorted((record.digest, record.split) for record in run.records),
-        "the classes of records": sorted((record.digest, record.label) for record in run.records),
-        "data fingerprints": run.data.fingerprint,
-        "the classes of the task": ", ".join(predictions.classes),
-        f"the predicted records of {split}": [(str(record.path), str(label)) for record, label in predicted],
-    }
-
-
-def _named(name: str, outputs: Path, scratch: Path, uri: str, split: str) -> list[Path]:
-    """The run directories that a name stands for: a folder, a folder in ``outputs/runs``, or an MLflow run id."""
+def _folders(name: str, outputs: Path) -> list[Path]:
+    """The run directories in a folder, or in a folder of ``outputs/runs``; none for the id of an MLflow run."""
     for path in (Path(name).expanduser(), outputs / "runs" / name) if name and "\0" not in name else ():
         if path.is_dir():
-            several = sorted((file.parent for file in path.glob("*/run.json")), key=_by_number)
-            is_run = (path / "run.json").is_file()
-            if not is_run and not several:
-                raise DataError(f"{path}: not a run directory; allowed: a folder with run.json, or a folder of such")
             # The folder of a search is a run, too, but only its trials and its final run can be compared.
-            return [path] if is_run and (not several or _unusable(path) is None) else several
+            inside = [file.parent for file in path.glob("*/run.json")]
+            if not inside and not (path / "run.json").is_file():
+                raise DataError(f"{path}: not a run directory; allowed: a folder with run.json, or a folder of such")
+            # Jobs of a sweep by their number, then the rest by name.
+            return sorted(inside, key=lambda p: (not p.name.isdecimal(), p.name.zfill(9))) or [path]
     if MLFLOW_ID.fullmatch(name):
-        return _from_mlflow(outputs, scratch, uri, split, run_id=name)
+        return []
     raise DataError(
         f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters and digits)"
     )
 
 
-def _from_mlflow(
-    outputs: Path, scratch: Path, uri: str, split: str, *, run_id: str | None = None, experiment: str | None = None
+def _of_mlflow(
+    outputs: Path, scratch: Path, uri: str, split: str, ids: Sequence[str], experiment: str | None = None
 ) -> list[Path]:
     """Runs of MLflow: their directories where they still exist, else copies of their files."""
     from spectro.tracking.lookup import download, find_runs
 
     local = {}
-    for path in sorted(path for pattern in ("runs/*", "sweeps/*", "sweeps/*/*") for path in outputs.glob(pattern)):
+    for path in (path for pattern in ("runs/*", "sweeps/*", "sweeps/*/*") for path in sorted(outputs.glob(pattern))):
         with suppress(DataError):
             local[RunInfo.read(path).mlflow.run_id] = path
-    if run_id in local:
-        return [local[run_id]]
+    if ids and local.keys() >= set(ids):
+        return [folder for run_id in ids for folder in _folders(str(local[run_id]), outputs)]
+    files = [name.format(split=split) for name in _FILES]
     return [
-        local.get(entry.run_id) or download(uri, entry.run_id, [*_FILES, ATTRIBUTION.format(split=split)], scratch)
-        for entry in find_runs(uri, [run_id] if run_id else [], experiment)
+        local.get(entry.run_id) or download(uri, entry.run_id, files, scratch)
+        for entry in find_runs(uri, ids, experiment)
         if entry.tags.get("kind") != "comparison"
     ]
 
 
-def _take(found: Sequence[Path], name: str, folders: list[Path], notes: list[str]) -> None:
-    """Adds run directories to ``folders``, and why others cannot be compared to ``notes``.
+def _read(folder: Path, split: str) -> Run:
+    """Reads a run directory.
 
     Raises:
-        DataError: A single run that cannot be compared.
+        DataError: The run is damaged, or cannot be compared.
     """
-    unusable: dict[str, list[str]] = {}
-    for folder in found:
-        if (reason := _unusable(folder)) is not None:
-            if len(found) == 1:
-                raise DataError(f"{folder}: {reason}; allowed: finished runs")
-            unusable.setdefault(reason, []).append(folder.name)
-        elif folder.resolve() in {known.resolve() for known in folders}:
-            notes.append(f"{short(folder)} was named twice and counts once")
-        else:
-            folders.append(folder)
-    notes += [f"left out of {name}: {_listed(members)}: {reason}" for reason, members in unusable.items()]
-
-
-def _unusable(folder: Path) -> str | None:
-    """Why a run directory cannot be compared; None if it can."""
     if not (folder / "run.json").is_file():
-        return "it has no run.json"
+        raise DataError("it has no run.json")
     info = RunInfo.read(folder)
-    if info.tags.get("kind") == "comparison":
-        return "a comparison and not a run"
     if info.status != "FINISHED":
-        return f"not finished (status {info.status}{f', {info.reason}' if info.reason else ''})"
+        raise DataError(f"not finished (status {info.status}{f', {info.reason}' if info.reason else ''})")
     if "trial" in info.tags and "final" not in info.tags:
-        return "a trial of a search, which never reads test"
-    if not {"model", "cascade_stage"} <= info.config.keys():
-        return "a search and not a run: its final run is in it"
-    missing = [name for name in ("predictions.csv", "records.csv") if not (folder / name).is_file()]
-    return f"it has no {missing[0]}" if missing else None
-
-
-def _read(folder: Path, split: str) -> Run:
-    """Reads a run directory that is not unusable."""
-    info, path = RunInfo.read(folder), folder / "records.csv"
+        raise DataError("a trial of a search, which never reads test")
+    if info.data is None or not {"model", "cascade_stage"} <= info.config.keys():
+        raise DataError("a comparison or a search and not a run")
     predictions = read_predictions(folder / "predictions.csv").get(split)
     if predictions is None:
-        raise DataError(f"{folder / 'predictions.csv'}: has no records of {split}; allowed: runs that predicted it")
+        raise DataError(f"predictions.csv has no records of {split}")
     try:
         records = [
             Record(Path(row["path"]), row["split"], row["folder"], row["source"], row["sha256"], row["label"])
-            for row in read_csv(path)
+            for row in read_csv(folder / "records.csv")
         ]
+        if not records:
+            raise ValueError("no records")
     except (KeyError, OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({type(error).__name__}: {error})") from error
-    if info.data is None:
-        raise DataError(f"{folder / 'run.json'}: damaged; it has no data")
+        raise DataError(f"records.csv: damaged or not there ({type(error).__name__}: {error})") from error
     order = sorted(range(len(predictions.records)), key=lambda i: str(predictions.records[i].path))
     ordered = replace(
         predictions,
@@ -253,21 +200,36 @@ def _read(folder: Path, split: str) -> Run:
     return Run(info, info.data, ordered, records)
 
 
-def _other_split(run: Run, other: Run) -> str:
-    """A record that two runs have in different splits."""
-    splits: Mapping[str, str] = {record.digest: record.split for record in other.records}
-    for record in run.records:
-        if splits[record.digest] != record.split:
-            return f"e.g. {record.path} is in {record.split} of the first and in {splits[record.digest]} of the second"
-    return ""
+def _check_comparable(runs: Sequence[Run], split: str) -> None:
+    """Refuses runs of other records, labels or classes, with both values and their runs."""
+    first = _task(runs[0], split)
+    for run in runs[1:]:
+        for key, value in _task(run, split).items():
+            if value != first[key]:
+                got = [_shown(runs[0], first[key], value), _shown(run, value, first[key])]
+                lines = [f"runs that cannot be compared: {key} differ", *got, "  allowed: runs that agree in it"]
+                raise DataError("\n".join(lines))
 
 
-def _listed(names: Sequence[str], limit: int = 4) -> str:
-    """Names with commas between them, of many only the first."""
-    more = len(names) - limit
-    return ", ".join(names) if more <= 1 else f"{', '.join(names[:limit])} and {more} more"
+def _task(run: Run, split: str) -> dict[str, Any]:
+    """What comparable runs have in common. Records by content, as their paths may hold the name of a split."""
+    mapping, predictions = run.info.config["mapping"], run.predictions
+    predicted = zip((str(record.path) for record in predictions.records), map(str, predictions.y_true), strict=True)
+    return {
+        **{f"mapping.{key}": mapping.get(key) or None for key in ("classes", "left_out", "look_alikes")},
+        "the files, splits or classes of the data": {(r.digest, r.split, r.label) for r in run.records},
+        "data fingerprints": run.data.fingerprint,
+        "the classes of the task": list(predictions.classes),
+        f"the predicted records of {split}": set(predicted),
+    }
 
 
-def _by_number(folder: Path) -> tuple[int, str]:
-    """Jobs of a sweep by their number, then the rest by name."""
-    return (int(folder.name), "") if folder.name.isdecimal() else (1 << 60, folder.name)
+def _shown(run: Run, value: Any, other: Any) -> str:
+    """A line with a value; of records their number, and one that the other run lacks or has otherwise."""
+    if isinstance(value, set):
+        path_of = {record.digest: str(record.path) for record in run.records}
+        lines = sorted(f"{path_of.get(key, key)} in {', '.join(rest)}" for key, *rest in value - other)
+        text = f"{len(value)} records" + (f", such as {lines[0]}," if lines else "")
+    else:
+        text = json.dumps(value)
+    return f"  got {text} in {run.origin}"

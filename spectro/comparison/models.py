@@ -4,7 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ _NOT_COMPARED = (
     *(f"data.{key}" for key in ("kind", "root", "demo_dir", "label_set", "seed", "scale", "split", "on_bad_file")),
     *("data.source_key", "data.max_megapixels", "data.cache_dir", "data.cache_limit_gb", "mapping", "model.family"),
 )
-# Options that no longer exist, at the value that is the behaviour now.
-_REMOVED = {"decision": "argmax", "evaluation.tta": False}
 _MAX_KEYS = 3
 
 
@@ -81,10 +79,7 @@ class Model:
     @property
     def cost(self) -> Cost:
         """Mean over seeds of each cost that is known; of memory the maximum."""
-        known = {
-            key: [value for cost in self.costs if (value := getattr(cost, key)) is not None]
-            for key in ("fit_s", "predict_records_per_s", "trainable_parameters", "peak_memory_mb")
-        }
+        known = {f.name: [v for cost in self.costs if (v := getattr(cost, f.name)) is not None] for f in fields(Cost)}
         means = {key: float(max(v) if key == "peak_memory_mb" else np.mean(v)) for key, v in known.items() if v}
         return Cost(**means)  # type: ignore[arg-type]
 
@@ -99,60 +94,39 @@ def models_of(runs: Sequence[Run]) -> tuple[list[Model], list[str]]:
         The models, in the order of their first runs, and notes: which of several runs of one seed is used, and
         whether a model's runs come from different code. Runs of ``model=pixels`` are a baseline beside others.
     """
-    notes: list[str] = []
-    groups: dict[str, list[Run]] = {}
+    prefixes = tuple(f"{key}." for key in _NOT_COMPARED)
+    groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
-    chosen = [_one_per_seed(group, notes) for group in groups.values()]
-    settings = [_settings(group[0]) for group in chosen]
-    has_others = any(group[0].model != PIXELS for group in chosen)
-    models = [
-        Model(
-            name=name,
-            predictions=[run.predictions for run in group],
-            costs=[run.info.cost for run in group],
-            runs=group,
-            settings=own_settings,
-            is_baseline=has_others and group[0].model == PIXELS,
-        )
-        for name, own_settings, group in zip(_names(settings), settings, chosen, strict=True)
-    ]
-    for model in models:
-        commits = {str(run.info.git_commit)[:9] for run in model.runs}
+        settings = {k: v for k, v in flatten(run.info.config).items() if not f"{k}.".startswith(prefixes)}
+        groups.setdefault(json.dumps(settings, sort_keys=True), (settings, []))[1].append(run)
+    names = _names([settings for settings, _ in groups.values()])
+    has_others = any(run.model != PIXELS for run in runs)
+    notes: list[str] = []
+    models = []
+    for name, (settings, group) in zip(names, groups.values(), strict=True):
+        # Of each seed the newest run; a cross-validated run goes before one that was not.
+        newest: dict[int, Run] = {}
+        for run in sorted(group, key=lambda run: (bool(run.out_of_fold), run.info.started_at)):
+            if (older := newest.get(run.seed)) is not None:
+                notes.append(f"{older.origin} and {run.origin} have one configuration and seed: {run.origin} counts")
+            newest[run.seed] = run
+        chosen = [newest[seed] for seed in sorted(newest)]
+        commits = sorted({str(run.info.git_commit)[:9] for run in chosen})
         if len(commits) > 1:
-            notes.append(f"the runs of {model.name} come from different commits: {', '.join(sorted(commits))}")
+            notes.append(f"the runs of {name} come from different commits: {', '.join(commits)}")
+        predictions, costs = [run.predictions for run in chosen], [run.info.cost for run in chosen]
+        models.append(Model(name, predictions, costs, chosen, settings, has_others and chosen[0].model == PIXELS))
     return models, notes
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys in which some of the settings differ, or that some of them lack."""
-    keys = dict.fromkeys(key for values in settings for key in values)
-    return [key for key in keys if len({json.dumps(values.get(key, "–")) for values in settings}) > 1]
+def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The keys in which some of the settings differ or that some lack, each with its values as they are typed."""
+    table = {key: [_typed(values.get(key, "–")) for values in settings] for values in settings for key in values}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
-def as_text(value: Any) -> str:
-    """A value as it is typed."""
+def _typed(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    prefixes = tuple(f"{key}." for key in _NOT_COMPARED)
-    settings = flatten(run.info.config).items()
-    return {
-        key: value
-        for key, value in settings
-        if not f"{key}.".startswith(prefixes) and (key, value) not in _REMOVED.items()
-    }
-
-
-def _one_per_seed(group: Sequence[Run], notes: list[str]) -> list[Run]:
-    """Of each seed the newest run; a cross-validated run goes before one that was not."""
-    newest: dict[int, Run] = {}
-    for run in sorted(group, key=lambda run: (bool(run.out_of_fold), run.info.started_at)):
-        if (older := newest.get(run.seed)) is not None:
-            notes.append(f"{older.origin} and {run.origin} have one configuration and seed: {run.origin} counts")
-        newest[run.seed] = run
-    return [newest[seed] for seed in sorted(newest)]
 
 
 def _names(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -160,11 +134,12 @@ def _names(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
     stages = {settings["cascade_stage.name"] for settings in all_settings}
     plain = [s["model.name"] + (f" {s['cascade_stage.name']}" if len(stages) > 1 else "") for s in all_settings]
     names = []
-    for name, settings in zip(plain, all_settings, strict=True):
-        keys = differing([other for called, other in zip(plain, all_settings, strict=True) if called == name])
-        shown = [f"{key}={as_text(settings.get(key, '–'))}" for key in keys[:_MAX_KEYS]]
-        shown += ["…"] * (len(keys) > _MAX_KEYS)
-        names.append(f"{name} ({', '.join(shown)})" if keys else name)
+    for i, name in enumerate(plain):
+        alike = [j for j, other in enumerate(plain) if other == name]
+        table = differing([all_settings[j] for j in alike])
+        shown = [f"{key}={values[alike.index(i)]}" for key, values in [*table.items()][:_MAX_KEYS]]
+        shown += ["…"] * (len(table) > _MAX_KEYS)
+        names.append(f"{name} ({', '.join(shown)})" if shown else name)
     return [f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
@@ -194,19 +169,12 @@ def load_task(run: Run, outputs: Path) -> Task:
 
 
 def majority_baseline(run: Run) -> Model:
-    """Predicts the most frequent class of the training records (of equally frequent ones the first by name).
-
-    Raises:
-        DataError: No training record is of the task.
-    """
+    """Predicts the most frequent class of the training records (of equally frequent ones the first by name)."""
     classes = list(run.predictions.classes)
     group_of = {label: group for group, labels in run.look_alikes.items() for label in labels}
     train = [record.label for record in run.records if record.split == "train"]
-    labels = (label if label in classes else group_of.get(label) for label in train)
-    counts = Counter(str(label) for label in labels if label in classes)
-    if not counts:
-        raise DataError(f"{run.info.folder / 'records.csv'}: has no training records of {', '.join(classes)}")
-    majority = min(counts, key=lambda label: (-counts[label], label))
+    counts = Counter(label if label in classes else group_of.get(label) for label in train)
+    majority = max(sorted(classes), key=lambda label: counts[label])
     p = np.tile(np.array(classes) == majority, (len(run.predictions.records), 1)).astype(float)
     return Model(MAJORITY, [replace(run.predictions, probabilities=p)], is_baseline=True)
 
@@ -218,18 +186,12 @@ def pixels_baseline(run: Run, task: Task, split: str) -> Model:
         run: One of the runs.
         task: Its data set, see `load_task`.
         split: The split that is compared.
-
-    Raises:
-        DataError: The records are not those of the run.
     """
     start = time.perf_counter()
     classifier = task.fit()
     fit_s = round(time.perf_counter() - start, 3)
     predictions = task.evaluate(classifier, splits=(split,))[""][split]
     row_of = {task.dataset.name_of(record): i for i, record in enumerate(predictions.records)}
-    paths = [record.path.as_posix() for record in run.predictions.records]
-    if set(row_of) != set(paths) or list(predictions.classes) != list(run.predictions.classes):
-        raise DataError("the records of the images are not those that the runs predicted")
-    p = predictions.probabilities[[row_of[path] for path in paths]]
+    p = predictions.probabilities[[row_of[record.path.as_posix()] for record in run.predictions.records]]
     cost = Cost(fit_s=fit_s, predict_records_per_s=task.predict_speed(classifier))
     return Model(f"{PIXELS} baseline", [replace(run.predictions, probabilities=p)], [cost], is_baseline=True)

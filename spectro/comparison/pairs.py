@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 
 from spectro.comparison.models import Model
-from spectro.evaluation.metrics import METRICS, encode
+from spectro.evaluation.metrics import METRICS
 from spectro.evaluation.paired import (
     Difference,
     McNemar,
@@ -24,15 +24,6 @@ MIN_RECORDS = 6
 
 
 @dataclass(frozen=True)
-class FoldTest:
-    """The corrected resampled t-test of macro-F1 over common folds, a minus b, and the number of folds."""
-
-    test: ResampledT
-    repeats: int
-    k: int
-
-
-@dataclass(frozen=True)
 class Pair:
     """Two models on the same records; a is the one with the larger macro-F1.
 
@@ -42,7 +33,7 @@ class Pair:
         differences: Metric -> difference, a minus b. Tests are of macro-F1.
         p_difference: Two-sided p of the difference, from its bootstrap standard error; None if nothing varies.
         mcnemar: The exact test on the records.
-        folds: The corrected resampled t-test; None without common folds.
+        folds: The corrected resampled t-test over common folds; None without any.
         holm: ``difference``, ``mcnemar``, ``folds`` -> p after Holm's correction over the pairs of the same question.
         n_pairs: How many pairs that question has.
         smallest: The smallest difference that is found in 80 % of such test sets, by the strictest step of the
@@ -54,7 +45,7 @@ class Pair:
     differences: Mapping[str, Difference]
     p_difference: float | None
     mcnemar: McNemar
-    folds: FoldTest | None
+    folds: ResampledT | None
     holm: Mapping[str, float | None] = field(default_factory=dict)
     n_pairs: int = 1
     smallest: float | None = None
@@ -85,14 +76,14 @@ def compare_pairs(pairs: Sequence[tuple[Model, Model]], seed: int) -> list[Pair]
     adjusted = {
         "difference": holm([pair.p_difference for pair in tested]),
         "mcnemar": holm([pair.mcnemar.p_value for pair in tested]),
-        "folds": holm([pair.folds.test.p_value if pair.folds else None for pair in tested]),
+        "folds": holm([pair.folds.p_value if pair.folds else None for pair in tested]),
     }
     # The power of the first of so many tests, for which Holm's correction is strictest.
     z = NormalDist().inv_cdf(1 - LEVEL / 2 / max(len(tested), 1)) + NormalDist().inv_cdf(0.8)
     return [
         replace(
             pair,
-            holm={name: None if np.isnan(p[i]) else float(p[i]) for name, p in adjusted.items()},
+            holm={name: p[i] for name, p in adjusted.items()},
             n_pairs=len(tested),
             smallest=z * pair.difference.std_error or None,
         )
@@ -114,7 +105,7 @@ def _pair(a: Model, b: Model, seed: int) -> Pair:
     return Pair(a.name, b.name, of_metrics, p, exact, _fold_test(a, b))
 
 
-def _fold_test(a: Model, b: Model) -> FoldTest | None:
+def _fold_test(a: Model, b: Model) -> ResampledT | None:
     """Tests the difference over common folds; None where the two have none.
 
     Of each model those runs count that were cross-validated over the same folds as its first one; in each fold their
@@ -124,30 +115,25 @@ def _fold_test(a: Model, b: Model) -> FoldTest | None:
     folds_b, macro_f1_b = _fold_scores(b)
     if not folds_a or folds_a != folds_b:
         return None
-    n, sizes = len({path for paths in folds_a.values() for path in paths}), [len(paths) for paths in folds_a.values()]
-    n_test, repeats = float(np.mean(sizes)), len({repeat for repeat, _ in folds_a})
-    if n_test >= n:
-        return None
-    return FoldTest(corrected_resampled_t(macro_f1_a - macro_f1_b, n - n_test, n_test), repeats, len(sizes) // repeats)
+    n, n_test = len(frozenset.union(*folds_a)), float(np.mean([len(paths) for paths in folds_a]))
+    return corrected_resampled_t(macro_f1_a - macro_f1_b, n - n_test, n_test) if n_test < n else None
 
 
-def _fold_scores(model: Model) -> tuple[dict[tuple[int, int], list[str]], np.ndarray]:
-    """The folds, (repeat, fold) -> paths of its records, and macro-F1 in each of them, mean over seeds."""
-    common: dict[tuple[int, int], list[str]] = {}
+def _fold_scores(model: Model) -> tuple[list[frozenset[str]], np.ndarray]:
+    """The paths of the records of each fold of each repeat, and macro-F1 in each of them, mean over seeds."""
+    from sklearn.metrics import confusion_matrix
+
+    common: list[frozenset[str]] = []
     scores = []
     for run in model.runs:
-        folds, macro_f1 = {}, []
-        for repeat, predictions in enumerate(run.out_of_fold):
-            true, predicted = (
-                encode(labels, list(predictions.classes), "labels")
-                for labels in (predictions.y_true, predictions.predicted)
-            )
-            for fold in np.unique(np.array(predictions.fold)):
-                rows = np.flatnonzero(np.array(predictions.fold) == fold).tolist()
-                folds[repeat, int(fold)] = sorted(str(predictions.records[i].path) for i in rows)
-                matrix = np.zeros((len(predictions.classes), len(predictions.classes)))
-                np.add.at(matrix, (true[rows], predicted[rows]), 1)
-                macro_f1.append(float(METRICS["macro_f1"](matrix, list(predictions.classes))))
+        folds, macro_f1 = [], []
+        for predictions in run.out_of_fold:
+            numbers, classes = np.array(predictions.fold), list(predictions.classes)
+            for fold in np.unique(numbers):
+                rows = np.flatnonzero(numbers == fold)
+                folds.append(frozenset(str(predictions.records[i].path) for i in rows.tolist()))
+                true, predicted = predictions.y_true[rows].tolist(), predictions.predicted[rows].tolist()
+                macro_f1.append(METRICS["macro_f1"](confusion_matrix(true, predicted, labels=classes), classes))
         common = common or folds
         if folds and folds == common:
             scores.append(macro_f1)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -17,21 +18,6 @@ from spectro.evaluation.metrics import METRICS
 from spectro.evaluation.paired import Estimate, score_over_seeds
 
 OTHER = "another class"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of a model.
-
-    Attributes:
-        metrics: Metric -> mean over seeds with its interval.
-        recall: Class -> mean recall over seeds with its Wilson interval; only classes with records.
-        look_alikes: Look-alike group -> metric of look-alikes -> the same; only groups with records.
-    """
-
-    metrics: Mapping[str, Estimate]
-    recall: Mapping[str, Estimate]
-    look_alikes: Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +66,8 @@ class Result:
         split: The split that is compared.
         models: Models, then baselines.
         support: Class -> number of records.
-        scores: By name of a model.
+        scores: Model -> every metric, mean over seeds with its interval: ``macro_f1``; ``hard_pair_f1/<group>`` of a
+            look-alike group with records; ``recall/<class>`` of a class with records, with its Wilson interval.
         between: Tests of every two models.
         against: Tests of every model and baseline.
         look_alikes: The look-alike groups that the task separates.
@@ -91,7 +78,7 @@ class Result:
     split: str
     models: Sequence[Model]
     support: Mapping[str, int]
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, Mapping[str, Estimate]]
     between: Sequence[Pair]
     against: Sequence[Pair]
     look_alikes: Sequence[LookAlikes]
@@ -113,6 +100,14 @@ class Result:
         """Number of records."""
         return sum(self.support.values())
 
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The keys of ``scores`` that some model has, but recalls, with what people read in their place."""
+        keys = dict.fromkeys(key for scores in self.scores.values() for key in scores)
+        split = {key: key.partition("/")[::2] for key in keys if not key.startswith("recall/")}
+        several = len({of for _, of in split.values()} - {""}) > 1
+        return {key: METRICS[name].label + (f" of {of}" if of and several else "") for key, (name, of) in split.items()}
+
     def as_json(self) -> dict[str, Any]:
         """Every number, as plain values."""
         return {
@@ -124,15 +119,14 @@ class Result:
                     "is_baseline": model.is_baseline,
                     "seeds": model.seeds,
                     "runs": [run.origin for run in model.runs],
-                    "scores": asdict(self.scores[model.name]),
+                    "scores": {name: asdict(e) for name, e in self.scores[model.name].items()},
                     "cost": asdict(model.cost),
                 }
                 for model in self.models
             },
             "pairs": [{**asdict(pair), "is_better": pair.is_better} for pair in (*self.between, *self.against)],
             "look_alikes": [
-                {"group": group.group, "members": group.members, "support": group.support, "confusion": group.confusion}
-                for group in self.look_alikes
+                {key: value for key, value in vars(group).items() if key != "curves"} for group in self.look_alikes
             ],
             "wrong_for_all": [asdict(record) for record in self.wrong],
             "notes": list(self.notes),
@@ -158,9 +152,13 @@ def compute(
     """
     models = sorted(models, key=lambda model: model.is_baseline)
     first = models[0].predictions[0]
-    look_alikes = {g: members for g, members in look_alikes.items() if set(members) <= set(first.classes)}
+    look_alikes = {
+        group: members
+        for group, members in look_alikes.items()
+        if set(members) <= set(first.classes) and np.isin(first.y_true, list(members)).any()
+    }
     scores = {model.name: _scores(model, look_alikes, seed) for model in models}
-    ranked = sorted(models, key=lambda model: -scores[model.name].metrics["macro_f1"].value)
+    ranked = sorted(models, key=lambda model: -scores[model.name]["macro_f1"].value)
     pairs = list(combinations(ranked, 2))
     return Result(
         split=split,
@@ -169,35 +167,28 @@ def compute(
         scores=scores,
         between=compare_pairs([(a, b) for a, b in pairs if not a.is_baseline and not b.is_baseline], seed),
         against=compare_pairs([(a, b) for a, b in pairs if a.is_baseline != b.is_baseline], seed),
-        look_alikes=[
-            _look_alikes(models, group, tuple(members))
-            for group, members in look_alikes.items()
-            if np.isin(first.y_true, list(members)).any()
-        ],
+        look_alikes=[_look_alikes(models, group, tuple(members)) for group, members in look_alikes.items()],
         wrong=_wrong_for_all(models),
         notes=notes,
     )
 
 
-def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -> Scores:
+def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -> dict[str, Estimate]:
     first, predicted = model.predictions[0], model.predicted
     # Of a single run the intervals are those of its metrics.json.
-    options: dict[str, Any] = {"sources": first.sources, "seed": seed}
-    if len(model.seeds) == 1:
-        options |= {"seed": model.seeds[0], "resamples": 1000}
-    recall = {}
+    single = len(model.seeds) == 1
+    options: dict[str, Any] = {"seed": model.seeds[0] if single else seed, "resamples": 1000 if single else 2000}
+    estimate = partial(score_over_seeds, first.y_true, predicted, first.classes, sources=first.sources, **options)
+    scores = estimate()
     for label in first.classes[np.isin(first.classes, first.y_true)]:
         of_seeds = (predicted[:, first.y_true == label] == label).mean(axis=1)
         n, value = int((first.y_true == label).sum()), float(of_seeds.mean())
         # Seeds are no further records: the interval is that of the mean recall over the records that there are.
-        low, high = wilson(min(value * n, n), n)
-        recall[str(label)] = Estimate(value, low, high, None, tuple(of_seeds.tolist()))
-    by_group = {}
+        scores[f"recall/{label}"] = Estimate(value, *wilson(min(value * n, n), n), None, tuple(of_seeds.tolist()))
     for group, members in look_alikes.items():
-        if np.isin(first.y_true, list(members)).any():
-            estimates = score_over_seeds(first.y_true, predicted, first.classes, look_alikes=members, **options)
-            by_group[group] = {name: e for name, e in estimates.items() if METRICS[name].needs_look_alikes}
-    return Scores(score_over_seeds(first.y_true, predicted, first.classes, **options), recall, by_group)
+        of_group = estimate(look_alikes=members)
+        scores |= {f"{name}/{group}": e for name, e in of_group.items() if METRICS[name].needs_look_alikes}
+    return scores
 
 
 def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) -> LookAlikes:
@@ -208,41 +199,32 @@ def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) 
     confusion, curves = {}, {}
     for model in models:
         votes = np.where(np.isin(model.votes, members), model.votes, OTHER)
-        confusion[model.name] = [
-            [int(((first.y_true == true) & (votes == predicted)).sum()) for predicted in (*members, OTHER)]
-            for true in members
-        ]
+        counts = Counter(zip(first.y_true, votes, strict=True))
+        confusion[model.name] = [[counts[true, predicted] for predicted in (*members, OTHER)] for true in members]
         if len(members) == 2 and all(support.values()) and model.name != MAJORITY:
-            shares = []
-            for predictions in model.predictions:
-                pair = predictions.probabilities[in_group][:, columns]
-                total = pair.sum(axis=1)
-                # A model that gives neither of them any probability has no preference.
-                shares.append(np.divide(pair[:, 1], total, out=np.full(total.shape, 0.5), where=total > 0))
-            sources = [source for source, is_in in zip(first.sources, in_group, strict=True) if is_in]
-            is_second = first.y_true[in_group] == members[1]
-            curves[model.name] = pair_curves(is_second, np.mean(shares, axis=0), sources=sources)
+            # (seeds, records, 2)
+            pairs = np.stack([predictions.probabilities[in_group][:, columns] for predictions in model.predictions])
+            total = pairs.sum(axis=2)
+            # A model that gives neither of them any probability has no preference.
+            shares = np.divide(pairs[..., 1], total, out=np.full(total.shape, 0.5), where=total > 0)
+            sources = np.array(first.sources)[in_group]
+            curves[model.name] = pair_curves(first.y_true[in_group] == members[1], shares.mean(axis=0), sources=sources)
     return LookAlikes(group, members, support, confusion, curves)
 
 
 def _wrong_for_all(models: Sequence[Model]) -> list[WrongRecord]:
     """Records that every model and the pixels baseline, by the vote of their seeds, predict wrong."""
     models = [model for model in models if model.name != MAJORITY]
-    candidates, first = [model for model in models if not model.is_baseline], models[0].predictions[0]
-    votes, column = {model.name: model.votes for model in models}, {str(c): i for i, c in enumerate(first.classes)}
-    probabilities = {model.name: model.probabilities for model in models}
+    candidates, first = [model.name for model in models if not model.is_baseline], models[0].predictions[0]
+    column = {str(label): i for i, label in enumerate(first.classes)}
+    votes, p = {model.name: model.votes for model in models}, {model.name: model.probabilities for model in models}
     records = []
     for i in np.flatnonzero(np.all([vote != first.y_true for vote in votes.values()], axis=0)).tolist():
         predicted = {name: str(vote[i]) for name, vote in votes.items()}
-        counts = Counter(predicted[model.name] for model in candidates)
-        agreed, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-        certainty = float(np.mean([probabilities[model.name][i, column[agreed]] for model in candidates]))
-        records.append(
-            WrongRecord(
-                first.records[i].path.as_posix(),
-                str(first.y_true[i]),
-                {name: (label, float(probabilities[name][i, column[label]])) for name, label in predicted.items()},
-                (agreed, count, certainty),
-            )
-        )
+        counts = Counter(predicted[name] for name in candidates)
+        agreed = min(counts, key=lambda label: (-counts[label], label))
+        certainty = float(np.mean([p[name][i, column[agreed]] for name in candidates]))
+        shown = {name: (label, float(p[name][i, column[label]])) for name, label in predicted.items()}
+        path = first.records[i].path.as_posix()
+        records.append(WrongRecord(path, str(first.y_true[i]), shown, (agreed, counts[agreed], certainty)))
     return sorted(records, key=lambda record: (-record.agreed[1], -record.agreed[2], record.path))

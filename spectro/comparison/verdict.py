@@ -31,30 +31,28 @@ def verdict(result: Result) -> Verdict:
     """Puts a comparison into words."""
     trivial = [pair.a for pair in result.against if pair.b == MAJORITY and pair.is_better]
     others = [pair for pair in result.against if pair.b != MAJORITY or not pair.is_better]
-    sentences = [_sentence(pair, result) for pair in (*others, *result.between)]
-    if trivial:
-        sentences.insert(0, f"Better than the {MAJORITY}: {', '.join(trivial)}.")
+    sentences = [f"Better than the {MAJORITY}: {', '.join(trivial)}."] if trivial else []
+    sentences += [_sentence(pair, result) for pair in (*others, *result.between)]
     return Verdict(_headline(result), sentences, _cautions(result))
 
 
 def _headline(result: Result) -> str:
-    ranked = sorted(result.candidates, key=lambda model: -result.scores[model.name].metrics["macro_f1"].value)
-    best, on = ranked[0].name, f"on {result.n_records} {result.split} records"
+    macro_f1 = {name: scores["macro_f1"] for name, scores in result.scores.items()}
+    best, *others = sorted((model.name for model in result.candidates), key=lambda name: -macro_f1[name].value)
     beaten = {pair.b for pair in result.between if pair.a == best and pair.is_better}
-    tied = [model.name for model in ranked[1:] if model.name not in beaten]
-    if len(ranked) == 1:
-        text = f"{best} reaches {_macro_f1(result, best)} {on}."
+    tied = [name for name in others if name not in beaten]
+    score = f"macro-F1 {macro_f1[best]} on {result.n_records} {result.split} records"
+    if not others:
+        text = f"{best} reaches {score}."
     elif not tied:
-        text = f"{best} is the best: {_macro_f1(result, best)} {on}, better than all others."
+        text = f"{best} is the best: {score}, better than all others."
     else:
         text = (
-            f"No model is shown to be the best: {best} has the highest score, {_macro_f1(result, best)} {on}, but "
-            f"cannot be told apart from {', '.join(tied)}."
+            f"No model is shown to be the best: {best} has the highest score, {score}, but cannot be told apart from "
+            f"{', '.join(tied)}."
         )
-    for pair in result.against:
-        if pair.b == best and pair.is_better:
-            text += f" But the {pair.a} is better than {best}: {_macro_f1(result, pair.a)}."
-    return text
+    better = [pair.a for pair in result.against if pair.b == best and pair.is_better]
+    return text + "".join(f" But the {name} is better than {best}: macro-F1 {macro_f1[name]}." for name in better)
 
 
 def _sentence(pair: Pair, result: Result) -> str:
@@ -75,20 +73,13 @@ def _sentence(pair: Pair, result: Result) -> str:
 
 
 def _cautions(result: Result) -> list[str]:
-    few = [f"{label} ({n})" for label, n in result.support.items() if 0 < n < FEW]
-    none = [label for label, n in result.support.items() if not n]
-    single = [model.name for model in result.candidates if len(model.predictions) == 1]
-    cautions = []
-    if few:
-        cautions.append(f"Fewer than {FEW} {result.split} records: {', '.join(few)}. Their recalls are hardly known.")
-    if none:
-        cautions.append(f"No {result.split} records: {', '.join(none)}.")
-    if single:
-        cautions.append(f"One seed only: {', '.join(single)}. Intervals do not hold the spread over seeds.")
-    if result.split == "val":
-        cautions.append("Val was used for choosing, so its scores are too high. Test shows how good a model is.")
-    return cautions
-
-
-def _macro_f1(result: Result, name: str) -> str:
-    return f"macro-F1 {result.scores[name].metrics['macro_f1']}"
+    few = ", ".join(f"{label} ({n})" for label, n in result.support.items() if 0 < n < FEW)
+    none = ", ".join(label for label, n in result.support.items() if not n)
+    single = ", ".join(model.name for model in result.candidates if len(model.predictions) == 1)
+    cautions = {
+        f"Fewer than {FEW} {result.split} records: {few}. Their recalls are hardly known.": few,
+        f"No {result.split} records: {none}.": none,
+        f"One seed only: {single}. Intervals do not hold the spread over seeds.": single,
+        "Val was used for choosing, so its scores are too high. Test shows how good a model is.": result.split == "val",
+    }
+    return [text for text, applies in cautions.items() if applies]
