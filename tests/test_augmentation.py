@@ -273,14 +273,6 @@ def test_changed_code_of_a_transform_is_another_cache_key(X, mine, tmp_path, mon
     assert set(before) & set(after) == set(X.keys)
 
 
-def test_configurations_saved_before_lists_are_still_read():
-    """A killed run of an earlier version goes on with the augmentation it was begun with."""
-    from spectro.data.augmentation import AugmentationKnobs
-
-    knobs = AugmentationKnobs.model_validate({"name": "mirror_halves", "exclude": None, "mode": "expand"})
-    assert (knobs.label, list(Augmentation.from_config(knobs, seed=0).views)) == ("mirror_halves", list(BUILT_IN_VIEWS))
-
-
 FAMILIES = {
     "hog_svm": ["model=hog_svm", "hog.size_px=24"],
     "pixels": ["model=pixels"],

@@ -1,6 +1,5 @@
 """Images as the ``X`` of an estimator: decoded once, the right view of the right record, from memory or disk."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -48,28 +47,18 @@ def expected(path, spec: ImageSpec) -> np.ndarray:
 
 
 def test_an_image_is_decoded_once_for_all_geometries(paths, decoded):
-    store, digests = ImageStore(), [file_digest(path) for path in paths]
-    assert store.add(paths, digests, [SMALL, COLOUR]) == {}
-    assert store.add(paths, digests, [SMALL, COLOUR]) == {}
-    for spec in (SMALL, COLOUR):
-        np.testing.assert_array_equal(store.pixels(spec, digests), np.stack([expected(p, spec) for p in paths]))
-    assert len(decoded) == len(paths)
-
-
-def test_a_new_geometry_is_made_when_it_is_first_asked_for(paths, decoded):
-    store, digests = ImageStore(), [file_digest(path) for path in paths]
-    store.add(paths, digests, [SMALL])
-    X = Images(store, digests)
-    np.testing.assert_array_equal(X[1:3].pixels(COLOUR), np.stack([expected(p, COLOUR) for p in paths[1:3]]))
-    assert len(decoded) == len(paths) + 2
-
-
-def test_equal_bytes_under_two_names_are_decoded_once(paths, decoded):
+    """Also under two names; one that is asked for later is made then."""
     twin = paths[0].with_name("twin.png")
     twin.write_bytes(paths[0].read_bytes())
-    both = [paths[0], twin]
-    ImageStore().add(both, [file_digest(path) for path in both], [SMALL])
-    assert len(decoded) == 1
+    store, digests = ImageStore(), [file_digest(path) for path in (*paths, twin)]
+    for _ in range(2):
+        assert store.add([*paths, twin], digests, [SMALL, COLOUR]) == {}
+    for spec in (SMALL, COLOUR):
+        np.testing.assert_array_equal(store.pixels(spec, digests[:5]), np.stack([expected(p, spec) for p in paths]))
+    assert len(decoded) == len(paths)
+    late = ImageSpec(3, "L")
+    np.testing.assert_array_equal(store.pixels(late, digests[1:3]), np.stack([expected(p, late) for p in paths[1:3]]))
+    assert len(decoded) == len(paths) + 2
 
 
 def test_another_process_decodes_nothing_again(paths, decoded, tmp_path):
@@ -106,23 +95,22 @@ def test_bytes_crop_size_mode_and_code_version_make_an_image_new(paths, decoded,
     assert decodings() == 1
 
 
-def test_bad_files_are_told_apart_and_the_others_kept(paths, tmp_path):
+@pytest.mark.parametrize("specs", [[SMALL], []], ids=["a geometry", "none"])
+def test_bad_files_are_named_and_the_others_kept(paths, tmp_path, specs):
+    """Without a geometry files are still decoded, only to be checked."""
     (empty := tmp_path / "empty.png").touch()
     (gone := tmp_path / "gone.png").touch()
-    all_paths = [paths[0], empty, gone, paths[1]]
-    digests = [file_digest(paths[0]), file_digest(empty), "0" * 64, file_digest(paths[1])]
+    (broken := tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:-30])
+    all_paths = [paths[0], empty, gone, broken, paths[1]]
+    digests = [file_digest(path) for path in all_paths]
+    digests[2] = "0" * 64
     gone.unlink()
     store = ImageStore()
-    bad = store.add(all_paths, digests, [SMALL])
-    assert set(bad) == {empty, gone}
+    bad = store.add(all_paths, digests, specs)
+    assert set(bad) == {empty, gone, broken}
     assert bad[empty] == "zero bytes"
     assert "No such file" in bad[gone]
-    assert len(store.pixels(SMALL, [digests[0], digests[3]])) == 2
-
-
-def test_without_a_geometry_files_are_still_checked(paths, tmp_path):
-    (broken := tmp_path / "broken.png").write_bytes(paths[0].read_bytes()[:-30])
-    assert set(ImageStore().add([paths[0], broken], [file_digest(p) for p in (paths[0], broken)], [])) == {broken}
+    assert len(store.pixels(SMALL, [digests[0], digests[4]])) == 2
 
 
 def test_a_bad_image_asked_for_late_is_an_error_that_names_it(paths):
@@ -141,33 +129,11 @@ def test_a_file_rewritten_since_it_was_listed_is_not_kept_under_its_old_bytes(pa
     assert cache.missing(store.kind(SMALL), [digest]) == [digest]
 
 
-def test_a_crop_that_leaves_nothing_is_told_of_every_image_it_ruins(paths):
-    bad = ImageStore(crop=Crop(left=10)).add(paths, [file_digest(path) for path in paths], [SMALL])
-    assert set(bad) == set(paths[:2])  # of 9 and 10 pixels
-    assert all("data.crop" in reason for reason in bad.values())
-
-
 def test_decoding_in_threads_leaves_the_warnings_of_the_process_alone(tmp_path):
     many = [save_image(tmp_path / f"{i}.png", seed=i, size=(80, 80)) for i in range(100)]
     before = list(warnings.filters)
     ImageStore().add(many, [file_digest(path) for path in many], [SMALL])
     assert warnings.filters == before
-
-
-def test_a_digest_names_bytes_and_is_read_again_when_they_change(tmp_path):
-    first, second = save_image(tmp_path / "1.png"), tmp_path / "2.png"
-    second.write_bytes(first.read_bytes())
-    before = file_digest(first)
-    assert file_digest(second) == before
-    first.write_bytes(b"longer than it was" * 100)
-    assert file_digest(first) != before
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(OSError, match="not a regular file"):
-        file_digest(tmp_path / "pipe.png")
 
 
 @pytest.fixture(name="X")
@@ -183,20 +149,17 @@ def test_images_behave_like_an_array(X):
     for index in (slice(1, 4), np.array([4, 0, 0]), np.array([True, False, True, False, False]), np.array([], int)):
         np.testing.assert_array_equal(X[index].pixels(SMALL), everything[index])
     assert X[slice(0, 0)].pixels(SMALL).shape == (0, *SMALL.shape)
+    X.pixels(SMALL)[...] = 0  # a copy
+    assert X.pixels(SMALL).any()
 
 
 def test_each_row_comes_in_its_own_view(X):
     views = ["original", "mirrored", "double_l", "double_r", "mirrored"]
-    mixed = X.augmented(Augmentation(BUILT_IN_VIEWS), views)
+    mixed = Images(X.store, X.digests, augmentation=Augmentation(BUILT_IN_VIEWS), views=views)
     for plain, pixels, view in zip(X.pixels(SMALL), mixed.pixels(SMALL), views, strict=True):
         np.testing.assert_array_equal(pixels, plain if view == "original" else BUILT_IN_VIEWS[view](plain[None])[0])
     np.testing.assert_array_equal(mixed[::-1].pixels(SMALL), mixed.pixels(SMALL)[::-1])
     assert (len({*mixed.keys, *X.keys}), mixed[:1].keys) == (9, X[:1].keys)
-
-
-def test_writing_into_pixels_does_not_reach_the_cache(X):
-    X.pixels(SMALL)[...] = 0
-    assert X.pixels(SMALL).any()
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 9), (3, 8, 9, 3), (0, 8, 9), (2, 6, 6)])
@@ -228,12 +191,3 @@ def test_chunks_come_in_order_and_few_at_a_time():
     assert np.concatenate(list(map_chunks(work, range(50), 4))).tolist() == list(range(50))
     assert most[0] <= len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else True
     assert list(map_chunks(work, [], 4)) == []
-
-
-def test_an_unwritable_cache_costs_no_image(paths, tmp_path, caplog):
-    (tmp_path / "file").touch()
-    store, digests = ImageStore(RowCache(tmp_path / "file")), [file_digest(path) for path in paths]
-    with caplog.at_level(logging.WARNING, "spectro"):
-        assert store.add(paths, digests, [SMALL]) == {}
-    assert "memory only" in caplog.text
-    assert len(Images(store, digests).pixels(SMALL)) == 5

@@ -3,8 +3,9 @@
 import hashlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,14 +38,11 @@ class AugmentationKnobs(Section, extra="allow"):
     mode: Literal["expand", "sample"] = "expand"
     exclude: dict[str, list[str]] | None = None
     draws: Annotated[int, Field(ge=1)] = 4
-    # Of configurations that were saved before augmentations were lists of parts.
-    name: str | None = None
 
     @property
     def parts(self) -> dict[str, Part]:
         """The augmentations by name, in order."""
-        old = {"mirror": ["mirrored"], "mirror_halves": list(BUILT_IN_VIEWS)}
-        return dict(self.__pydantic_extra__) or {k: Part(views=v) for k, v in old.items() if k == self.name}
+        return self.__pydantic_extra__
 
     @property
     def label(self) -> str:
@@ -84,20 +82,17 @@ class Augmentation:
         transforms: dict[str, Transform] = {}
         problems = []
         for name, part in knobs.parts.items():
-            key, arguments = f"augmentation.{name}", dict(part.model_extra or {})
+            key, arguments = f"augmentation.{name}", part.model_extra or {}
             try:
                 if (part.views is None) == (part.transform is None):
-                    raise ConfigError(
-                        f"{key}: got {', '.join(part.model_fields_set) or 'nothing'}; allowed: views or transform"
-                    )
-                if part.transform is not None:
-                    transforms[name] = _resolved(part.transform, arguments, f"{key}.transform", is_random=True)
-                elif arguments:
+                    shown = ", ".join(part.model_fields_set) or "nothing"
+                    raise ConfigError(f"{key}: got {shown}; allowed: views or transform")
+                if part.views is not None and arguments:
                     raise ConfigError(f"{key}: got {', '.join(arguments)}; allowed beside views: nothing")
                 for path in part.views or ():
-                    views[path.replace(":", ".").rsplit(".", 1)[-1]] = _resolved(
-                        path, {}, f"{key}.views", is_random=False
-                    )
+                    views[re.split("[.:]", path)[-1]] = _resolved(path, {}, f"{key}.views", is_random=False)
+                if part.transform is not None:
+                    transforms[name] = _resolved(part.transform, arguments, f"{key}.transform", is_random=True)
             except ConfigError as error:
                 problems.append(str(error))
         allowed = (ORIGINAL, *views)
@@ -120,17 +115,29 @@ class Augmentation:
             The images, and for each of their rows the index of its record: all rows of the first record come first.
         """
         sampled = self.mode == "sample" and per_epoch
-        draws = range(self.draws if self.transforms and not per_epoch else 0)
-        # Record, view, seed, and the views of which one is drawn in each epoch.
-        rows: list[tuple[int, str, int, tuple[str, ...]]] = []
+        index: list[int] = []
+        views: list[str] = []
+        seeds: list[int] = []
+        choices: list[tuple[str, ...]] = []
         for i, (digest, source) in enumerate(zip(images.digests, sources, strict=True)):
-            names = [view for view in (ORIGINAL, *self.views) if view not in self.exclude.get(source, ())]
+            names = tuple(view for view in (ORIGINAL, *self.views) if view not in self.exclude.get(source, ()))
             for view in names[:1] if sampled else names:
-                seeds = [NOT_DRAWN, *(_seed(self.seed, digest, view, draw) for draw in draws)]
-                rows += [(i, view, seed, tuple(names) if sampled else (view,)) for seed in seeds]
-        index = np.array([row[0] for row in rows], dtype=int)
-        choices = [row[3] for row in rows] if per_epoch and (sampled or self.transforms) else None
-        return images[index].augmented(self, [row[1] for row in rows], [row[2] for row in rows], choices), index
+                seeds.append(NOT_DRAWN)
+                for draw in range(self.draws if self.transforms and not per_epoch else 0):
+                    # The same in every fold, and whatever other records there are.
+                    text = f"{self.seed}:{digest}:{view}:{draw}"
+                    seeds.append(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]))
+                n_new = len(seeds) - len(views)
+                index += [i] * n_new
+                views += [view] * n_new
+                choices += [names if sampled else (view,)] * n_new
+        rows = np.array(index, dtype=int)
+        augmented = type(images)(images.store, images.digests[rows], augmentation=self, views=views, seeds=seeds)
+        if per_epoch and (sampled or self.transforms):
+            # An array of tuples: numpy would take tuples of one length for a second axis.
+            augmented.choices = np.empty(len(rows), dtype=object)
+            augmented.choices[:] = choices
+        return augmented, rows
 
     def __call__(self, pixels: Pixels, views: np.ndarray, seeds: np.ndarray) -> Pixels:
         """Turns images into their views, and applies the random transforms to those with a seed.
@@ -152,22 +159,19 @@ class Augmentation:
 
     def key(self, view: str, seed: int) -> str:
         """Names what is done to an image, for caches of features."""
-        name = view
-        if view in self.views and self.views[view] is not BUILT_IN_VIEWS.get(view):
-            name += f":{identity([self.views[view]])}"
-        return name if seed == NOT_DRAWN else f"{name}:{self._transforms_key}:{seed}"
+        name = view if view == ORIGINAL else f"{view}:{self._identities[view]}"
+        return name if seed == NOT_DRAWN else f"{name}:{self._identities[None]}:{seed}"
 
     @cached_property
-    def _transforms_key(self) -> str:
-        return identity(list(self.transforms.values()))
+    def _identities(self) -> dict[str | None, str]:
+        """Of each view, and of the random transforms together."""
+        return {None: identity(*self.transforms.values())} | {view: identity(t) for view, t in self.views.items()}
 
 
 def _resolved(path: str, arguments: dict[str, Any], key: str, *, is_random: bool) -> Transform:
     """The transform that a configuration names, tried on two small images."""
-    if path in BUILT_IN_VIEWS:
-        return BUILT_IN_VIEWS[path]
     try:
-        target = pkgutil.resolve_name(path)
+        target = BUILT_IN_VIEWS.get(path) or pkgutil.resolve_name(path)
     except Exception as error:
         built_in = "" if is_random else f"{', '.join(BUILT_IN_VIEWS)}, or "
         raise ConfigError(
@@ -175,11 +179,14 @@ def _resolved(path: str, arguments: dict[str, Any], key: str, *, is_random: bool
             "function or class"
         ) from error
     prefix = key.rpartition(".")[0]
-    if is_dataclass(target) and hasattr(target, "__pydantic_config__"):
+    if hasattr(target, "__pydantic_config__"):
         transform = validate(target, arguments, f"{prefix}.")
     else:
         try:
-            transform = target(**arguments) if isinstance(target, type) else partial(target, **arguments)
+            if isinstance(target, type):
+                transform = target(**arguments)
+            else:
+                transform = partial(target, **arguments) if arguments else target
         except Exception as error:
             raise ConfigError(f"{prefix}: got {arguments}; {path} refuses it ({error})") from error
     if is_random and not is_module(transform) and not {"rng", "rngs"} & set(inspect.signature(transform).parameters):
@@ -187,18 +194,13 @@ def _resolved(path: str, arguments: dict[str, Any], key: str, *, is_random: bool
     for shape in ((2, 64, 64), (2, 64, 64, 3)):
         probe = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         try:
-            tries = [
+            first, second = (
                 apply(transform, probe.copy(), [np.random.default_rng(1)] * 2 if is_random else None) for _ in range(2)
-            ]
+            )
         except Exception as error:
             raise ConfigError(f"{key}: got {path!r}, which fails on an image {shape[1:]} ({error})") from error
-        if not np.array_equal(*tries):
+        if not np.array_equal(first, second):
             raise ConfigError(
                 f"{key}: got {path!r}, which gives other pixels each time; allowed: chance from rng alone"
             )
     return transform
-
-
-def _seed(seed: int, digest: str, view: str, draw: int) -> int:
-    """Of one random copy of one record: the same in every fold, and whatever other records there are."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{digest}:{view}:{draw}".encode()).digest()[:7])

@@ -5,7 +5,6 @@ them may be killed: at worst a file is written twice. Nothing is locked.
 """
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -14,20 +13,22 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any, BinaryIO
 
 import numpy as np
 
 log = logging.getLogger("spectro")
 
 Arrays = Mapping[str, np.ndarray]
-# Missing keys -> chunks of (the keys that gave a row, their rows).
+# Missing keys -> chunks of (keys, their rows).
 Compute = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], np.ndarray]]]
 
 # Files used more recently are neither deleted nor marked as used again.
 _RECENT_S = 3600
+# Past this the arrays that were used longest ago are read from disk again.
+_ARRAYS_BYTES = 256e6
 
 
 @dataclass(frozen=True)
@@ -52,40 +53,28 @@ class RowKind:
         text = json.dumps([self.settings, self.shape, self.dtype], sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    @cached_property
-    def header(self) -> bytes:
-        """How the ``.npy`` file of each row begins."""
-        file = io.BytesIO()
-        np.save(file, np.empty(self.shape, self.dtype))
-        return file.getvalue()[: -self.row_bytes]
-
-    @cached_property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
-
 
 class RowCache:
     """Rows of fixed shapes (images, feature vectors), one ``.npy`` file each, and results of a few arrays each.
 
+    Where nothing can be written, on a full disk for example, new results are kept in memory.
+
     Args:
         folder: Made when the first file is written. None: everything stays in memory.
         limit_bytes: Past this the files that were used longest ago are deleted, but none of the last hour.
-        arrays_in_memory_bytes: Past this the `arrays` that were used longest ago are read from disk again.
     """
 
-    def __init__(
-        self, folder: Path | None, limit_bytes: float = float("inf"), *, arrays_in_memory_bytes: float = 256e6
-    ):
-        self.folder, self.limit_bytes, self._arrays_in_memory_bytes = folder, limit_bytes, arrays_in_memory_bytes
-        self._rows: dict[tuple[str, str], np.ndarray] = {}
-        self._arrays: dict[str, Arrays] = {}
+    def __init__(self, folder: Path | None, limit_bytes: float = float("inf")):
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self._is_writable = folder is not None
         self._disk_bytes: int | None = None
-        self._warned: set[str] = set()
+        self._rows: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, Arrays] = {}
 
     def missing(self, kind: RowKind, keys: Iterable[str]) -> list[str]:
         """The keys without a row, each once, in order."""
-        return [key for key in dict.fromkeys(keys) if not self._has(kind, key)]
+        paths = {key: self._path(kind, key) for key in keys}
+        return [key for key, path in paths.items() if path not in self._rows and not self._use(path)]
 
     def rows(self, kind: RowKind, keys: Sequence[str], compute: Compute | None = None) -> np.ndarray:
         """Rows for ``keys``, computed where they are not there yet.
@@ -93,7 +82,7 @@ class RowCache:
         Args:
             kind: What rows.
             keys: One key for each row; keys may repeat.
-            compute: Called with the missing keys; yields chunks of (keys, rows). May be None if nothing is missing.
+            compute: Called with the missing keys. May be None if nothing is missing.
 
         Returns:
             A new array ``(len(keys), *shape)``, in the order of ``keys``.
@@ -103,16 +92,17 @@ class RowCache:
         """
         out = np.empty((len(keys), *kind.shape), kind.dtype)
         positions: dict[str, list[int]] = {}
-        for position, key in enumerate(keys):
-            positions.setdefault(key, []).append(position)
+        for i, key in enumerate(keys):
+            positions.setdefault(key, []).append(i)
         for key in list(positions):
-            row = self._read(kind, key)
+            path = self._path(kind, key)
+            row = self._rows[path] if path in self._rows else self._load(path)
             if row is not None:
                 out[positions.pop(key)] = row
         if positions and compute is not None:
-            for computed_keys, rows in compute(list(positions)):
-                self.write(kind, computed_keys, rows)
-                for key, row in zip(computed_keys, rows, strict=True):
+            for computed, rows in compute(list(positions)):
+                self.write(kind, computed, rows)
+                for key, row in zip(computed, rows, strict=True):
                     out[positions.pop(key)] = row
             self.shrink()
         if positions:
@@ -121,9 +111,10 @@ class RowCache:
 
     def write(self, kind: RowKind, keys: Sequence[str], rows: np.ndarray) -> None:
         """Stores rows ``(len(keys), *shape)``; `shrink` is to be called after the last of them."""
-        for key, row in zip(keys, np.ascontiguousarray(rows, dtype=kind.dtype), strict=True):
-            if not self._write(self._path(kind, key), kind.header + row.tobytes()):
-                self._rows[kind.folder, key] = row.copy()
+        for key, row in zip(keys, rows.astype(kind.dtype), strict=True):
+            path = self._path(kind, key)
+            if not self._write(path, lambda file, row=row: np.save(file, row)):  # type: ignore[misc]
+                self._rows[path] = row
 
     def arrays(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
         """A few named arrays: from memory, from disk, or computed. They must not be changed.
@@ -132,132 +123,92 @@ class RowCache:
             key: Names everything that the arrays were made from; letters and digits.
             compute: Makes them.
         """
-        arrays = self._arrays.pop(key, None)
-        path = None if self.folder is None else self.folder / "arrays" / f"{key}.npz"
-        if arrays is None and path is not None:
-            arrays = _load(path)
+        path = f"{self.folder}/arrays/{key}.npz"
+        arrays = self._arrays.pop(key, None) or self._load(path)
         if arrays is None:
-            arrays = dict(compute())
-            if path is not None:
-                file = io.BytesIO()
-                np.savez(file, allow_pickle=False, **arrays)
-                self._write(path, file.getbuffer())
-                self.shrink()
+            arrays = computed = dict(compute())
+            self._write(path, lambda file: np.savez(file, allow_pickle=False, **computed))
+            self.shrink()
         # The most recent one is the last.
         self._arrays[key] = arrays
-        while len(self._arrays) > 1 and sum(map(_size, self._arrays.values())) > self._arrays_in_memory_bytes:
+        while len(self._arrays) > 1 and sum(map(_n_bytes, self._arrays.values())) > _ARRAYS_BYTES:
             del self._arrays[next(iter(self._arrays))]
         return arrays
 
     def shrink(self) -> None:
         """Deletes what was used longest ago if the folder holds more than its limit."""
-        if self.folder is None or self.limit_bytes == float("inf"):
+        if self.folder is None or (self._disk_bytes is not None and self._disk_bytes <= self.limit_bytes):
             return
-        if self._disk_bytes is not None and self._disk_bytes <= self.limit_bytes:
-            return
-        files, now = [], time.time()
+        files = []
         for folder, _, names in os.walk(self.folder):
-            for path in (os.path.join(folder, name) for name in names):
-                with suppress(OSError):
+            for path in (f"{folder}/{name}" for name in names):
+                with suppress(OSError):  # another process may have deleted it
                     status = os.stat(path)
                     files.append((status.st_mtime, status.st_size, path))
         self._disk_bytes = sum(size for _, size, _ in files)
         for mtime, size, path in sorted(files):
-            # A temporary file of this age was left by a process that died.
-            if mtime < now - _RECENT_S and (self._disk_bytes > self.limit_bytes or path.endswith(".tmp")):
-                with suppress(OSError):
-                    os.unlink(path)
-                    self._disk_bytes -= size
-        if self._disk_bytes > self.limit_bytes:
-            self._warn(f"{self.folder} needs {self._disk_bytes / 1e9:.1f} GB, more than data.cache_limit_gb allows")
+            if self._disk_bytes <= self.limit_bytes or mtime > time.time() - _RECENT_S:
+                break
+            with suppress(OSError):
+                os.unlink(path)
+                self._disk_bytes -= size
 
-    def _path(self, kind: RowKind, key: str) -> str | None:
+    def _path(self, kind: RowKind, key: str) -> str:
         name = key.replace(":", "-")
-        return None if self.folder is None else f"{self.folder}/{kind.folder}/{name[:2]}/{name}.npy"
+        return f"{self.folder}/{kind.folder}/{name[:2]}/{name}.npy"
 
-    def _has(self, kind: RowKind, key: str) -> bool:
-        path = self._path(kind, key)
-        if (kind.folder, key) in self._rows:
-            return True
-        try:
-            return path is not None and _touch(path) == len(kind.header) + kind.row_bytes
-        except OSError:
-            return False
-
-    def _read(self, kind: RowKind, key: str) -> np.ndarray | None:
-        if (kind.folder, key) in self._rows:
-            return self._rows[kind.folder, key]
-        path = self._path(kind, key)
-        try:
-            if path is None:
-                return None
-            with open(path, "rb", buffering=0) as file:
-                content = file.read()
-            _touch(path)
-        except OSError:
-            return None
-        if not content.startswith(kind.header) or len(content) != len(kind.header) + kind.row_bytes:
-            log.warning("cache: %s is damaged; it is made again", path)
-            return None
-        return np.frombuffer(content, kind.dtype, offset=len(kind.header)).reshape(kind.shape)
-
-    def _write(self, path: str | Path | None, content: bytes | memoryview) -> bool:
-        """Whether the file could be written."""
-        if path is None:
+    def _write(self, path: str, save: Callable[[BinaryIO], None]) -> bool:
+        """Whether the file was written."""
+        if not self._is_writable:
             return False
         draft = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(draft, "wb") as file:
-                file.write(content)
+                save(file)
+                size = file.tell()
             os.replace(draft, path)
         except OSError as error:
-            self._warn(f"cannot write to {self.folder} ({error}); new results are kept in memory only")
+            self._is_writable = False
+            log.warning("cache: cannot write to %s (%s); new results are kept in memory only", self.folder, error)
             with suppress(OSError):
                 os.unlink(draft)
             return False
-        if self._disk_bytes is not None:
-            self._disk_bytes += len(content)
+        self._disk_bytes = None if self._disk_bytes is None else self._disk_bytes + size
         return True
 
-    def _warn(self, text: str) -> None:
-        """Once in each cache."""
-        if text[:10] not in self._warned:
-            self._warned.add(text[:10])
-            log.warning("cache: %s", text)
+    def _use(self, path: str) -> bool:
+        """Whether there is a file, which is marked as used."""
+        if self.folder is None:
+            return False
+        try:
+            if os.stat(path).st_mtime < time.time() - _RECENT_S:
+                with suppress(OSError):  # a cache may be read-only
+                    os.utime(path)
+        except OSError:
+            return False
+        return True
+
+    def _load(self, path: str) -> Any:
+        """The array or arrays of a file; None without one. A damaged file is deleted."""
+        if not self._use(path):
+            return None
+        try:
+            # numpy does not close a file that it cannot read.
+            with open(path, "rb") as file:
+                content = np.load(file, allow_pickle=False)
+                return content if isinstance(content, np.ndarray) else dict(content)
+        except Exception as error:
+            # What a damaged file raises depends on where the damage is.
+            log.warning("cache: %s is damaged (%s); it is made again", path, error)
+            with suppress(OSError):
+                os.unlink(path)
+            return None
 
 
-def _touch(path: str | Path) -> int:
-    """Marks a file as used; returns its size in bytes."""
-    status = os.stat(path)
-    if status.st_mtime < time.time() - _RECENT_S:
-        with suppress(OSError):  # somebody else's cache may be read, not touched
-            os.utime(path)
-    return status.st_size
-
-
-def _load(path: Path) -> Arrays | None:
-    try:
-        # numpy does not close a file that it cannot read.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        _touch(path)
-        return arrays
-    except OSError:
-        return None
-    except (ValueError, KeyError, EOFError, BadZipFile) as error:
-        log.warning("cache: %s is damaged (%s); it is made again", path, error)
-        return None
-
-
-def _size(arrays: Arrays) -> int:
+def _n_bytes(arrays: Arrays) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-_caches: dict[tuple[Path | None, float], RowCache] = {}
-
-
-def row_cache(folder: Path | None, limit_bytes: float = float("inf")) -> RowCache:
-    """The process's one cache for ``folder``, so that jobs of one process share its memory."""
-    key = (folder.resolve() if folder else None, limit_bytes)
-    return _caches.setdefault(key, RowCache(key[0], limit_bytes))
+# The process's one cache for a folder, so that its jobs share memory.
+row_cache = cache(RowCache)

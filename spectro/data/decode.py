@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,7 +14,6 @@ Pixels = Annotated[int, Field(ge=0, strict=True)]
 
 # Pillow goes by the bytes, not by the name, and some of its other readers start programs (EPS: Ghostscript).
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-_PILLOW_MODES_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_PLANES = 258, 262, 284
 
 
@@ -102,7 +101,7 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _open_tiff(data, max_megapixels)
         raise BadImageError("not a PNG, JPEG, TIFF, BMP or WebP image") from None
-    _check_size(image.size, max_megapixels)
+    _check_size(*image.size, max_megapixels)
     tags = getattr(image, "tag_v2", {})
     if tags.get(_TIFF_PLANES) == 2 and 16 in tags.get(_TIFF_BITS, ()):
         # Pillow takes the bytes of 16-bit planes for 8-bit ones, without a warning.
@@ -111,26 +110,24 @@ def _open(data: bytes, max_megapixels: float) -> Image.Image:
     if image.mode == "F":
         raise BadImageError("floating-point pixels; allowed: 8 or 16 bits a channel")
     image = ImageOps.exif_transpose(image)
-    if image.mode in _PILLOW_MODES_16_BIT or image.mode == "I":
+    if image.mode.startswith("I"):
         grey = Image.fromarray(_eight_bits(np.asarray(image)))
         # "White is zero": Pillow turns 8-bit images round, 16-bit ones it does not.
         return ImageOps.invert(grey) if tags.get(_TIFF_PHOTOMETRIC) == 0 else grey
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(paper, image).convert("RGB")
+        return _on_paper(image.convert("RGBA"))
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "LA") else "RGB")
 
 
 def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
-    """TIFF files that Pillow does not know, 16-bit colour above all."""
+    """TIFF files that Pillow does not read, 16-bit colour above all."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page = tiff.pages[0]
-        _check_size((page.imagewidth, page.imagelength), max_megapixels)  # type: ignore[union-attr]
-        if page.samplesperpixel > 4:  # type: ignore[union-attr]
-            raise BadImageError(f"TIFF of {page.samplesperpixel} channels; allowed: 1, 3 or 4")  # type: ignore[union-attr]
+        page: Any = tiff.pages[0]
+        _check_size(page.imagewidth, page.imagelength, max_megapixels)
+        if page.samplesperpixel > 4:
+            raise BadImageError(f"TIFF of {page.samplesperpixel} channels; allowed: 1, 3 or 4")
         pixels = page.asarray()
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, 2)
@@ -139,15 +136,19 @@ def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise BadImageError(f"TIFF of {pixels.dtype} {pixels.shape}; allowed: 8- or 16-bit grey, RGB or RGBA")
     image = Image.fromarray(pixels)
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image
+    return _on_paper(image) if image.mode == "RGBA" else image
 
 
-def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
-    if size[0] * size[1] > max_megapixels * 1e6:
+def _on_paper(image: Image.Image) -> Image.Image:
+    """An RGBA image on white."""
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _check_size(width: int, height: int, max_megapixels: float) -> None:
+    megapixels = width * height / 1e6
+    if megapixels > max_megapixels:
         raise BadImageError(
-            f"absurdly large ({size[0]}x{size[1]} pixels, {size[0] * size[1] / 1e6:.0f} megapixels); "
+            f"absurdly large ({width}x{height} pixels, {megapixels:.0f} megapixels); "
             f"allowed: data.max_megapixels={max_megapixels:g}"
         )
 
@@ -163,19 +164,13 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 def fit(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     """A decoded image in the geometry of a family: uint8 of ``spec.shape``."""
-    if image.mode != spec.mode:
-        image = image.convert(spec.mode)
+    image = image.convert(spec.mode)
     size, (width, height) = spec.size_px, image.size
-    if spec.fit != "squash" and width != height:
-        side = min(image.size) if spec.fit == "center_crop" else max(image.size)
-        width, height = max(1, round(width * size / side)), max(1, round(height * size / side))
-        left, top = (width - size) // 2, (height - size) // 2
-        scaled = image.resize((width, height), Image.Resampling.BILINEAR)
-        if spec.fit == "center_crop":
-            return np.asarray(scaled.crop((left, top, left + size, top + size)))
-        paper = Image.new(spec.mode, (size, size), "white")
-        paper.paste(scaled, (-left, -top))
-        return np.asarray(paper)
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    if spec.fit == "squash":
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    side = min(image.size) if spec.fit == "center_crop" else max(image.size)
+    width, height = max(1, round(width * size / side)), max(1, round(height * size / side))
+    square = Image.new(spec.mode, (size, size), "white")
+    corner = -((width - size) // 2), -((height - size) // 2)
+    square.paste(image.resize((width, height), Image.Resampling.BILINEAR), corner)
+    return np.asarray(square)

@@ -1,11 +1,12 @@
 """Records as a lazy array of images: decoded once, kept in the cache, read in batches."""
 
 import hashlib
-import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from PIL import Image
 from spectro.data.augmentation import NOT_DRAWN, ORIGINAL, Augmentation
 from spectro.data.cache import RowCache, RowKind
 from spectro.data.decode import CODE_VERSION, BadImageError, Crop, ImageSpec, decode, fit
+from spectro.paths import cores
 from spectro.progress import progress
-
-_digests: dict[tuple[str, int, int], str] = {}
 
 
 def file_digest(path: Path) -> str:
@@ -31,43 +31,32 @@ def file_digest(path: Path) -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("not a regular file")
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key not in _digests:
-        with path.open("rb") as file:
-            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _digests[key]
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class ImageStore:
     """Decoded, cropped and resized images of one data set, by digest of their files.
 
     Attributes:
+        cache: Of pixels, and of what is made from them; None: in memory.
         crop: Margins cut off every image, in pixels.
-        cache: Of pixels, and of what is made from them.
+        max_megapixels: A larger image is refused.
     """
 
     def __init__(self, cache: RowCache | None = None, crop: Crop | None = None, max_megapixels: float = 100.0):
-        self.cache = cache or RowCache(None)
-        self.crop = crop or Crop()
-        self._max_megapixels = max_megapixels
+        self.cache, self.crop, self.max_megapixels = cache or RowCache(None), crop or Crop(), max_megapixels
         self._paths: dict[str, Path] = {}
-
-    @property
-    def max_file_bytes(self) -> int:
-        """More than the largest image allowed can fill: 16-bit RGBA without compression, and as much for the rest."""
-        return int(self._max_megapixels * 16e6) + (1 << 20)
 
     def kind(self, spec: ImageSpec) -> RowKind:
         """The cache's name for images of this crop and geometry."""
-        settings = {
-            "code": CODE_VERSION,
-            "pillow": PIL.__version__,
-            "max_megapixels": self._max_megapixels,
-            "crop": [self.crop.left, self.crop.top, self.crop.right, self.crop.bottom],
-            # Squashed images have been cached under these two values alone.
-            "spec": [spec.size_px, spec.mode, *([] if spec.fit == "squash" else [spec.fit])],
-        }
-        return RowKind("pixels", settings, spec.shape, "uint8")
+        versions = {"code": CODE_VERSION, "pillow": PIL.__version__, "max_megapixels": self.max_megapixels}
+        return RowKind("pixels", {**versions, "crop": asdict(self.crop), "spec": asdict(spec)}, spec.shape, "uint8")
 
     def add(self, paths: Sequence[Path], digests: Sequence[str], specs: Sequence[ImageSpec]) -> dict[Path, str]:
         """Decodes what is not in the cache yet, each file once for all geometries, on all cores.
@@ -92,7 +81,7 @@ class ImageStore:
                 # Bytes written since the digest was taken must not be cached under it.
                 if hashlib.sha256(data).hexdigest() != digest:
                     return "changed while it was read"
-                image = decode(data, self.crop, self._max_megapixels)
+                image = decode(data, self.crop, self.max_megapixels)
             except (BadImageError, OSError) as error:
                 return str(error)
             for spec, kind in kinds.items():
@@ -134,38 +123,30 @@ class Images:
     ``X[index]`` with a slice, an integer array or a mask is an `Images` again; nothing is read until `pixels`.
 
     Attributes:
+        store: Where pixels come from.
         digests: The file that each row is made from, ``(n,)``.
-        views: The view that each row is, ``(n,)``.
+        augmentation: The transforms that `views` and `seeds` refer to; None: none.
+        views: The view that each row is, ``(n,)``; None: all are originals.
         seeds: Of the random transforms of each row, ``(n,)``; `NOT_DRAWN` for none.
         choices: For each row the views of which one is drawn in every epoch, together with a seed, ``(n,)``; None:
             nothing is drawn.
     """
 
-    def __init__(self, store: ImageStore, digests: Sequence[str] | np.ndarray):
-        self.store = store
-        self.digests = np.asarray(digests, dtype=object)
-        self.views = np.full(len(self), ORIGINAL, dtype=object)
-        self.seeds = np.full(len(self), NOT_DRAWN)
-        self.choices: np.ndarray | None = None
-        self._augmentation = Augmentation()
-
-    def augmented(
+    def __init__(
         self,
-        augmentation: Augmentation,
-        views: Sequence[str] | np.ndarray,
+        store: ImageStore,
+        digests: Sequence[str] | np.ndarray,
+        *,
+        augmentation: Augmentation | None = None,
+        views: Sequence[str] | np.ndarray | None = None,
         seeds: Sequence[int] | np.ndarray | None = None,
-        choices: Sequence[Sequence[str]] | np.ndarray | None = None,
-    ) -> "Images":
-        """The same rows as views, see the attributes; `Augmentation.apply` makes the rows to choose them for."""
-        images = Images(self.store, self.digests)
-        images._augmentation, images.views = augmentation, np.asarray(views, dtype=object)
-        if seeds is not None:
-            images.seeds = np.asarray(seeds, dtype=np.int64)
-        if choices is not None:
-            # An array of tuples: numpy would take tuples of one length for a second axis.
-            images.choices = np.empty(len(self), dtype=object)
-            images.choices[:] = [tuple(names) for names in choices]
-        return images
+        choices: np.ndarray | None = None,
+    ):
+        self.store, self.digests = store, np.asarray(digests, dtype=object)
+        self.augmentation = augmentation or Augmentation()
+        self.views = np.full(len(self), ORIGINAL, object) if views is None else np.asarray(views, object)
+        self.seeds = np.full(len(self), NOT_DRAWN) if seeds is None else np.asarray(seeds, np.int64)
+        self.choices = choices
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -176,23 +157,23 @@ class Images:
         return (len(self),)
 
     def __getitem__(self, index: np.ndarray | slice) -> "Images":
+        rows = {"views": self.views[index], "seeds": self.seeds[index]}
         choices = None if self.choices is None else self.choices[index]
-        rows = Images(self.store, self.digests[index])
-        return rows.augmented(self._augmentation, self.views[index], self.seeds[index], choices)
+        return Images(self.store, self.digests[index], augmentation=self.augmentation, choices=choices, **rows)
 
     def drawn(self, rng: np.random.Generator) -> "Images":
         """The images of one epoch: of each row one of its choices, with new seeds; itself where nothing is drawn."""
         if self.choices is None:
             return self
         views = [names[rng.integers(len(names))] for names in self.choices]
-        seeds = rng.integers(2**62, size=len(self)) if self._augmentation.transforms else None
-        return self.augmented(self._augmentation, views, seeds)
+        seeds = rng.integers(2**62, size=len(self)) if self.augmentation.transforms else None
+        return Images(self.store, self.digests, augmentation=self.augmentation, views=views, seeds=seeds)
 
     @property
     def keys(self) -> list[str]:
         """What each row is made from, for caches of features: digest and augmentation."""
         rows = zip(self.digests, self.views, self.seeds, strict=True)
-        return [f"{digest}:{self._augmentation.key(view, seed)}" for digest, view, seed in rows]
+        return [f"{digest}:{self.augmentation.key(view, seed)}" for digest, view, seed in rows]
 
     def augment(self, originals: Any, index: np.ndarray | slice = slice(None)) -> Any:
         """Turns the originals of some rows into what the rows are.
@@ -201,7 +182,7 @@ class Images:
             originals: uint8 ``(b, size, size)`` or ``(b, size, size, 3)``, numpy or PyTorch; it is changed.
             index: The rows, ``(b,)``.
         """
-        return self._augmentation(originals, self.views[index], self.seeds[index])
+        return self.augmentation(originals, self.views[index], self.seeds[index])
 
     def pixels(self, spec: ImageSpec) -> np.ndarray:
         """All images at once: uint8 ``(n, size, size)`` or ``(n, size, size, 3)``."""
@@ -244,4 +225,4 @@ def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, 
 
 def _pool() -> ThreadPoolExecutor:
     # Decoding, resizing and numpy release the interpreter lock, so that threads do as well as processes here.
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    return ThreadPoolExecutor(cores())

@@ -65,6 +65,20 @@ class Scan:
     missing_splits: list[str] = field(default_factory=list)
     unreadable: dict[Path, str] = field(default_factory=dict)
 
+    def entries(self, folder: Path, *, folders: bool) -> list[tuple[str, Path]]:
+        """Folders or files in ``folder`` by name; others are counted, and a folder that cannot be listed is noted."""
+        entries = []
+        try:
+            with os.scandir(folder) as listed:
+                for entry in listed:
+                    if entry.name.startswith(".") or os.path.isdir(entry) != folders:
+                        self.ignored += 1
+                    else:
+                        entries.append((nfc(entry.name), folder / entry.name))
+        except OSError as error:
+            self.unreadable[folder] = error.strerror or str(error)
+        return sorted(entries)
+
 
 def nfc(name: str) -> str:
     """The same text on every system: macOS spells names decomposed, Linux and Windows mostly composed."""
@@ -94,98 +108,57 @@ def scan(root: Path, source_key: SourceKey = "name") -> Scan:
     """Lists ``root/{train,val,test}/<class>/*`` or, where none of the three is there, ``root/<class>/*``.
 
     Symbolic links are followed. Hidden files, files that are no images by their ending, and anything deeper are
-    counted in ``ignored``.
-
-    Args:
-        root: The data set's folder.
-        source_key: See `source_of`.
-
-    Returns:
-        What is there; no file is opened.
-
-    Raises:
-        OSError: ``root`` cannot be listed.
+    counted in ``ignored``. No file is opened.
     """
     listing = Scan()
-    top_folders, listing.ignored = _visible(root, folders=True)
-    present = {name: path for name, path in top_folders if name in SPLITS}
-    listing.is_split = bool(present)
-    if listing.is_split:
-        listing.missing_splits = [split for split in SPLITS if split not in present]
-        listing.ignored += len(top_folders) - len(present)
-    for split, top in present.items() if listing.is_split else [("", root)]:
-        classes, ignored = _listed(top, listing, folders=True) if listing.is_split else (top_folders, 0)
-        listing.ignored += ignored
-        for folder, path in classes:
-            files, ignored = _listed(path, listing, folders=False)
-            images = [image for _, image in files if image.suffix.lower() in IMAGE_ENDINGS]
-            listing.ignored += ignored + len(files) - len(images)
-            if not images and path not in listing.unreadable:
-                listing.empty_folders.append(f"{split}/{folder}" if split else folder)
-            listing.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
+    top = listing.entries(root, folders=True)
+    splits = [(name, path) for name, path in top if name in SPLITS]
+    listing.is_split = bool(splits)
+    if splits:
+        listing.missing_splits = sorted(set(SPLITS) - dict(splits).keys(), key=SPLITS.index)
+        listing.ignored += len(top) - len(splits)
+        classes = [(split, *entry) for split, path in splits for entry in listing.entries(path, folders=True)]
+    else:
+        classes = [("", *entry) for entry in top]
+    for split, folder, path in classes:
+        files = listing.entries(path, folders=False)
+        images = [image for _, image in files if image.suffix.lower() in IMAGE_ENDINGS]
+        listing.ignored += len(files) - len(images)
+        if not images and path not in listing.unreadable:
+            listing.empty_folders.append(f"{split}/{folder}".lstrip("/"))
+        listing.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
     return listing
 
 
-def _visible(folder: Path, *, folders: bool) -> tuple[list[tuple[str, Path]], int]:
-    """Folders or files in ``folder`` by name, and how many other entries there are."""
-    entries_by_name, ignored = [], 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or _is_folder(entry) != folders:
-                ignored += 1
-            else:
-                entries_by_name.append((nfc(entry.name), folder / entry.name))
-    return sorted(entries_by_name), ignored
-
-
-def _listed(folder: Path, listing: Scan, *, folders: bool) -> tuple[list[tuple[str, Path]], int]:
-    """`_visible`, but a folder that cannot be listed is noted in ``unreadable`` and has no entries."""
-    try:
-        return _visible(folder, folders=folders)
-    except OSError as error:
-        listing.unreadable[folder] = error.strerror or str(error)
-        return [], 0
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself: opened as a file, it is an error that names it
-        return False
-
-
-def without_copies(records: Iterable[Record]) -> tuple[list[Record], int]:
+def without_copies(records: Iterable[Record]) -> list[Record]:
     """Leaves out copies that a data set arrives with, where the original lies in the same split and class.
 
     Copies would count one recording several times, in val and test above all; augmentation makes them anew, from
     training records only.
-
-    Returns:
-        The records that stay, and how many copies were left out.
     """
     records = list(records)
     originals = {(r.split, r.folder, r.source) for r in records if not r.is_copy}
-    remaining = [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
-    return remaining, len(records) - len(remaining)
+    return [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
 
 
 def leaks(records: Iterable[Record]) -> list[str]:
-    """One line for each source or image (same bytes) that is in more than one split."""
-    lines = []
-    by_source: dict[str, list[Record]] = defaultdict(list)
+    """One line for each image (same bytes) or source that is in more than one split."""
     by_digest: dict[str, list[Record]] = defaultdict(list)
+    by_source: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_source[record.source].append(record)
-        by_digest[record.digest].append(record)
-    reported: set[Path] = set()
-    for digest, group in by_digest.items():
-        if digest and len({r.split for r in group}) > 1:
-            lines.append(f"one image in two splits (same bytes): {_places(group)}")
-            reported.update(r.path for r in group)
-    for source, group in by_source.items():
-        if len({r.split for r in group}) > 1 and not all(r.path in reported for r in group):
-            lines.append(f"one source in two splits (source {source!r}): {_places(group)}")
-    return lines
+        if record.digest:
+            by_digest[record.digest].append(record)
+    images, sources = ({k: g for k, g in d.items() if len({r.split for r in g}) > 1} for d in (by_digest, by_source))
+    reported = {record.path for group in images.values() for record in group}
+    return [
+        *(f"one image in two splits (same bytes): {_places(group)}" for group in images.values()),
+        *(
+            f"one source in two splits (source {source!r}): {_places(group)}"
+            for source, group in sources.items()
+            if not reported.issuperset(record.path for record in group)
+        ),
+    ]
 
 
 def _places(group: Sequence[Record]) -> str:

@@ -1,6 +1,6 @@
 """Which folders make up which class, and which classes look alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -39,11 +39,6 @@ class Mapping:
         object.__setattr__(self, "left_out", [nfc(folder) for folder in self.left_out])
 
     @property
-    def mapping(self) -> "Mapping":
-        """Itself."""
-        return self
-
-    @property
     def group_of(self) -> dict[str, str]:
         """Class -> merged label, for the look-alike classes."""
         return {label: group for group, labels in self.look_alikes.items() for label in labels}
@@ -51,37 +46,33 @@ class Mapping:
     def contradictions(self) -> list[tuple[str, str]]:
         """What is wrong with the mapping by itself, as (key below ``mapping``, message)."""
         wrong = []
-        owner: dict[str, str] = {}
+        label_of: dict[str, str] = {}
         for label, folders in self.classes.items():
             if not folders:
                 wrong.append((f"classes.{label}", "names no folder; a class needs at least one"))
             for folder in folders:
-                if folder in owner:
-                    wrong.append((f"classes.{label}", f"folder {folder!r} already makes class {owner[folder]!r}"))
+                if folder in label_of:
+                    wrong.append((f"classes.{label}", f"folder {folder!r} already makes class {label_of[folder]!r}"))
                 elif folder in self.left_out:
                     wrong.append((f"classes.{label}", f"folder {folder!r} is also in mapping.left_out"))
-                owner.setdefault(folder, label)
-        member: dict[str, str] = {}
+                label_of.setdefault(folder, label)
+        group_of: dict[str, str] = {}
         for group, labels in self.look_alikes.items():
             if len(set(labels)) < 2:
                 wrong.append((f"look_alikes.{group}", f"got {list(labels)}; a group needs two or more classes"))
             for label in labels:
-                if label in member:
-                    wrong.append((f"look_alikes.{group}", f"{label!r} is already in {member[label]!r}"))
-                member.setdefault(label, group)
-        if self.classes:
-            wrong += self._wrong_look_alikes(self.classes)
-        return wrong
+                if label in group_of:
+                    wrong.append((f"look_alikes.{group}", f"{label!r} is already in {group_of[label]!r}"))
+                group_of.setdefault(label, group)
+        return wrong + (self._wrong_look_alikes(self.classes) if self.classes else [])
 
-    def _wrong_look_alikes(self, classes: Iterable[str]) -> list[tuple[str, str]]:
+    def _wrong_look_alikes(self, classes: Collection[str]) -> list[tuple[str, str]]:
         """Look-alikes that are no class, and merged labels that hide one."""
-        known = sorted(classes)
         wrong = []
         for group, labels in self.look_alikes.items():
-            for label in labels:
-                if label not in known:
-                    wrong.append((f"look_alikes.{group}", f"got {label!r}; allowed: {', '.join(known)}"))
-            if group in known and group not in labels:
+            unknown = [label for label in labels if label not in classes]
+            wrong += [(f"look_alikes.{group}", f"got {x!r}; allowed: {', '.join(sorted(classes))}") for x in unknown]
+            if group in classes and group not in labels:
                 wrong.append((f"look_alikes.{group}", f"{group!r} is also the name of a class outside the group"))
         return wrong
 
@@ -98,17 +89,19 @@ class Mapping:
         if not self.classes:
             wrong = [f"mapping.{key}: {text}" for key, text in self._wrong_look_alikes(folders)]
             return {folder: folder for folder in folders}, wrong
-        owner = {folder: label for label, made_of in self.classes.items() for folder in made_of}
+        label_of = {folder: label for label, members in self.classes.items() for folder in members}
         problems = [
             f"folder {folder!r} is neither in mapping.classes nor in mapping.left_out; mapped folders: "
-            f"{', '.join(sorted(owner))} (mapping=identity takes every folder as a class)"
+            f"{', '.join(sorted(label_of))} (mapping=identity takes every folder as a class)"
             for folder in folders
-            if folder not in owner
+            if folder not in label_of
         ]
-        for label, made_of in self.classes.items():
-            if not set(made_of) & set(folders):
-                problems.append(f"class {label!r} has no images: none of its folders is there ({', '.join(made_of)})")
-        return {folder: owner[folder] for folder in folders if folder in owner}, problems
+        problems += [
+            f"class {label!r} has no images: none of its folders is there ({', '.join(members)})"
+            for label, members in self.classes.items()
+            if not set(members) & set(folders)
+        ]
+        return {folder: label_of[folder] for folder in folders if folder in label_of}, problems
 
 
 def hard_stage_names(groups: Sequence[str]) -> dict[str, str]:

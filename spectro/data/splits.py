@@ -1,7 +1,10 @@
-"""Splits for a data set that comes without, and folds for cross-validation: stratified, by source, seeded."""
+"""Splits for a data set that comes without, and folds for cross-validation: stratified, by source, seeded.
+
+``labels`` are the class of each record, ``sources`` what must stay together, both ``(n,)``.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,36 +14,26 @@ from scipy.sparse.csgraph import connected_components
 
 from spectro.data.manifest import SPLITS, Record
 
+Labels = Sequence[str] | np.ndarray
+Sources = Sequence[Hashable] | np.ndarray
+Seed = int | Sequence[int]
+
 
 def groups_of(records: Sequence[Record]) -> list[list[int]]:
     """Indices of records that must stay together: one source, or the same bytes, directly or through a third."""
-    n = len(records)
     nodes: dict[tuple[str, str], int] = {}
-    edges = []
-    for i, record in enumerate(records):
-        for key in (("source", record.source), ("digest", record.digest)):
-            if key[1]:
-                edges.append((i, nodes.setdefault(key, n + len(nodes))))
-    size = n + len(nodes)
+    edges = [
+        (i, nodes.setdefault(key, len(records) + len(nodes)))
+        for i, record in enumerate(records)
+        for key in (("source", record.source), ("digest", record.digest))
+        if key[1]
+    ]
+    size = len(records) + len(nodes)
     graph = coo_array((np.ones(len(edges)), tuple(np.array(edges).reshape(-1, 2).T)), shape=(size, size))
-    _, component = connected_components(graph, directed=False)
     groups: dict[int, list[int]] = defaultdict(list)
-    for i in range(n):
-        groups[component[i]].append(i)
+    for i, component in enumerate(connected_components(graph, directed=False)[1][: len(records)]):
+        groups[component].append(i)
     return list(groups.values())
-
-
-def _split_sizes(n: int, val: float, test: float) -> dict[str, int]:
-    """How many of ``n`` groups go where: at least one to each split if there are three, train first if not."""
-    if n < 3:
-        return {"train": 1, "val": 0, "test": n - 1}
-    n_val, n_test = max(1, round(n * val)), max(1, round(n * test))
-    while n_val + n_test > n - 1:
-        if n_val >= n_test:
-            n_val -= 1
-        else:
-            n_test -= 1
-    return {"train": n - n_val - n_test, "val": n_val, "test": n_test}
 
 
 def split_records(records: Sequence[Record], *, val: float, test: float, seed: int) -> list[Record]:
@@ -60,15 +53,11 @@ def split_records(records: Sequence[Record], *, val: float, test: float, seed: i
     """
     groups = sorted(groups_of(records), key=lambda g: min((records[i].folder, records[i].source) for i in g))
     np.random.default_rng(seed).shuffle(groups)
-    folders = [Counter(records[i].folder for i in group) for group in groups]
-    total: Counter[str] = Counter()
-    for counts in folders:
-        total.update(counts.keys())
-    open_places = {folder: _split_sizes(n, val, test) for folder, n in total.items()}
-    # A group that spans folders is placed with its rarest one, where a wrong place costs most.
-    rarest = [min(counts, key=lambda f: (total[f], f)) for counts in folders]
+    folders = [{records[i].folder for i in group} for group in groups]
+    n_groups, rarest = _rarest(folders)
+    open_places = {folder: _split_sizes(n, val, test) for folder, n in n_groups.items()}
     split_of = [""] * len(records)
-    for g in sorted(range(len(groups)), key=lambda g: (total[rarest[g]], rarest[g])):
+    for g in sorted(range(len(groups)), key=lambda g: (n_groups[rarest[g]], rarest[g])):
         places = open_places[rarest[g]]
         split = max(SPLITS, key=lambda s: (places[s] > 0, sum(open_places[f][s] for f in folders[g])))
         for folder in folders[g]:
@@ -76,6 +65,25 @@ def split_records(records: Sequence[Record], *, val: float, test: float, seed: i
         for i in groups[g]:
             split_of[i] = split
     return with_training([replace(record, split=split) for record, split in zip(records, split_of, strict=True)])
+
+
+def _split_sizes(n: int, val: float, test: float) -> dict[str, int]:
+    """How many of ``n`` groups go where: at least one to each split if there are three, train first if not."""
+    if n < 3:
+        return {"train": 1, "val": 0, "test": n - 1}
+    n_val, n_test = max(1, round(n * val)), max(1, round(n * test))
+    while n_val + n_test > n - 1:
+        n_val, n_test = (n_val - 1, n_test) if n_val >= n_test else (n_val, n_test - 1)
+    return {"train": n - n_val - n_test, "val": n_val, "test": n_test}
+
+
+def _rarest(classes_of: Sequence[Collection[str]]) -> tuple[Counter[str], list[str]]:
+    """How many groups have each class, and for each group its rarest class.
+
+    A group that spans classes is placed with its rarest one, where a wrong place costs most.
+    """
+    n_groups = Counter(label for classes in classes_of for label in classes)
+    return n_groups, [min(classes, key=lambda label: (n_groups[label], label)) for classes in classes_of]
 
 
 def with_training(records: Sequence[Record]) -> list[Record]:
@@ -98,19 +106,14 @@ def with_training(records: Sequence[Record]) -> list[Record]:
         names = [(records[i].folder, records[i].source) for i in group]
         return len({folder for folder, _ in names}), split_of[group[0]] == "test", min(names)
 
-    for folder in sorted(groups_in):
-        if all(split_of[group[0]] != "train" for group in groups_in[folder]):
-            for i in min(groups_in[folder], key=harm):
+    for _, groups in sorted(groups_in.items()):
+        if all(split_of[group[0]] != "train" for group in groups):
+            for i in min(groups, key=harm):
                 split_of[i] = "train"
     return [replace(record, split=split) for record, split in zip(records, split_of, strict=True)]
 
 
-def folds(
-    labels: Sequence[str] | np.ndarray,
-    sources: Sequence[Hashable] | np.ndarray,
-    k: int,
-    seed: int | Sequence[int] = 0,
-) -> np.ndarray:
+def folds(labels: Labels, sources: Sources, k: int, seed: Seed = 0) -> np.ndarray:
     """Deals sources to folds, class by class, the rarest first.
 
     A source goes to the fold that has fewest records of its class, of equal ones to the one with fewest records. Within
@@ -118,15 +121,9 @@ def folds(
     counts as one of the rarest of them. Where every source has one record, folds differ by one record at most, in each
     class and altogether.
 
-    Args:
-        labels: The class of each record, ``(n,)``.
-        sources: What must stay together, ``(n,)``. The result does not depend on the order of the records as long as
-            sources can be sorted.
-        k: Number of folds, 2 or more.
-        seed: Seed of the order.
-
     Returns:
-        The fold of each record, ``(n,)``, integers from 0; no fold is empty.
+        The fold of each record, ``(n,)``, integers from 0 to ``k - 1``; no fold is empty. It does not depend on the
+        order of the records.
 
     Raises:
         ValueError: Fewer sources than folds, fewer than two folds, or not one source for each label.
@@ -138,17 +135,16 @@ def folds(
         records_of[source].append(i)
     if not 2 <= k <= len(records_of):
         raise ValueError(f"got {k} folds for {len(records_of)} sources; allowed: 2 to as many as there are sources")
-    classes_of = {source: Counter(labels[i] for i in index) for source, index in records_of.items()}
-    n_sources = Counter(label for counts in classes_of.values() for label in counts)
-    # A source that spans classes is dealt with its rarest one, where a wrong place costs most.
-    rarest = {source: min(counts, key=lambda c: (n_sources[c], c)) for source, counts in classes_of.items()}
     order = sorted(records_of)
+    classes_of = {source: Counter(labels[i] for i in records_of[source]) for source in order}
+    n_sources, rarest = _rarest(list(classes_of.values()))
+    rarest_of = dict(zip(order, rarest, strict=True))
     np.random.default_rng(seed).shuffle(order)
-    order.sort(key=lambda s: (n_sources[rarest[s]], rarest[s], -len(records_of[s])))
+    order.sort(key=lambda s: (n_sources[rarest_of[s]], rarest_of[s], -len(records_of[s])))
     size, of_class = [0] * k, {label: [0] * k for label in n_sources}
     out = np.empty(len(labels), dtype=int)
     for source in order:
-        dealt = of_class[rarest[source]]
+        dealt = of_class[rarest_of[source]]
         fold = min(range(k), key=lambda f: (dealt[f], size[f]))
         for label, n in classes_of[source].items():
             of_class[label][fold] += n
@@ -158,40 +154,23 @@ def folds(
 
 
 def uneven(labels: np.ndarray, sources: np.ndarray, fold: np.ndarray, k: int) -> list[str]:
-    """One warning for each class that has fewer sources than there are folds.
-
-    Args:
-        labels: The class of each record, ``(n,)``.
-        sources: Their sources, ``(n,)``.
-        fold: Their folds, ``(n,)``.
-        k: Number of folds.
-    """
+    """One warning for each class that has fewer sources than there are folds."""
     lines = []
     for label in sorted(set(labels)):
-        in_class = labels == label
-        n, without = len(set(sources[in_class])), k - len(set(fold[in_class]))
-        if not without:
-            continue
-        line = f"cross-validation: class {label!r} has {n} source{'s' * (n > 1)} for {k} folds: "
-        line += f"in {without} fold{'s' * (without > 1)} none of it is evaluated"
-        if k - without == 1:
-            line += ", and where it is evaluated, none of it is trained on"
-        lines.append(line)
+        n, n_folds = (len(set(array[labels == label])) for array in (sources, fold))
+        if n_folds < k:
+            line = f"cross-validation: class {label!r} has {n} source{'s' * (n > 1)} for {k} folds: "
+            line += f"in {k - n_folds} fold{'s' * (k - n_folds > 1)} none of it is evaluated"
+            lines.append(line + ", and where it is evaluated, none of it is trained on" * (n_folds == 1))
     return lines
 
 
-def inner_val(labels: np.ndarray, sources: np.ndarray, share: int, seed: int | Sequence[int] = 0) -> np.ndarray:
+def inner_val(labels: np.ndarray, sources: np.ndarray, share: int, seed: Seed = 0) -> np.ndarray:
     """Which records of a training set become a validation set, for families that choose on val.
 
-    Args:
-        labels: The class of each record, ``(n,)``.
-        sources: Their sources, ``(n,)``.
-        share: About one of so many sources is taken, 2 or more.
-        seed: Seed of the choice.
-
     Returns:
-        Mask ``(n,)``: of `folds` the one with most classes, without sources that would leave a class untrained; none
-        where there are fewer than two sources.
+        Mask ``(n,)``: of ``share`` folds the one with most classes, without sources that would leave a class untrained;
+        none where there are fewer than two sources.
     """
     k = min(share, len(set(sources)))
     if k < 2:
@@ -199,40 +178,32 @@ def inner_val(labels: np.ndarray, sources: np.ndarray, share: int, seed: int | S
     fold = folds(labels, sources, k, seed)
     chosen = fold == max(range(k), key=lambda f: len(set(labels[fold == f])))
     for label in sorted(set(labels)):
-        if not (~chosen & (labels == label)).any():
+        if chosen[labels == label].all():
             chosen &= ~np.isin(sources, sources[labels == label])
     return chosen
 
 
-def part_of(labels: np.ndarray, sources: np.ndarray, share: float, seed: int | Sequence[int] = 0) -> np.ndarray:
+def part_of(labels: Labels, sources: Sources, share: float, seed: Seed = 0) -> np.ndarray:
     """Which records are left if only a share of them had been labelled: of each class that share of its sources.
 
     Of one seed, a smaller share lies inside a larger one. A class keeps one source at least: scores of different shares
     are about the same classes. A source with records of several classes counts as one of the rarest of them.
 
-    Args:
-        labels: The class of each record, ``(n,)``.
-        sources: Their sources, ``(n,)``; what must stay together.
-        share: Above 0, at most 1.
-        seed: Seed of the choice.
-
     Returns:
         Mask ``(n,)``.
 
     Raises:
-        ValueError: ``share`` is out of its range.
+        ValueError: ``share`` is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share}; allowed: above 0, at most 1")
     classes_of: dict[Any, set[str]] = defaultdict(set)
     for label, source in zip(labels, sources, strict=True):
         classes_of[source].add(label)
-    n_sources = Counter(label for classes in classes_of.values() for label in classes)
-    of_class: dict[str, list[Any]] = defaultdict(list)
-    for source in sorted(classes_of):
-        of_class[min(classes_of[source], key=lambda c: (n_sources[c], c))].append(source)
+    order = sorted(classes_of)
+    rarest = np.array(_rarest([classes_of[source] for source in order])[1], dtype=object)
     rng, chosen = np.random.default_rng(seed), set()
-    for label in sorted(of_class):
-        order = rng.permutation(len(of_class[label]))
-        chosen |= {of_class[label][i] for i in order[: max(1, round(share * len(order)))]}
+    for label in sorted(set(rarest)):
+        members = np.flatnonzero(rarest == label)
+        chosen |= {order[i] for i in rng.permutation(members)[: max(1, round(share * len(members)))]}
     return np.array([source in chosen for source in sources], dtype=bool)

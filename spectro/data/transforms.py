@@ -17,6 +17,7 @@ import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,25 +37,19 @@ _torch_lock = threading.Lock()
 
 def mirrored(images: Pixels) -> Pixels:
     """Left and right exchanged, for records whose two sides mean the same: the source is in the middle of the top."""
-    return images[:, :, ::-1] if isinstance(images, np.ndarray) else images.flip(2)
+    return images[:, :, like(images, np.arange(images.shape[2] - 1, -1, -1))]
 
 
 def double_l(images: Pixels) -> Pixels:
     """The left half mirrored onto the right; the middle column of an odd width stays."""
-    width = images.shape[2]
-    return _with_columns(images, slice(width - width // 2, width))
+    column = np.arange(images.shape[2])
+    return images[:, :, like(images, np.minimum(column, column[::-1]))]
 
 
 def double_r(images: Pixels) -> Pixels:
     """The right half mirrored onto the left."""
-    return _with_columns(images, slice(0, images.shape[2] // 2))
-
-
-def _with_columns(images: Pixels, columns: slice) -> Pixels:
-    """Some columns taken from the mirror image."""
-    changed = images.copy() if isinstance(images, np.ndarray) else images.clone()
-    changed[:, :, columns] = mirrored(images)[:, :, columns]
-    return changed
+    column = np.arange(images.shape[2])
+    return images[:, :, like(images, np.maximum(column, column[::-1]))]
 
 
 BUILT_IN_VIEWS: dict[str, Transform] = {"mirrored": mirrored, "double_l": double_l, "double_r": double_r}
@@ -135,27 +130,25 @@ def apply(transform: Transform, images: Pixels, rngs: Sequence[np.random.Generat
     if getattr(transform, "takes_batches", False):
         return _checked(transform(images) if rngs is None else transform(images, rngs), images)
     is_numpy = isinstance(images, np.ndarray)
-    parts = []
-    for number, image in enumerate(images):
-        if is_module(transform):
-            parts.append(_through_module(transform, image, rngs[number] if rngs is not None else None))
-            continue
-        plain = image if is_numpy else image.cpu().numpy()
-        result = np.asarray(transform(plain) if rngs is None else transform(plain, rng=rngs[number]))
-        parts.append(_checked(result, plain) if is_numpy else images.new_tensor(_checked(result, plain)))
-    return np.stack(parts) if is_numpy else sys.modules["torch"].stack(parts)
+    drawn: Sequence[Any] = rngs or [None] * len(images)
+    if is_module(transform):
+        torch = sys.modules["torch"]
+        tensors = torch.as_tensor(images)
+        changed = torch.stack([_through_module(transform, x, rng) for x, rng in zip(tensors, drawn, strict=True)])
+        return changed.numpy() if is_numpy else changed
+    arrays = images if is_numpy else images.cpu().numpy()
+    results = [transform(x) if rng is None else transform(x, rng=rng) for x, rng in zip(arrays, drawn, strict=True)]
+    return like(images, np.stack([_checked(np.asarray(y), x) for x, y in zip(arrays, results, strict=True)]))
 
 
 def _through_module(module: Transform, image: Pixels, rng: np.random.Generator | None) -> Pixels:
-    """A PyTorch module on one image ``(height, width)`` or ``(height, width, channels)``."""
+    """A PyTorch module on one image, a tensor ``(height, width)`` or ``(height, width, channels)``."""
     torch = sys.modules["torch"]
-    tensor = torch.as_tensor(image)
-    channels_first = tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)
-    with _torch_lock, torch.random.fork_rng([tensor.device] if tensor.is_cuda else []), torch.no_grad():
+    channels_first = image[None] if image.ndim == 2 else image.permute(2, 0, 1)
+    with _torch_lock, torch.random.fork_rng([image.device] if image.is_cuda else []), torch.no_grad():
         torch.manual_seed(0 if rng is None else int(rng.integers(2**62)))
         out = _checked(module(channels_first), channels_first)
-    out = out[0] if tensor.ndim == 2 else out.permute(1, 2, 0)
-    return out.numpy() if isinstance(image, np.ndarray) else out
+    return out[0] if image.ndim == 2 else out.permute(1, 2, 0)
 
 
 def _checked(result: Pixels, images: Pixels) -> Pixels:
@@ -168,7 +161,7 @@ def _checked(result: Pixels, images: Pixels) -> Pixels:
 def is_module(transform: Transform) -> bool:
     """Whether it is a module of PyTorch."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(getattr(transform, "func", transform), torch.nn.Module)
+    return torch is not None and isinstance(transform, torch.nn.Module)
 
 
 def like(images: Pixels, array: np.ndarray) -> Pixels:
@@ -176,13 +169,13 @@ def like(images: Pixels, array: np.ndarray) -> Pixels:
     return array if isinstance(images, np.ndarray) else sys.modules["torch"].as_tensor(array, device=images.device)
 
 
-def identity(transforms: Sequence[Transform]) -> str:
+def identity(*transforms: Transform) -> str:
     """Names transforms with their arguments and their source files: changed code is another transform."""
     digest = hashlib.sha256()
     for transform in transforms:
         target = getattr(transform, "func", transform)
-        arguments = getattr(transform, "keywords", None) or repr(transform)
         kind = target if inspect.isfunction(target) else type(target)
+        arguments = transform.keywords if isinstance(transform, partial) else "" if kind is target else repr(transform)
         digest.update(f"{kind.__module__}.{kind.__qualname__} {arguments} {CODE_VERSION}\n".encode())
         if not kind.__module__.startswith("spectro."):
             try:

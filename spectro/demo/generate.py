@@ -23,18 +23,26 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from spectro.demo.model import OFFSET_M, SAMPLE_COUNT, SAMPLE_INTERVAL_S, TRACE_COUNT, RecordModel
+from spectro.demo.model import (
+    OFFSET_M,
+    SAMPLE_COUNT,
+    SAMPLE_INTERVAL_S,
+    TRACE_COUNT,
+    TRACE_SPACING_M,
+    RecordModel,
+)
 from spectro.demo.physics import synthesise
 from spectro.paths import cores
+from spectro.progress import progress
 
 COUNTS: dict[str, dict[str, dict[str, int]]] = {
     "field": {
@@ -58,8 +66,6 @@ CROP_PX: dict[str, int] = {"left": 94, "top": 41, "right": 13, "bottom": 0}
 _TRACE_WIDTH_PX = 2
 _PLOT_WIDTH_PX = TRACE_COUNT * _TRACE_WIDTH_PX
 _PLOT_HEIGHT_PX = SAMPLE_COUNT
-_IMAGE_WIDTH_PX = CROP_PX["left"] + _PLOT_WIDTH_PX + CROP_PX["right"]
-_IMAGE_HEIGHT_PX = CROP_PX["top"] + _PLOT_HEIGHT_PX + CROP_PX["bottom"]
 
 # Amplitude -1 ... 1 in this many steps; two more palette places belong to the margins alone.
 _SHADES = 65
@@ -118,29 +124,7 @@ _MODELS: dict[str, dict[str, RecordModel]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Record:
-    """Where a record is written, and from what.
-
-    Attributes:
-        path: The image file.
-        model: The parameters of its class.
-        entropy: The seed of all random numbers in it.
-    """
-
-    path: Path
-    model: RecordModel
-    entropy: Sequence[int]
-
-
-def make_demo(
-    root: Path,
-    label_set: str,
-    *,
-    seed: int = 0,
-    scale: float = 1.0,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Path:
+def make_demo(root: Path, label_set: str, *, seed: int = 0, scale: float = 1.0) -> Path:
     """Writes the demo images to `root/{train,val,test}/<class>/<name>.png` unless `root` is there already.
 
     The same label set, seed and scale give the same bytes; a larger scale keeps the records of a smaller one. The
@@ -152,29 +136,36 @@ def make_demo(
         label_set: A key of `COUNTS`.
         seed: Seed of all chance, not negative.
         scale: Multiplies the counts; each class keeps at least one record in each split.
-        on_progress: Called after each image with (done, total) images.
 
     Returns:
         `root`.
 
     Raises:
-        ValueError: `label_set`, `seed` or `scale` isn't allowed, or `scale` asks for more records than there are names,
-            or `root` holds something else.
+        ValueError: `label_set`, `seed` or `scale` is not allowed, or `scale` asks for more records than there are
+            names, or `root` holds something else.
         NotADirectoryError: `root` is a file.
     """
-    records = _records(root, label_set, seed, scale)
+    records = _records(label_set, seed, scale)
     if root.exists() and any(root.iterdir()):
-        absent = [record.path for record in records if not record.path.exists()]
+        absent = [path for path in records if not (root / path).exists()]
         if absent:
             raise ValueError(
                 f"{root} holds other files than the demo data: {len(absent)} of {len(records)} images are not there, "
-                f"e.g. {absent[0].name}; allowed: another folder, or your own images with data=folder"
+                f"e.g. {Path(absent[0]).name}; allowed: another folder, or your own images with data=folder"
             )
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
     draft = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    for path in records:
+        (draft / path).parent.mkdir(parents=True, exist_ok=True)
+
+    def write(path: str) -> None:
+        _image(*records[path]).save(draft / path, format="PNG", compress_level=6)
+
     try:
-        _write_all([replace(record, path=draft / record.path.relative_to(root)) for record in records], on_progress)
+        # numpy and zlib work outside the interpreter lock.
+        with progress("making demo data", len(records)) as advance, ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(write, records):
+                advance(1)
         try:
             draft.rename(root)
         except OSError:
@@ -186,51 +177,34 @@ def make_demo(
     return root
 
 
-def _records(root: Path, label_set: str, seed: int, scale: float) -> list[_Record]:
+def _records(label_set: str, seed: int, scale: float) -> dict[str, tuple[RecordModel, Sequence[int]]]:
+    """The path of each record below the folder -> the model of its class, and the seed of all chance in it."""
     if label_set not in COUNTS:
         raise ValueError(f"label_set: got {label_set!r}; allowed: {', '.join(COUNTS)}")
-    splits = COUNTS[label_set]
-    n_classes = sum(map(len, splits.values()))
-    largest_scale = _NAME_COUNT // max(n for classes in splits.values() for n in classes.values()) // n_classes
+    splits, set_number = COUNTS[label_set], list(COUNTS).index(label_set)
+    counts = [count for classes in splits.values() for count in classes.values()]
+    largest_scale = _NAME_COUNT // max(counts) // len(counts)
     if not 0 < scale <= largest_scale:
         raise ValueError(f"scale: got {scale!r}; allowed: above 0, at most {largest_scale}, or file names run out")
     if seed < 0:
         raise ValueError(f"seed: got {seed!r}; allowed: 0 and above")
-    set_number = list(COUNTS).index(label_set)
     # A shuffle of all numbers, so that neither order nor gaps between names tell the class.
-    names = np.random.default_rng(np.random.SeedSequence([seed, set_number])).permutation(_NAME_COUNT)
-    records = []
+    names = np.random.default_rng([seed, set_number]).permutation(_NAME_COUNT)
+    records: dict[str, tuple[RecordModel, Sequence[int]]] = {}
     for split_number, (split, classes) in enumerate(splits.items()):
         for class_number, (label, count) in enumerate(classes.items()):
             for index in range(max(1, round(count * scale))):
                 # The name of a record is the same at every scale.
                 name = names[(index * len(splits) + split_number) * len(classes) + class_number]
-                entropy = (seed, set_number, split_number, class_number, index)
-                path = root / split / label / f"_{name:06d}.png"
-                records.append(_Record(path, _MODELS[label_set][label], entropy))
+                seeds = (seed, set_number, split_number, class_number, index)
+                records[f"{split}/{label}/_{name:06d}.png"] = _MODELS[label_set][label], seeds
     return records
 
 
-def _write_all(records: Sequence[_Record], on_progress: Callable[[int, int], None] | None) -> None:
-    for folder in {record.path.parent for record in records}:
-        folder.mkdir(parents=True)
-
-    def write(record: _Record) -> None:
-        _image(record).save(record.path, format="PNG", compress_level=6)
-
-    # numpy and zlib work outside the interpreter lock.
-    with ThreadPoolExecutor(cores()) as pool:
-        for done, _ in enumerate(pool.map(write, records), start=1):
-            if on_progress is not None:
-                on_progress(done, len(records))
-
-
-def _image(record: _Record) -> Image.Image:
-    """The record as a palette image with its margins."""
-    rng = np.random.default_rng(np.random.SeedSequence(record.entropy))
-    amplitude = synthesise(record.model, rng)
-    half = (_SHADES - 1) // 2
-    shades = np.rint((amplitude + 1.0) * half).astype(np.uint8)
+def _image(model: RecordModel, seeds: Sequence[int]) -> Image.Image:
+    """A record as a palette image with its margins."""
+    amplitude = synthesise(model, np.random.default_rng(seeds))
+    shades = np.rint((amplitude + 1.0) * (_SHADES // 2)).astype(np.uint8)
     canvas = _margins().copy()
     left, top = CROP_PX["left"], CROP_PX["top"]
     canvas[top : top + _PLOT_HEIGHT_PX, left : left + _PLOT_WIDTH_PX] = shades.repeat(_TRACE_WIDTH_PX, axis=1)
@@ -242,38 +216,33 @@ def _image(record: _Record) -> Image.Image:
 @functools.cache
 def _palette() -> bytes:
     """Pale paper at rest, over olive grey to dark red for pushes and to near black for pulls."""
-    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
-    push = ((252, 250, 246), (214, 208, 190), (150, 120, 100), (140, 20, 20), (110, 2, 2))
-    pull = ((252, 250, 246), (214, 208, 190), (140, 130, 110), (80, 30, 25), (30, 4, 4))
-    rows = []
-    for value in np.linspace(-1.0, 1.0, _SHADES):
-        stops = push if value >= 0 else pull
-        rows.append([round(float(np.interp(abs(value), shares, channel))) for channel in zip(*stops, strict=True)])
-    rows += [[255, 255, 255], [0, 0, 0]]
-    return bytes(value for row in rows for value in row)
+    pulls = ((30, 4, 4), (80, 30, 25), (140, 130, 110), (214, 208, 190))
+    pushes = ((214, 208, 190), (150, 120, 100), (140, 20, 20), (110, 2, 2))
+    stops = (*pulls, (252, 250, 246), *pushes)
+    amplitude, at = np.linspace(-1.0, 1.0, _SHADES), np.linspace(-1.0, 1.0, len(stops))
+    channels = [np.rint(np.interp(amplitude, at, channel)) for channel in zip(*stops, strict=True)]
+    return np.stack(channels, axis=1).astype(np.uint8).tobytes() + bytes([255, 255, 255, 0, 0, 0])
 
 
 @functools.cache
 def _margins() -> npt.NDArray[np.uint8]:
     """Palette indices of an empty plot: frame, ticks and labels, all of them outside the plot area."""
-    image = Image.new("L", (_IMAGE_WIDTH_PX, _IMAGE_HEIGHT_PX), _WHITE)
+    left, top = CROP_PX["left"], CROP_PX["top"]
+    right, bottom = left + _PLOT_WIDTH_PX, top + _PLOT_HEIGHT_PX
+    image = Image.new("L", (right + CROP_PX["right"], bottom + CROP_PX["bottom"]), _WHITE)
     draw = ImageDraw.Draw(image)
     # The built-in bitmap font without smoothing: the same pixels whatever fonts a machine has.
     draw.fontmode = "1"
     font = ImageFont.load_default_imagefont()
-    left, top = CROP_PX["left"], CROP_PX["top"]
-    draw.line([(left - 1, _IMAGE_HEIGHT_PX - 1), (left - 1, top - 1), (left + _PLOT_WIDTH_PX, top - 1)], fill=_INK)
-    draw.line([(left + _PLOT_WIDTH_PX, top - 1), (left + _PLOT_WIDTH_PX, _IMAGE_HEIGHT_PX - 1)], fill=_INK)
+    draw.line([(left - 1, bottom - 1), (left - 1, top - 1), (right, top - 1), (right, bottom - 1)], fill=_INK)
     for tenths in range(0, math.ceil(SAMPLE_COUNT * SAMPLE_INTERVAL_S * 10), 2):
         y = top + round(tenths / 10 / SAMPLE_INTERVAL_S)
         draw.line([(left - 6, y), (left - 1, y)], fill=_INK)
         draw.text((left - 30, y - 5), f"{tenths / 10:.1f}", fill=_INK, font=font)
-    spacing_m = float(OFFSET_M[1] - OFFSET_M[0])
     for offset_m in range(-2000, 2001, 500):
-        x = left + round((offset_m - float(OFFSET_M[0])) / spacing_m * _TRACE_WIDTH_PX)
+        x = left + round((offset_m - OFFSET_M[0]) / TRACE_SPACING_M * _TRACE_WIDTH_PX)
         draw.line([(x, top - 6), (x, top - 1)], fill=_INK)
-        text = str(offset_m)
-        draw.text((x - round(draw.textlength(text, font=font) / 2), top - 18), text, fill=_INK, font=font)
+        draw.text((x - round(draw.textlength(str(offset_m), font=font) / 2), top - 18), str(offset_m), _INK, font)
     draw.text((left + _PLOT_WIDTH_PX // 2 - 28, 6), "Offset, m", fill=_INK, font=font)
     draw.text((14, top + _PLOT_HEIGHT_PX // 2 - 6), "Time, s", fill=_INK, font=font)
     return np.asarray(image).copy()

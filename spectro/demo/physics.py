@@ -11,16 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from spectro.demo.model import (
-    OFFSET_M,
-    SAMPLE_COUNT,
-    SAMPLE_INTERVAL_S,
-    TIME_S,
-    TRACE_COUNT,
-    Array,
-    RecordModel,
-    Span,
-)
+from spectro.demo.model import OFFSET_M, SAMPLE_COUNT, SAMPLE_INTERVAL_S, TIME_S, TRACE_COUNT, Array, RecordModel, Span
 
 # Longer than the record, so that what a filter smears past the end doesn't wrap round to time zero.
 _FFT_COUNT = 360
@@ -42,11 +33,6 @@ def ricker_spectrum(frequency_hz: Array, peak_hz: float) -> Array:
     """
     ratio = (frequency_hz / peak_hz) ** 2
     return 2.0 / (np.sqrt(np.pi) * peak_hz * SAMPLE_INTERVAL_S) * ratio * np.exp(-ratio)
-
-
-def head_wave_time_s(offset_m: Array, velocity_m_per_s: float, intercept_s: float) -> Array:
-    """Travel time of a direct (zero intercept) or refracted wave: t = t_i + |x| / v."""
-    return intercept_s + np.abs(offset_m) / velocity_m_per_s
 
 
 def reflection_time_s(offset_m: Array, zero_offset_s: Array, velocity_m_per_s: Array, dip_s_per_m: float) -> Array:
@@ -149,12 +135,12 @@ class _Recorder:
     def add_body_waves(self) -> Array:
         """Direct and refracted waves and their reverberations; returns the first arrival in s, shape (traces,)."""
         model = self.model
-        direct_s = head_wave_time_s(OFFSET_M, self.draw(model.near_velocity_m_per_s), 0.0)
-        intercept_s = self.draw(model.refractor_intercept_s)
-        refracted_s = head_wave_time_s(OFFSET_M, self.draw(model.refractor_velocity_m_per_s), intercept_s)
+        distance_m = np.abs(OFFSET_M)
+        direct_s = distance_m / self.draw(model.near_velocity_m_per_s)
+        refracted_s = self.draw(model.refractor_intercept_s) + distance_m / self.draw(model.refractor_velocity_m_per_s)
         period_s, decay = self.draw(model.reverberation_period_s), self.draw(model.reverberation_decay)
-        direct_share = np.exp(-np.abs(OFFSET_M) / self.draw(model.direct_absorption_m))
-        refracted_share = 0.6 * np.exp(-np.abs(OFFSET_M) / self.draw(model.refracted_absorption_m))
+        direct_share = np.exp(-distance_m / self.draw(model.direct_absorption_m))
+        refracted_share = 0.6 * np.exp(-distance_m / self.draw(model.refracted_absorption_m))
         amplitude = self.draw(model.body_amplitude)
         bounce = np.arange(14)[:, None]
         # Each bounce between surface and bedrock delays the wave by one period and turns its sign.
@@ -219,9 +205,9 @@ class _Recorder:
         self.data[noisy] += level[:, None] * self.band_noise(noisy.size, self.draw(model.noisy_station_hz), 12.0)
         ringing = self.stations(model.ringing_station_count)
         level = self.rng.uniform(*model.ringing_station_amplitude, ringing.size)
-        own_hz, width_hz = self.draw(model.ringing_station_hz), self.draw(model.ringing_bandwidth_hz)
+        centre_hz, width_hz = self.draw(model.ringing_station_hz), self.draw(model.ringing_bandwidth_hz)
         shaken = _since(first_s[ringing], self.draw(model.ringing_decay_s))
-        self.data[ringing] += level[:, None] * shaken * self.band_noise(ringing.size, own_hz, width_hz)
+        self.data[ringing] += level[:, None] * shaken * self.band_noise(ringing.size, centre_hz, width_hz)
 
     def add_machines(self) -> None:
         model = self.model

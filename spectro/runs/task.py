@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,6 @@ from spectro.config.schema import DemoKnobs
 from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import METRICS
-from spectro.progress import progress
 from spectro.runs.predictions import Predictions
 
 # The splits that are evaluated. Val is for choosing and test for the final result; train is never evaluated.
@@ -185,23 +182,13 @@ def load_data(config: Config) -> Dataset:
 
 
 def _make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
-    """Makes the demo data, with a progress bar, unless they exist; returns their folder."""
+    """Makes the demo data unless they exist; returns their folder."""
     from spectro.demo.generate import VERSION, make_demo
 
     # The generator's version is in the name: images of another version are other data.
     name = f"{knobs.label_set}_seed{knobs.seed}_scale{knobs.scale:g}_v{VERSION}"
     root = Path(knobs.demo_dir).expanduser() if knobs.demo_dir is not None else outputs / "demo" / name
-    with ExitStack() as stack:
-        bar: list[Any] = []
-
-        def on_progress(done: int, total: int) -> None:
-            if not bar:
-                bar.append(stack.enter_context(progress("making demo data", total)))
-            bar[0](1)
-
-        try:
-            return make_demo(
-                root.absolute(), knobs.label_set, seed=knobs.seed, scale=knobs.scale, on_progress=on_progress
-            )
-        except (OSError, ValueError) as error:
-            raise DataError(f"data.demo_dir: {error}") from error
+    try:
+        return make_demo(root.absolute(), knobs.label_set, seed=knobs.seed, scale=knobs.scale)
+    except (OSError, ValueError) as error:
+        raise DataError(f"data.demo_dir: {error}") from error
