@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from operator import attrgetter
 from typing import Any, get_type_hints
@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
+def validate(schema: Any, values: Any, prefix: str = "", context: str = "") -> Any:
     """Values as a pydantic model.
 
     Args:
@@ -29,9 +29,6 @@ def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
         prefix: Stands before every key in a message.
         context: Stands behind "unknown key" in a message.
 
-    Returns:
-        The model.
-
     Raises:
         ConfigError: One line for each invalid key: the dotted key, the value, what is allowed.
     """
@@ -39,12 +36,11 @@ def validate(schema: Any, values: Any, prefix: str, context: str = "") -> Any:
         return TypeAdapter(schema).validate_python(values)
     except ValidationError as error:
         # A key that may be of several types gives one error for each of them.
-        allowed: dict[str, list[str]] = {}
+        allowed: dict[str, dict[str, None]] = {}
         for problem in error.errors(include_url=False):
             head, tail = _line(problem, schema, values, prefix, context)
-            allowed.setdefault(head, []).append(tail)
-        lines = [head + " or ".join(dict.fromkeys(tails)) for head, tails in allowed.items()]
-        raise ConfigError("\n".join(lines)) from error
+            allowed.setdefault(head, {})[tail] = None
+        raise ConfigError("\n".join(head + " or ".join(tails) for head, tails in allowed.items())) from error
 
 
 def build(cls: Any, values: Mapping[str, Any], prefix: str = "", context: str = "") -> Any:
@@ -64,10 +60,11 @@ def build(cls: Any, values: Mapping[str, Any], prefix: str = "", context: str = 
     Raises:
         ConfigError: See `validate`.
     """
-    model = validate(_schema(cls), values, prefix, context)
-    arguments = {name: attrgetter(key)(model) for name, key in _keys(cls).items() if key}
-    sections = {name: type(getattr(cls(), name)) for name, value in arguments.items() if isinstance(value, Section)}
-    return cls(**arguments | {name: section(**dict(arguments[name])) for name, section in sections.items()})
+    model, defaults, arguments = validate(_schema(cls), values, prefix, context), cls(), dict[str, Any]()
+    for name, key, _ in _arguments(cls):
+        value = attrgetter(key)(model)
+        arguments[name] = type(getattr(defaults, name))(**dict(value)) if isinstance(value, Section) else value
+    return cls(**arguments)
 
 
 def sections(cls: Any) -> list[str]:
@@ -81,59 +78,56 @@ def check(instance: Any) -> None:
     Raises:
         ConfigError: See `validate`.
     """
-    values: dict[str, Any] = {}
     cls: Any = type(instance)
-    for name, key in _keys(cls).items():
+    values: dict[str, Any] = {}
+    for name, key, _ in _arguments(cls):
         value = getattr(instance, name)
         if isinstance(value, np.generic):
             value = value.item()
-        if key:
-            _put(values, key, value.get_params() if hasattr(value, "get_params") else value)
-    validate(_schema(cls), values, "")
+        _put(values, key, value.get_params() if hasattr(value, "get_params") else value)
+    validate(_schema(cls), values)
 
 
-def did_you_mean(wrong: str, allowed: Iterable[str], parent: str) -> str:
+def not_allowed(key: str, value: str, allowed: Iterable[str]) -> str:
+    """The message about a name that is not one of those that are allowed."""
+    return f"{key}: got {value!r}; allowed: {', '.join(allowed)}{did_you_mean(value, allowed)}"
+
+
+def did_you_mean(wrong: str, allowed: Iterable[str], parent: str = "") -> str:
     """A hint at the nearest key, whatever the case of its letters; empty if none is near."""
     by_lower = {key.lower(): key for key in allowed}
     close = difflib.get_close_matches(wrong.lower(), by_lower, n=1, cutoff=0.65)
     return f"; did you mean {f'{parent}.{by_lower[close[0]]}'.lstrip('.')}?" if close else ""
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    """The type of each argument of a constructor, with its ``Annotated`` parts."""
-    hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
-    return {name: hints.get(name, Any) for name in inspect.signature(cls).parameters}
-
-
-def _keys(cls: type) -> dict[str, str]:
-    """The dotted key of each argument of a constructor, see `build`."""
-    keys = {}
-    for name, hint in _hints(cls).items():
+def _arguments(cls: Any) -> Iterator[tuple[str, str, Any]]:
+    """The arguments of a constructor that are keys: name, dotted key as `build` has it, type."""
+    hints, family = get_type_hints(cls.__init__, include_extras=True), getattr(cls, "family", "")
+    for name in inspect.signature(cls).parameters:
+        hint = hints.get(name, Any)
         texts = [text for text in getattr(hint, "__metadata__", ()) if isinstance(text, str)]
-        keys[name] = (texts[0] if texts else f"{{family}}.{name}").format(family=getattr(cls, "family", ""))
-    return keys
+        if key := texts[0] if texts else f"{{family}}.{name}":
+            yield name, key.format(family=family), hint
 
 
 @cache
 def _schema(cls: type) -> type[Section]:
     """The pydantic model of the sections that `build` takes."""
-    defaults, hints = cls(), _hints(cls)
-    tree: dict[str, Any] = {}
-    for name, key in _keys(cls).items():
+    defaults, tree = cls(), dict[str, Any]()
+    for name, key, hint in _arguments(cls):
         default = getattr(defaults, name)
-        if key and hasattr(default, "get_params"):
-            _put(tree, key, {part: (hint, getattr(default, part)) for part, hint in _hints(type(default)).items()})
-        elif key:
-            _put(tree, key, (hints[name], default))
+        if hasattr(default, "get_params"):
+            parts = _arguments(type(default))
+            _put(tree, key, {part: (part_hint, getattr(default, part)) for part, _, part_hint in parts})
+        else:
+            _put(tree, key, (hint, default))
     return _model(tree)
 
 
-def _model(tree: Mapping[str, Any]) -> type[Section]:
+def _model(tree: dict[str, Any]) -> type[Section]:
     """A model of nested dictionaries whose leaves are types and defaults."""
-    fields: dict[str, Any] = {}
-    for key, entry in tree.items():
-        section = _model(entry) if isinstance(entry, dict) else None
-        fields[key] = entry if section is None else (section, section())
+    models = {key: _model(entry) for key, entry in tree.items() if isinstance(entry, dict)}
+    fields: dict[str, Any] = tree | {key: (model, model()) for key, model in models.items()}
     return create_model("Knobs", __base__=Section, **fields)
 
 
@@ -152,34 +146,30 @@ def _shown(value: Any) -> str:
 
 def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tuple[str, str]:
     """Key and value, and what is allowed."""
+    kind, path, node = error["type"], [], values
     # Names of union members stand in the location beside keys; only keys lead on into the values.
-    path: list[str] = []
-    node = values
-    for part in (part for part in error["loc"] if part != "[key]"):
-        if isinstance(node, dict) and (part in node or error["type"] == "missing"):
-            path.append(str(part))
-            node = node.get(part)
-        elif isinstance(node, list) and isinstance(part, int):
+    for part in error["loc"]:
+        if (isinstance(node, dict) and part in node) or (isinstance(node, list) and isinstance(part, int)):
             path.append(str(part))
             node = node[part]
-    key = prefix + ".".join(path)
-    shown = _shown(error["input"])
-    if error["type"] == "union_tag_not_found":
-        return f"{key}.{error['ctx']['discriminator'].strip(chr(39))}: got nothing; it must be given", ""
-    if error["type"] == "union_tag_invalid":
-        tag, options = error["ctx"]["discriminator"].strip("'"), error["ctx"]["expected_tags"]
-        return f"{key}.{tag}: got {_shown(error['ctx']['tag'])}; allowed: ", options
-    if error["type"] == "extra_forbidden":
+    if kind == "missing":
+        path.append(error["loc"][-1])
+    if kind.startswith("union_tag"):
+        path.append(error["ctx"]["discriminator"].strip("'"))
+    key, got = prefix + ".".join(path), f"got {_shown(error['input'])}"
+    if kind in ("missing", "union_tag_not_found"):
+        return f"{key}: got nothing; it must be given", ""
+    if kind == "union_tag_invalid":
+        return f"{key}: got {_shown(error['ctx']['tag'])}; allowed: ", error["ctx"]["expected_tags"]
+    if kind == "extra_forbidden":
         siblings = _siblings(schema, values, path[:-1])
         hint = did_you_mean(path[-1], siblings, key.rpartition(".")[0])
-        return f"{key}: unknown key{context} (got {shown}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
-    if error["type"] == "missing":
-        return f"{key}: got nothing; it must be given", ""
-    if error["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
-        keys = ", ".join(_siblings(schema, values, path))
-        return f"{key}: got {shown}; allowed: ", f"a section with the keys {keys}"
-    allowed = re.sub(r"^(Input should be |String should have |Value error, )(a valid )?", "", error["msg"])
-    return f"{key}: got {shown}; allowed: ", allowed
+        return f"{key}: unknown key{context} ({got}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"
+    if kind in ("model_type", "model_attributes_type", "dataclass_type"):
+        return f"{key}: {got}; allowed: ", f"a section with the keys {', '.join(_siblings(schema, values, path))}"
+    return f"{key}: {got}; allowed: ", re.sub(
+        r"^(Input should be|String should have|Value error,)( a valid)? ", "", error["msg"]
+    )
 
 
 def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
@@ -187,8 +177,7 @@ def _siblings(schema: Any, values: Any, path: list[str]) -> list[str]:
     for part in path:
         field = schema.model_fields[part]
         schema, values = field.annotation, values[part]
-        if field.discriminator:
-            tag = field.discriminator
+        if tag := field.discriminator:
             schema = next(m for m in schema.__args__ if values[tag] in m.model_fields[tag].annotation.__args__)
     fields: Any = getattr(schema, "model_fields", None) or getattr(schema, "__dataclass_fields__", ())
     return sorted(fields)

@@ -38,9 +38,10 @@ def test_help_has_a_line_for_each_command(spectro, arguments: tuple[str, ...]) -
     assert {line.split()[0] for line in text.splitlines() if line.startswith("  ")} == set(commands.COMMANDS)
 
 
-def test_version(spectro) -> None:
+@pytest.mark.parametrize("arguments", [("--version",), ("train", "--version")])
+def test_version(spectro, arguments: tuple[str, ...]) -> None:
     """The version of the package, not Hydra's."""
-    assert spectro("--version") == (0, f"spectro {__version__}\n")
+    assert spectro(*arguments) == (0, f"spectro {__version__}\n")
 
 
 def test_an_unknown_command_is_an_error_that_names_the_others(spectro) -> None:

@@ -12,7 +12,7 @@ from spectro.cli import main as cli
 from spectro.cli.explain import explain
 from spectro.cli.help import knobs
 from spectro.cli.multirun import multirun
-from spectro.cli.train import own_folder, run
+from spectro.cli.train import result_folder, run
 from spectro.config import schema
 from spectro.config.groups import Groups, search_path
 from spectro.errors import ConfigError, SpectroError
@@ -35,7 +35,7 @@ COMPANIONS = {
 def message(*words: str) -> str:
     """The message about an invalid command line."""
     with pytest.raises(ConfigError) as caught:
-        run(Groups(search_path(words)), words, "config", lambda *_: pytest.fail("a run was started"))
+        run(Groups(search_path(words)), words, lambda *_: pytest.fail("a run was started"))
     return str(caught.value)
 
 
@@ -283,11 +283,11 @@ def test_a_folder_that_holds_results_is_refused(tmp_path: Path, spelling: str, m
     old = tmp_path / "old"
     words = [f"outputs={tmp_path}", f"hydra.{mode}.dir={spelling.format(old)}"]
     cfg = GROUPS.compose(words)
-    assert own_folder(cfg, mode, words)[0] == old
+    assert result_folder(cfg, mode, words)[0] == old
     (old / "0").mkdir()
     (old / ("run.json" if mode == "run" else "0/run.json")).write_text("{}")
     with pytest.raises(ConfigError, match=rf"^hydra\.{mode}\.dir: got .*old', which holds"):
-        own_folder(cfg, mode, words)
+        result_folder(cfg, mode, words)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_folder_that_holds_results_is_refused(tmp_path: Path, spelling: str, m
 def test_every_job_of_a_multirun_is_checked_first(arguments: list[str], start: str) -> None:
     """A multirun must not work through the night and then meet its typing error."""
     with pytest.raises(ConfigError) as caught:
-        multirun(GROUPS, arguments, "config", lambda *_: pytest.fail("a job was started"))
+        multirun(GROUPS, arguments, lambda *_: pytest.fail("a job was started"))
     assert str(caught.value).startswith(start)
 
 
@@ -315,7 +315,7 @@ def test_every_job_of_a_multirun_is_checked_first(arguments: list[str], start: s
 def test_a_search_is_left_to_its_sweeper(arguments: list[str]) -> None:
     """A search may leave out what does not go together."""
     started = []
-    multirun(GROUPS, arguments, "config", lambda *task: started.append(task))
+    multirun(GROUPS, arguments, lambda *task: started.append(task))
     assert len(started) == 1
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.runs and arguments.experiment is None:
         parser.error("got no runs; allowed: RUN ... or --experiment NAME")
-    cli.guard(lambda: _compare(arguments), [])
+    cli.guard(lambda: _compare(arguments))
 
 
 def _compare(arguments: argparse.Namespace) -> None:

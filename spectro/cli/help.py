@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from spectro.config.groups import CONFIG, Groups
+from spectro.config.groups import Groups
 
 _HEAD = """\
 Which of several model families best classifies labelled images of seismic records, and how certain is that?
@@ -51,23 +51,26 @@ def description(text: str) -> str:
     return next(comments, "")
 
 
-def help_text(overrides: Sequence[str], groups: Groups, name: str = CONFIG) -> str:
+def help_text(overrides: Sequence[str], groups: Groups) -> str:
     """Groups, their options and the knobs of the chosen ones.
 
     Args:
-        overrides: Overrides such as ``model=hog_svm``: the knobs shown are those of these options.
+        overrides: Overrides such as ``model=hog_svm``: the knobs shown are those of these options. Help is for finding
+            what exists: options that do not exist are passed over.
         groups: The configuration groups.
-        name: The primary configuration.
     """
-    defaults = groups.composition((), name).choices
-    # One option, or a list of them. Help is for finding what exists: options that do not are passed over.
-    chosen = {group: option for group, _, option in (word.partition("=") for word in overrides) if group in defaults}
-    lists = {group: option.strip("[]").split(",") for group, option in chosen.items()}
-    lists = {group: names for group, names in lists.items() if set(names) <= set(groups.options(group))}
-    choices, files = groups.composition([f"{group}={chosen[group]}" for group in lists], name)
+    defaults = groups.composition().choices
+    chosen, lists = [], {}
+    for word in overrides:
+        group, _, value = word.partition("=")
+        names = value.strip("[]").split(",")
+        if group in defaults and set(names) <= set(groups.options(group)):
+            chosen.append(word)
+            lists[group] = names
+    choices, files = groups.composition(chosen)
     marked = {group: [option] for group, option in choices.items()} | lists
     lines = [_HEAD, "Groups"]
-    for group in {**defaults, **marked}:
+    for group in defaults | marked:
         lines.append(f"  {group}")
         for option in groups.options(group):
             text = description(groups.text(f"{group}/{option}"))

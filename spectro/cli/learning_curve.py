@@ -12,7 +12,6 @@ Exit code: 0 done, 2 invalid arguments, 130 interrupted; what was measured by th
 
 import argparse
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from spectro.cli import main as cli
@@ -50,21 +49,18 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
     from spectro.runs.learning_curve import LearningCurve
     from spectro.runs.task import Task, load_data
 
-    models, rest = _models(overrides)
     configs = {}
-    for model in models:
-        words = ["validation=kfold", *_of_model(rest, model, models), f"model={model}"]
+    for model, words in _models(overrides).items():
         base = cli.composed(words)
         _check(base.common.validation)
-        seeds = range(base.common.seed, base.common.seed + n_seeds)
+        seeds = range(base.seed, base.seed + n_seeds)
         configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
     for config, *_ in configs.values():
         config.estimator().prepare()
-    first = configs[models[0]][0]
+    first, *_ = next(iter(configs.values()))
     dataset = load_data(first)
     Folds.of(Task(first, dataset))  # invalid folds are reported before a folder is made
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = new_folder(Path(first.common.outputs) / "learning_curve" / stamp)
+    folder = new_folder(first.outputs / "learning_curve" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     curve = LearningCurve(folder, dataset)
     try:
         curve.measure(configs, shares)
@@ -84,20 +80,18 @@ def _check(validation: Any) -> None:
         raise ConfigError(f"validation.repeats: got {validation.repeats}; allowed: 1, and --seeds for more")
 
 
-def _models(overrides: list[str]) -> tuple[list[str], list[str]]:
-    """The models of the command line, each once, and the other overrides."""
-    models = [word.removeprefix("model=") for word in overrides if word.startswith("model=")]
-    names = models[-1].split(",") if models else ["hog_svm"]
-    return list(dict.fromkeys(names)), [word for word in overrides if not word.startswith("model=")]
-
-
-def _of_model(overrides: list[str], model: str, models: list[str]) -> list[str]:
-    """The overrides without those of knobs that another model has and this one does not."""
+def _models(overrides: list[str]) -> dict[str, list[str]]:
+    """The overrides of each model: without those of knobs that another model has and this one does not."""
     from spectro.config.groups import Groups, search_path
 
+    models = [word.removeprefix("model=") for word in overrides if word.startswith("model=")]
+    overrides = [word for word in overrides if not word.startswith("model=")]
+    names = list(dict.fromkeys((models or ["hog_svm"])[-1].split(",")))
     groups = Groups(search_path(overrides))
-    sections = {
-        name: {key.split(".")[0] for key in groups.keys(groups.composition([f"model={name}"]).files)} for name in models
-    }
-    others = set().union(*sections.values()) - sections[model]
-    return [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in others]
+    sections = {name: {key.split(".")[0] for key in groups.keys_of("model", name)} for name in names}
+    words = {}
+    for name in names:
+        others = set().union(*sections.values()) - sections[name]
+        rest = [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in others]
+        words[name] = ["validation=kfold", *rest, f"model={name}"]
+    return words

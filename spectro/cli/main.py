@@ -11,9 +11,10 @@ from spectro import interrupt
 
 if TYPE_CHECKING:
     from spectro.config.check import Config
+    from spectro.config.groups import Groups
 
 
-def guard(work: Callable[[], None], overrides: Sequence[str] = (), sources: Sequence[str] = ()) -> None:
+def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Groups | None" = None) -> None:
     """Does the work of a command and ends the process where it fails.
 
     Exit codes: 0 done; 2 user error, one message; 130 interrupted; 1 anything else, with a traceback. With
@@ -22,11 +23,11 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), sources: Sequ
     Args:
         work: The work.
         overrides: Hydra's overrides on the command line, for messages.
-        sources: The search path of configuration groups, see `spectro.config.groups.Groups`.
+        groups: The configuration groups; None: those of the overrides.
     """
     from spectro.runs import terminal
 
-    full_error = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    has_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     terminal.set_up()
     interrupt.listen()
     try:
@@ -36,12 +37,11 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), sources: Sequ
             print("interrupted", file=sys.stderr, flush=True)
             # Not sys.exit: it would wait for threads that an interrupt may have left waiting for ever.
             os._exit(130)
-        if full_error or not isinstance(error, Exception):
+        if has_traceback or not isinstance(error, Exception):
             raise
         from spectro.cli.explain import explain
-        from spectro.config.groups import Groups
 
-        message = explain(error, overrides, Groups(sources))
+        message = explain(error, overrides, groups)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)

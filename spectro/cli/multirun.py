@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spectro import interrupt
 from spectro.cli.explain import conflict, explained
-from spectro.cli.train import checked, job, own_folder
+from spectro.cli.train import checked, job, result_folder
 from spectro.config.check import Config
 from spectro.errors import ConfigError
 from spectro.paths import redact
@@ -23,13 +23,12 @@ _NAME = 48
 _MAX_CHECKED = 10
 
 
-def multirun(groups: "Groups", words: Sequence[str], name: str, run_hydra: Callable[..., None]) -> None:
+def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None]) -> None:
     """Runs the jobs of a command line, or the search that ``sweeper=`` names.
 
     Args:
         groups: The configuration groups.
         words: The overrides of the command line.
-        name: The primary configuration.
         run_hydra: Runs Hydra with a task function and further overrides.
 
     Raises:
@@ -39,34 +38,33 @@ def multirun(groups: "Groups", words: Sequence[str], name: str, run_hydra: Calla
 
     overrides = OverridesParser.create().parse_overrides(list(words))
     jobs = _jobs(overrides)
-    with explained(jobs[0], groups, name):
-        sweeper = groups.compose(jobs[0], name).hydra.runtime.choices["hydra/sweeper"]
-    if message := conflict(jobs[0], groups, name):
+    with explained(jobs[0], groups):
+        sweeper = groups.compose(jobs[0]).hydra.runtime.choices["hydra/sweeper"]
+    if message := conflict(jobs[0], groups):
         raise ConfigError(message)
     if sweeper == "study":
         # A search checks what it searches and opens its own run in MLflow.
         run_hydra(job)
         return
-    for continuous in [o for o in overrides if o.is_sweep_override() and not o.is_discrete_sweep()]:
-        if sweeper == "basic":
-            key, _, value = str(continuous.input_line).partition("=")
+    varied = [o for o in overrides if o.is_sweep_override()]
+    if sweeper == "basic":
+        for line in [str(o.input_line) for o in varied if not o.is_discrete_sweep()]:
+            key, _, value = line.partition("=")
             raise ConfigError(f"{key}: got {value}; allowed: a list of values, {key}=A,B, or a search, sweeper=NAME")
-    configs = [checked(groups, job_words, name) for job_words in (jobs if sweeper == "basic" else jobs[:1])]
+    configs = [checked(groups, job_words) for job_words in (jobs if sweeper == "basic" else jobs[:1])]
     cfg, config = configs[0]
     if cfg.hydra.runtime.choices["hydra/launcher"] == "basic":
         for _, job_config in configs:
             job_config.estimator().prepare()  # finds missing weights before the first job
-    folder, override = own_folder(cfg, "sweep", words)
+    folder, override = result_folder(cfg, "sweep", words)
     task_words = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
-    varied = [str(o.input_line) for o in overrides if o.is_sweep_override()]
-    open_parent(folder, config, task_words, varied)
+    _open(folder, config, task_words, " ".join(str(o.input_line) for o in varied))
     try:
         run_hydra(job, override)
     except BaseException as error:
-        was_stopped = interrupt.caused(error)
-        end_parent(folder, "KILLED" if was_stopped else "FAILED", "interrupted" if was_stopped else "a job failed")
+        _end(folder, *(("KILLED", "interrupted") if interrupt.caused(error) else ("FAILED", "a job failed")))
         raise
-    end_parent(folder, "FINISHED")
+    _end(folder, "FINISHED")
 
 
 def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:
@@ -74,29 +72,21 @@ def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:
 
     Values that a search draws from an interval are left out.
     """
-    values = []
+    words = []
     for override in overrides:
         if not override.is_sweep_override():
-            values.append([str(override.input_line)])
+            words.append([str(override.input_line)])
         elif override.is_discrete_sweep():
-            key = override.get_key_element()
-            of_key = [f"{key}={value}" for value in override.sweep_string_iterator()]
-            values.append(of_key if len(of_key) <= _MAX_CHECKED else [of_key[0], of_key[-1]])
-    first = [of_key[0] for of_key in values]
-    others = [[*first[:i], value, *first[i + 1 :]] for i, of_key in enumerate(values) for value in of_key[1:]]
+            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            words.append(values if len(values) <= _MAX_CHECKED else [values[0], values[-1]])
+    first = [values[0] for values in words]
+    others = [[*first[:i], word, *first[i + 1 :]] for i, values in enumerate(words) for word in values[1:]]
     return [first, *others]
 
 
-def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequence[str]) -> None:
-    """Writes the ``run.json`` of a multirun's folder and opens its MLflow run.
-
-    Args:
-        folder: The multirun's folder.
-        config: The configuration of the first job.
-        words: The overrides of the command line.
-        varied: Those of them that make the jobs differ; the run is named after them.
-    """
-    name = redact(f"multirun {' '.join(varied)}".strip())
+def _open(folder: Path, config: Config, words: Sequence[str], varied: str) -> None:
+    """Writes the ``run.json`` of a multirun and opens its MLflow run, named after what makes the jobs differ."""
+    name = redact(f"multirun {varied}".strip())
     info = RunInfo.of(config, folder, run_name=name if len(name) <= _NAME else f"{name[: _NAME - 1]}…")
     info.config = {"multirun": [redact(word) for word in words]}
     # Jobs may differ in their seed and in what the other tags are.
@@ -105,14 +95,8 @@ def open_parent(folder: Path, config: Config, words: Sequence[str], varied: Sequ
     info.open_in_mlflow()
 
 
-def end_parent(folder: Path, status: str, reason: str | None = None) -> None:
-    """Ends a multirun's run and sends it.
-
-    Args:
-        folder: The multirun's folder.
-        status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-        reason: Why it did not finish.
-    """
+def _end(folder: Path, status: str, reason: str | None = None) -> None:
+    """Ends a multirun's run, when its last job ended, and sends it."""
     info = RunInfo.read(folder)
     ends = [RunInfo.read(path.parent).ended_at for path in folder.glob("*/run.json")]
     info.status, info.reason, info.ended_at = status, reason, max((end for end in ends if end), default=None)

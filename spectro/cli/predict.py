@@ -29,7 +29,7 @@ def main() -> None:
         parser.error(f"--out: got {arguments.out}, which exists; allowed: a new file")
     if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
         parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out, arguments.plugin), [])
+    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out, arguments.plugin))
 
 
 def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:

@@ -5,18 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from yaml import YAMLError
 
 from spectro.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from spectro.runs.runinfo import RunInfo
-
-
-def is_resume(words: Sequence[str]) -> bool:
-    """Whether a command line asks to resume a run."""
-    return any(word.lstrip("+").startswith("resume=") for word in words)
 
 
 def resume(words: Sequence[str]) -> None:
@@ -36,17 +31,14 @@ def resume(words: Sequence[str]) -> None:
         raise ConfigError(f"resume: got {' '.join(words)}; allowed: resume=DIR alone, all other keys keep their values")
     run_dir = Path(words[0].partition("=")[2]).expanduser().absolute()
     before = _stopped(run_dir)
-    path = run_dir / ".hydra"
     try:
-        cfg = OmegaConf.load(path / "config.yaml")
-        hydra: Any = OmegaConf.load(path / "hydra.yaml") if (path / "hydra.yaml").exists() else None
+        cfg: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+        runtime = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime
     except (OSError, ValueError, YAMLError) as error:
         raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
-    assert isinstance(cfg, DictConfig)
-    runtime = hydra.hydra.runtime if hydra else None
-    if runtime and Path(runtime.cwd).is_dir():
+    if Path(runtime.cwd).is_dir():
         os.chdir(runtime.cwd)  # relative paths refer to it
-    experiment.run(check(cfg, groups_of(runtime.config_sources if runtime else ())), run_dir, before)
+    experiment.run(check(cfg, groups_of(runtime.config_sources)), run_dir, before)
 
 
 def _stopped(run_dir: Path) -> "RunInfo | None":

@@ -1,20 +1,23 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from spectro import knobs
 from spectro.classifiers import family
 from spectro.config.groups import Groups, job_groups
-from spectro.config.schema import Common, DemoKnobs, FolderKnobs, KFoldKnobs, Plugins, SweepKnobs
+from spectro.config.schema import Common, DemoKnobs, FolderKnobs, KFoldKnobs, ModelKnobs, Plugins, SweepKnobs
+from spectro.data import Mapping
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
 from spectro.demo.generate import COUNTS
 from spectro.errors import ConfigError, ModelError
 from spectro.evaluation import METRICS
-from spectro.knobs import did_you_mean, sections, validate
+from spectro.knobs import did_you_mean, not_allowed, validate
 from spectro.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -43,9 +46,29 @@ class Config:
         return self.common.cascade_stage.name
 
     @property
+    def model(self) -> str:
+        """The option of ``model``."""
+        return self.common.model.name
+
+    @property
+    def mapping(self) -> Mapping:
+        """Folders -> classes -> stages."""
+        return self.common.mapping
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random in a run."""
+        return self.common.seed
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of everything that is written."""
+        return Path(self.common.outputs)
+
+    @property
     def group(self) -> str:
         """The look-alike group of ``cascade_stage=hard``."""
-        return self.common.cascade.group or next(iter(self.common.mapping.look_alikes))
+        return self.common.cascade.group or next(iter(self.mapping.look_alikes))
 
     @property
     def look_alikes(self) -> list[str]:
@@ -53,16 +76,12 @@ class Config:
 
         The easy stage has them merged, and the hard stage has no others.
         """
-        return list(self.common.mapping.group_of) if self.stage in ("full", "flat") else []
+        return list(self.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
     def has_epochs(self) -> bool:
         """Whether every model that is fitted sees the records in epochs, and augmentation can be drawn for each."""
         return all(classifier.draws_views for classifier in self.classifiers.values())
-
-    def augmentation(self) -> Augmentation:
-        """The augmentation of training images."""
-        return Augmentation.from_config(self.common.augmentation, seed=self.common.seed)
 
     @property
     def sweep(self) -> SweepKnobs:
@@ -75,6 +94,10 @@ class Config:
             raise ConfigError("sweep: got nothing; it comes with sweeper=NAME")
         return self.common.sweep
 
+    def augmentation(self) -> Augmentation:
+        """The augmentation of training images."""
+        return Augmentation.from_config(self.common.augmentation, seed=self.seed)
+
     def estimator(self) -> Any:
         """The unfitted classifier of the configured stage."""
         from sklearn.base import clone
@@ -84,8 +107,8 @@ class Config:
             return built[self.stage]
         from spectro.classifiers import CascadeClassifier
 
-        look_alikes = self.common.mapping.look_alikes
-        return CascadeClassifier(built["easy"], built["hard"], look_alikes, self.common.cascade.gate or "soft")
+        gate = self.common.cascade.gate or "soft"
+        return CascadeClassifier(built["easy"], built["hard"], self.mapping.look_alikes, gate)
 
 
 def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
@@ -95,41 +118,25 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
         cfg: The composed configuration; Hydra's section ``hydra`` is passed over.
         groups: The configuration groups; None: those of the running job.
 
-    Returns:
-        The valid configuration.
-
     Raises:
         ConfigError: A line for each invalid key: the dotted key, the value, what is allowed.
     """
     groups = groups or job_groups()
     try:
         raw = _plain(cfg)
-    except MissingMandatoryValue as error:
-        key = str(error.full_key or error).rsplit(" ", 1)[-1]
-        raise ConfigError(f"{key}: got nothing; it must be given, e.g. {key}=VALUE") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
-    load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}, "").plugins)
-    common = validate(Common, {key: value for key, value in raw.items() if key in Common.model_fields}, "")
+        key, reason = error.full_key or str(error).rsplit(" ", 1)[-1], str(error).splitlines()[0]
+        if isinstance(error, MissingMandatoryValue):
+            reason = f"got nothing; it must be given, e.g. {key}=VALUE"
+        raise ConfigError(f"{key}: {reason}") from error
+    load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}).plugins)
+    common = validate(Common, {key: value for key, value in raw.items() if key in Common.model_fields})
     of_family = {key: value for key, value in raw.items() if key not in Common.model_fields}
-    stages = {"full": STAGES, "easy": ("easy",), "hard": ("hard",), "flat": ("flat",)}[common.cascade_stage.name]
-    classifiers = {stage: _stage_classifier(common, of_family, stage, groups) for stage in stages}
-    wrong = _contradictions(common, stages)
-    try:
-        Augmentation.from_config(common.augmentation, seed=common.seed)
-    except ConfigError as error:
-        wrong.append(str(error))
-    if common.augmentation.mode == "sample":
-        # A family that sees every record once would see one view of it, for good.
-        once = [stage for stage, classifier in classifiers.items() if not classifier.draws_views]
-        if once:
-            wrong.append(
-                f"augmentation.mode: got 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no "
-                "epochs in which to draw)"
-            )
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    return Config(common, classifiers, raw)
+    stages = STAGES if common.cascade_stage.name == "full" else (common.cascade_stage.name,)
+    config = Config(common, {stage: _classifier(common, of_family, stage, groups) for stage in stages}, raw)
+    if problems := _contradictions(config):
+        raise ConfigError("\n".join(problems))
+    return config
 
 
 def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
@@ -157,37 +164,37 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
     return check(OmegaConf.create({**values, **_model_defaults(model, "model", groups)}), groups)
 
 
-def _stage_classifier(common: Common, shared: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":
-    """The unfitted classifier of a stage: the shared keys, or another model's defaults, with the stage's on top."""
-    override = dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
-    name, family_name = common.model.name, common.model.family
-    model = override.pop("model", name)
-    if model != name:
-        other = _model_defaults(model, f"stages.{stage}.model", groups)
-        name, family_name = model, other.pop("model")["family"]
-        shared = other
+def _classifier(common: Common, sections: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":
+    """The unfitted classifier of a stage: the family's sections, or another model's defaults, the stage's on top."""
+    model, override = common.model, dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
+    if (name := override.pop("model", model.name)) != model.name:
+        sections = _model_defaults(name, f"stages.{stage}.model", groups)
+        model = validate(ModelKnobs, sections.pop("model"))
     try:
-        cls = family(family_name)
+        cls = family(model.family)
     except ModelError as error:
         raise ConfigError(str(error)) from error
-    seed, context = common.seed, f" under model={name}"
-    cls.from_config({}, seed=seed)  # fails where a family cannot be configured by keys
-    top = sorted([*common.model_fields_set, *sections(cls)])
-    if unknown := [key for key in shared if key not in top]:
-        allowed = f"allowed: {', '.join(top)}"
-        lines = [f"{k}: unknown key{context} (got {shared[k]!r}); {allowed}{did_you_mean(k, top, '')}" for k in unknown]
-        raise ConfigError("\n".join(lines))
-    classifier = cls.from_config(shared, seed=seed, context=context)
+    context = f" under model={name}"
+    cls.from_config({}, seed=common.seed)  # fails where a family cannot be configured by keys
+    allowed = sorted([*common.model_fields_set, *knobs.sections(cls)])
+    problems = [
+        f"{key}: unknown key{context} (got {value!r}); allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
+        for key, value in sections.items()
+        if key not in allowed
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    classifier = cls.from_config(sections, seed=common.seed, context=context)
     if not override:
         return classifier
-    merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.create(shared), OmegaConf.create(override)))
-    return cls.from_config(merged, seed=seed, prefix=f"stages.{stage}.", context=context)  # type: ignore[arg-type]
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(sections, override))
+    return cls.from_config(merged, seed=common.seed, prefix=f"stages.{stage}.", context=context)
 
 
 def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
     """The section ``model`` and the family's sections, as ``model=NAME`` sets them."""
     if name not in (names := groups.options("model")):
-        raise ConfigError(f"{key}: got {name!r}; allowed: {', '.join(names)}{did_you_mean(name, names, '')}")
+        raise ConfigError(not_allowed(key, name, names))
     values = _plain(groups.compose([f"model={name}"]))
     load_plugins(values["plugins"])
     return {key: value for key, value in values.items() if key == "model" or key not in Common.model_fields}
@@ -195,57 +202,61 @@ def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     """The values of a composed configuration without Hydra's section."""
-    values: Any = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    values: Any = OmegaConf.to_container(plain, resolve=True, throw_on_missing=True)
     return {str(key): value for key, value in values.items()}
 
 
-def _contradictions(common: Common, stages: tuple[str, ...]) -> list[str]:
+def _contradictions(config: Config) -> list[str]:
     """Contradictions between keys that are valid one by one."""
-    stage = common.cascade_stage.name
-    wrong = [f"mapping.{key}: {text}" for key, text in common.mapping.contradictions()]
-    if isinstance(common.data, DemoKnobs) and common.mapping.classes:
-        labels = common.data.label_set
-        if common.mapping.name != labels and common.mapping.label_of(COUNTS[labels]["train"])[1]:
-            wrong.append(
-                f"mapping: got {common.mapping.name!r}; allowed with the demo data {labels}: {labels}, identity"
-            )
-    groups = list(common.mapping.look_alikes)
+    common, mapping, stage = config.common, config.mapping, config.stage
+    data, cascade, groups = common.data, common.cascade, list(mapping.look_alikes)
+    wrong = [f"mapping.{key}: {text}" for key, text in mapping.contradictions()]
+    labels = data.label_set if isinstance(data, DemoKnobs) and mapping.classes else mapping.name
+    if labels != mapping.name and mapping.label_of(COUNTS[labels]["train"])[1]:
+        wrong.append(f"mapping: got {mapping.name!r}; allowed with the demo data {labels}: {labels}, identity")
     if stage != "flat" and not groups:
         wrong.append(
             f"mapping.look_alikes: got none; allowed with cascade_stage={stage}: one group or more, e.g. "
             "'mapping.look_alikes={merged: [a, b]}' (cascade_stage=flat needs none)"
         )
-    for key, needed in (("gate", "full"), ("group", "hard")):
-        value = getattr(common.cascade, key)
+    for key, value, needed in (("gate", cascade.gate, "full"), ("group", cascade.group, "hard")):
         if value is not None and stage != needed:
             wrong.append(f"cascade.{key}: got {value!r}; allowed with cascade_stage={stage}: null")
-    if stage == "hard" and common.cascade.group not in (None, *groups):
-        wrong.append(f"cascade.group: got {common.cascade.group!r}; allowed: {', '.join(groups) or 'none'}")
-    if stage == "hard" and len(groups) > 1 and common.cascade.group is None:
-        wrong.append(f"cascade.group: got null; allowed with cascade_stage=hard: {', '.join(groups)}")
+    if stage == "hard" and cascade.group not in (groups if len(groups) > 1 else [None, *groups]):
+        got = "null" if cascade.group is None else repr(cascade.group)
+        wrong.append(f"cascade.group: got {got}; allowed: {', '.join(groups) or 'none'}")
     for name, override in common.stages.items():
-        if override and name not in stages:
-            fitted = ", ".join(f"stages.{s}" for s in stages if s in STAGES) or "none, set the knobs themselves"
+        if override and name not in config.classifiers:
+            fitted = ", ".join(f"stages.{s}" for s in STAGES if s == stage) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
-    if common.objective is not None and common.objective not in (objectives := _objectives(common)):
+    if common.objective not in (None, *(objectives := _objectives(config))):
         hint = "" if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
-    if isinstance(common.data, FolderKnobs) and common.data.split.val + common.data.split.test >= 1:
-        split = common.data.split
-        wrong.append(f"data.split: got val {split.val} and test {split.test}; allowed: a sum below 1")
+    if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
+        wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
+    try:
+        config.augmentation()
+    except ConfigError as error:
+        wrong.append(str(error))
+    # A family that sees every record once would see one view of it, for good.
+    once = [name for name, classifier in config.classifiers.items() if not classifier.draws_views]
+    if common.augmentation.mode == "sample" and once:
+        wrong.append(
+            f"augmentation.mode: got 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no epochs "
+            "in which to draw)"
+        )
     return wrong
 
 
-def _objectives(common: Common) -> list[str]:
+def _objectives(config: Config) -> list[str]:
     """The metrics that can be the objective: of the whole task, and of each stage of a cascade."""
-    groups, stage = list(common.mapping.look_alikes), common.cascade_stage.name
-    prefixes = ["easy/", *(f"{name}/" for name in hard_stage_names(groups).values())] if stage == "full" else []
-    has_pairs = bool(groups) and stage in ("full", "flat")
+    hard_stages = hard_stage_names(list(config.mapping.look_alikes)).values()
+    prefixes = ["", "easy/", *(f"{name}/" for name in hard_stages)] if config.stage == "full" else [""]
     return [
         f"{prefix}{split}/{metric.name}"
-        for split in (("cv", "val") if isinstance(common.validation, KFoldKnobs) else ("val",))
-        for prefix in ("", *prefixes)
+        for split in (("cv", "val") if isinstance(config.common.validation, KFoldKnobs) else ("val",))
+        for prefix in prefixes
         for metric in METRICS.values()
-        if not metric.needs_look_alikes or (has_pairs and not prefix)
+        if not metric.needs_look_alikes or (config.look_alikes and not prefix)
     ]

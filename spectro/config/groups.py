@@ -43,42 +43,35 @@ class Groups:
     Args:
         sources: Addresses of directories, such as ``file:///home/me/conf`` or ``pkg://my_package.conf``; of two options
             of one name the first holds.
+        name: The primary configuration.
     """
 
-    def __init__(self, sources: Sequence[str] = ()):
+    def __init__(self, sources: Sequence[str] = (), name: str = CONFIG):
         register()
-        path = create_config_search_path_from_sources(sources or [str(CONF)])
-        self._loader = ConfigLoaderImpl(path)
+        self._name = name
+        self._loader = ConfigLoaderImpl(create_config_search_path_from_sources(sources or [str(CONF)]))
         self._files = CachingConfigRepository(self._loader.repository)
 
     def options(self, group: str) -> list[str]:
         """The options of a group; a name with an underscore in front is a part that options share."""
         return [name for name in self._files.get_group_options(group) if not name.startswith("_")]
 
-    def compose(self, overrides: Sequence[str] = (), name: str = CONFIG) -> DictConfig:
+    def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
         """The composed configuration, with Hydra's section ``hydra``."""
-        return self._loader.load_configuration(name, list(overrides), RunMode.RUN)
+        return self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
 
-    def composition(self, overrides: Sequence[str] = (), name: str = CONFIG) -> Composition:
+    def composition(self, overrides: Sequence[str] = ()) -> Composition:
         """The files that `compose` would merge, those of Hydra itself left out."""
-        defaults = create_defaults_list(
-            self._files,
-            name,
-            self._loader.parse_overrides(name, list(overrides)),
-            prepend_hydra=True,
-            skip_missing=True,
-        )
+        parsed = self._loader.parse_overrides(self._name, list(overrides))
+        defaults = create_defaults_list(self._files, self._name, parsed, prepend_hydra=True, skip_missing=True)
         choices = reversed(defaults.overrides.known_choices.items())
+        files = [(str(default.config_path), default.package or "") for default in defaults.defaults]
         return Composition(
             {group: option for group, option in choices if option and not group.startswith("hydra/")},
-            [
-                (str(d.config_path), d.package or "")
-                for d in defaults.defaults
-                if not (d.package or "").startswith("hydra")
-            ],
+            [(path, section) for path, section in files if not section.startswith("hydra")],
         )
 
-    def keys(self, files: Sequence[tuple[str, str]]) -> dict[str, str]:
+    def keys(self, files: Iterable[tuple[str, str]]) -> dict[str, str]:
         """The dotted keys of a composition's files, each with the path of the last file that sets it."""
         keys: dict[str, str] = {}
         for path, section in files:
@@ -87,15 +80,18 @@ class Groups:
             keys |= {f"{section}.{key}".lstrip("."): path for key in flatten(content)}
         return keys
 
+    def keys_of(self, group: str, option: str) -> dict[str, str]:
+        """The dotted keys that an option sets, with the parts that it shares with others."""
+        files = self.composition([f"{group}={option}"]).files
+        return self.keys(file for file in files if file[0].startswith(f"{group}/"))
+
     def text(self, path: str) -> str:
         """A file as it was written, with its comments; empty for what no file holds."""
-        for source in self._files.get_sources():
-            if source.is_config(path):
-                if source.scheme() == "structured":
-                    break
-                folder = files(source.path.replace("/", ".")) if source.scheme() == "pkg" else Path(source.path)
-                return folder.joinpath(f"{path}.yaml").read_text(encoding="utf-8")
-        return ""
+        source = next((source for source in self._files.get_sources() if source.is_config(path)), None)
+        if source is None or source.scheme() == "structured":
+            return ""
+        folder = files(source.path.replace("/", ".")) if source.scheme() == "pkg" else Path(source.path)
+        return folder.joinpath(f"{path}.yaml").read_text(encoding="utf-8")
 
 
 def search_path(
@@ -119,15 +115,14 @@ def search_path(
     return path
 
 
-def groups_of(config_sources: Iterable[Any]) -> Groups:
-    """The groups of a run from Hydra's record of it.
+@cache
+def _groups(*sources: str) -> Groups:
+    return Groups(sources)
 
-    Args:
-        config_sources: ``hydra.runtime.config_sources``.
-    """
-    path = [
-        f"{source.schema}://{source.path}" for source in config_sources if source.provider not in ("hydra", "schema")
-    ]
+
+def groups_of(config_sources: Iterable[Any]) -> Groups:
+    """The groups of a run from Hydra's record of it, ``hydra.runtime.config_sources``."""
+    path = [f"{s.schema}://{s.path}" for s in config_sources if s.provider not in ("hydra", "schema")]
     # A run may be resumed where the folder that held conf/ is no longer there.
     exists = [entry for entry in path if not entry.startswith("file://") or Path(entry[7:]).is_dir()]
     return _groups(*dict.fromkeys([*exists, f"file://{CONF}"]))
@@ -136,11 +131,6 @@ def groups_of(config_sources: Iterable[Any]) -> Groups:
 def job_groups() -> Groups:
     """The groups of the job that Hydra runs; those of conf/ where it runs none."""
     return groups_of(HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else ())
-
-
-@cache
-def _groups(*path: str) -> Groups:
-    return Groups(path)
 
 
 @cache
