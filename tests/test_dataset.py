@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import struct
 import time
 import unicodedata
-import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,8 @@ import pytest
 from conftest import make_tree, save_image
 from PIL import Image
 
-from spectro.data import decode as decode_module
-from spectro.data import images as images_module
 from spectro.data.dataset import Dataset, Split, labels_of, load_folder
-from spectro.data.decode import Crop, ImageSpec
+from spectro.data.decode import ImageSpec
 from spectro.data.images import ImageStore
 from spectro.data.mapping import Mapping
 from spectro.errors import DataError
@@ -54,20 +50,6 @@ def test_a_good_tree_is_loaded_as_it_lies(tree):
     assert X.pixels(SHOW).shape == (5, 8, 8, 3)
 
 
-def test_every_image_is_decoded_once_for_all_geometries(tree, monkeypatch):
-    seen = []
-
-    def counting(data, *args):
-        seen.append(data)
-        return decode_module.decode(data, *args)
-
-    monkeypatch.setattr(images_module, "decode", counting)
-    data = load(tree(SPLIT_TREE), specs=[SPEC, SHOW])
-    for spec in (SPEC, SHOW):
-        data.images(data.records).pixels(spec)
-    assert len(seen) == len(set(seen)) == 15
-
-
 def test_formats_depths_sizes_and_endings_lie_side_by_side(tmp_path):
     rng = np.random.default_rng(0)
     grey = Image.fromarray(rng.integers(0, 256, (11, 8), dtype=np.uint8))
@@ -88,20 +70,10 @@ def test_formats_depths_sizes_and_endings_lie_side_by_side(tmp_path):
     assert data.images(data.records).pixels(SPEC).shape == (27, 4, 4)
 
 
-@pytest.mark.parametrize(
-    "label", ["two words", "v1.2", "[odd] (a)", "трасса", "面波", "a,b;c", "train", unicodedata.normalize("NFD", "é")]
-)
-def test_labels_keep_their_spelling(tree, label):
-    data = load(tree({split: {label: 1} for split in ("train", "val", "test")}))
-    assert data.classes == [unicodedata.normalize("NFC", label)]
-
-
-def huge_png() -> bytes:
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+def test_labels_keep_their_spelling(tree):
+    labels = ["two words", "v1.2", "[odd] (a)", "面波", "a,b;c", "train", "=1+1", unicodedata.normalize("NFD", "é")]
+    data = load(tree({split: dict.fromkeys(labels, 1) for split in ("train", "val", "test")}))
+    assert data.classes == sorted(unicodedata.normalize("NFC", label) for label in labels)
 
 
 def spoil(root: Path) -> set[str]:
@@ -111,7 +83,6 @@ def spoil(root: Path) -> set[str]:
     (root / "val" / "b" / "empty too.png").touch()  # the same bytes in another split are no leak
     (root / "train" / "a" / "cut.png").write_bytes(whole[:-40])
     (root / "train" / "b" / "words.jpg").write_text("not an image")
-    (root / "val" / "a" / "huge.png").write_bytes(huge_png())
     (root / "test" / "a" / "dangling.png").symlink_to("nowhere.png")
     (root / "test" / "b" / "loop.png").symlink_to("loop.png")
     with (root / "test" / "b" / "sparse.bmp").open("wb") as file:
@@ -120,7 +91,7 @@ def spoil(root: Path) -> set[str]:
     (root / "train" / "b" / "two\nlines.png").touch()
     Path(os.fsdecode(os.fsencode(root / "train" / "b") + b"/\xff.png")).write_bytes(whole[:-1])
     return {
-        "train/a/empty.png", "val/b/empty too.png", "train/a/cut.png", "train/b/words.jpg", "val/a/huge.png",
+        "train/a/empty.png", "val/b/empty too.png", "train/a/cut.png", "train/b/words.jpg",
         "test/a/dangling.png", "test/b/loop.png", "test/b/sparse.bmp", "test/b/pipe.png", "train/b/two\\nlines.png",
         "train/b/\\udcff.png",
     }  # fmt: skip
@@ -130,35 +101,22 @@ posix = pytest.mark.skipif(os.name != "posix" or os.uname().sysname != "Linux", 
 
 
 @posix
-def test_all_bad_files_are_in_one_report(tree):
+def test_all_bad_files_are_in_one_report_or_left_out(tree):
     root = tree(SPLIT_TREE)
     bad = spoil(root)
     message = report(root)
     assert f"{len(bad)} problems" in message
     for name in bad:
         assert f"bad file: {name}: " in message
-    for reason in (
-        "zero bytes",
-        "truncated",
-        "not a PNG, JPEG",
-        "absurdly large",
-        "No such file",
-        "not a regular file",
-    ):
+    for reason in ("zero bytes", "truncated", "not a PNG, JPEG", "absurdly large", "No such", "not a regular file"):
         assert reason in message
-    assert "data.on_bad_file=skip leaves the 11 bad files out" in message
+    assert "data.on_bad_file=skip leaves the 10 bad files out" in message
     assert "two splits" not in message
     message.encode()  # can be written anywhere
-
-
-@posix
-def test_skipping_leaves_bad_files_out_and_lists_them(tree):
-    root = tree(SPLIT_TREE)
-    bad = spoil(root)
     data = load(root, skip_bad_files=True)
     assert set(data.left_out) == bad
     assert data.counts() == SPLIT_TREE
-    assert any("11 bad files" in line for line in data.warnings)
+    assert any("10 bad files" in line for line in data.warnings)
 
 
 def test_every_kind_of_problem_is_in_the_same_report(tree):
@@ -181,10 +139,6 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
     ):
         assert part in message
     assert message.splitlines()[0].endswith(": 8 problems")
-
-
-def test_a_split_folder_with_nothing_in_it_is_missing_too(tree):
-    assert "split without images: " in report(tree({"train": {"a": 2}, "val": {}, "test": {"a": 1}}))
 
 
 @pytest.mark.parametrize("empty", ["no such folder", "empty", "a file", "no images"])
@@ -215,20 +169,6 @@ def test_a_folder_that_cannot_be_listed_is_a_report_not_a_crash(tree, monkeypatc
     assert "Permission denied" in message
 
 
-def test_a_file_that_cannot_be_opened_is_a_bad_file(tree, monkeypatch):
-    root = tree(SPLIT_TREE)
-    locked = next((root / "val" / "a").glob("*.png"))
-    opened = Path.open
-
-    def guarded(path, *args, **kwargs):
-        if path == locked:
-            raise PermissionError(13, "Permission denied")
-        return opened(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", guarded)
-    assert f"bad file: val/a/{locked.name}: cannot be opened (Permission denied)" in report(root)
-
-
 def test_a_file_that_goes_between_listing_and_reading_is_a_bad_file(tree, monkeypatch):
     root = tree(SPLIT_TREE)
     victim = next((root / "val" / "a").glob("*.png"))
@@ -242,20 +182,6 @@ def test_a_file_that_goes_between_listing_and_reading_is_a_bad_file(tree, monkey
     assert f"bad file: val/a/{victim.name}: " in report(root)
 
 
-def test_a_crop_that_leaves_nothing_names_the_images(tree):
-    root = tree(SPLIT_TREE)
-    save_image(root / "train" / "a" / "narrow.png", seed=98, size=(3, 50))
-    message = report(root, store=ImageStore(crop=Crop(left=2, right=2)))
-    assert "bad file: train/a/narrow.png: data.crop (left 2, top 0, right 2, bottom 0) leaves nothing" in message
-    assert "1 problem\n" in message
-
-
-def test_images_are_checked_also_when_no_geometry_is_asked_for(tree):
-    root = tree(SPLIT_TREE)
-    (root / "train" / "a" / "zero.png").touch()
-    assert "zero bytes" in report(root, specs=[])
-
-
 def test_folders_left_out_are_neither_empty_nor_leaky_nor_bad(tree):
     root = tree({"train": {"a": 2, "junk": 1, "void": 0}, "val": {"a": 1}, "test": {"a": 1}})
     shutil.copy(next((root / "train" / "junk").iterdir()), root / "val" / "a")
@@ -264,15 +190,11 @@ def test_folders_left_out_are_neither_empty_nor_leaky_nor_bad(tree):
     assert data.counts()["train"] == {"a": 2}
 
 
-def test_a_class_may_be_absent_from_val_and_test_but_not_from_train(tree):
-    data = load(tree({"train": {"a": 2, "b": 1}, "val": {"a": 1, "b": 0}, "test": {"a": 1}}))
-    assert data.counts()["val"] == {"a": 1, "b": 0}
-
-
-def test_folding_is_the_same_on_every_split(tree):
-    root = tree({split: {"love": 1, "rayleigh": 2, "p": 1, "junk": 1} for split in ("train", "val", "test")})
-    data = load(root, Mapping({"surface": ["love", "rayleigh"], "body": ["p"]}, left_out=["junk"]))
-    assert data.counts() == {split: {"body": 1, "surface": 3} for split in ("train", "val", "test")}
+def test_a_class_may_be_absent_from_val_and_test_and_a_split_may_not_be_empty(tree):
+    root = tree({"train": {"a": 2, "b": 1}, "val": {"a": 1, "b": 0}, "test": {"a": 1}})
+    assert load(root).counts()["val"] == {"a": 1, "b": 0}
+    shutil.rmtree(root / "val" / "a")
+    assert "split without images: " in report(root)
 
 
 def test_copies_on_disk_are_left_out_and_counted(tree):
@@ -300,19 +222,16 @@ UNSPLIT = {"a": 10, "b": 3, "c": 2, "d": 1}
 
 
 def test_a_tree_without_splits_is_split_here(tree):
-    data = load(tree(UNSPLIT), split=Split(val=0.2, test=0.2, seed=3))
+    root = tree(UNSPLIT)
+    data = load(root, split=Split(val=0.2, test=0.2, seed=3))
     assert data.split_here
     assert data.counts() == {
         "train": {"a": 6, "b": 1, "c": 1, "d": 1},
         "val": {"a": 2, "b": 1, "c": 0, "d": 0},
         "test": {"a": 2, "b": 1, "c": 1, "d": 0},
     }
-
-
-def test_the_split_is_seeded_and_the_fingerprint_knows_it(tree):
-    root = tree(UNSPLIT)
-    prints = [load(root, split=Split(seed=seed)).fingerprint for seed in (0, 0, 1)]
-    assert prints[0] == prints[1] != prints[2]
+    prints = [load(root, split=Split(seed=seed)).fingerprint for seed in (3, 3, 1)]
+    assert data.fingerprint == prints[0] == prints[1] != prints[2]
 
 
 def test_the_split_is_the_same_under_every_mapping(tree):
@@ -320,20 +239,6 @@ def test_the_split_is_the_same_under_every_mapping(tree):
     plain = {r.path: r.split for r in load(root).records}
     folded = load(root, Mapping({"ab": ["a", "b"], "c": ["c"]}, left_out=["d"]))
     assert {r.path: r.split for r in folded.records}.items() <= plain.items()
-
-
-def test_copies_in_an_unsplit_tree_stay_on_their_side(tree):
-    root = tree({"a": 8, "b": 8})
-    for seed, original in enumerate(sorted(root.glob("a/*.png"))[:5]):
-        save_image(root / "b" / f"{original.stem}_mirrored.png", seed=500 + seed)  # another class: it stays
-        shutil.copy(original, root / "a" / f"{original.stem} again.png")  # the same bytes by another name
-    for seed in range(5):
-        data = load(root, split=Split(seed=seed))
-        for key in ("source", "digest"):
-            sides = defaultdict(set)
-            for record in data.records:
-                sides[getattr(record, key)].add(record.split)
-            assert max(map(len, sides.values())) == 1
 
 
 def test_bad_files_do_not_take_the_place_of_training_images(tree):
@@ -348,19 +253,15 @@ def test_bad_files_do_not_take_the_place_of_training_images(tree):
         victim.write_bytes(whole)
 
 
-def test_one_image_under_two_labels_is_a_warning(tree):
+def test_what_is_odd_but_no_error_is_a_warning(tree):
     root = tree(SPLIT_TREE)
     shutil.copy(next((root / "train" / "a").glob("*.png")), root / "train" / "b")
-    assert any("carry two labels" in line and "a and b" in line for line in load(root).warnings)
-
-
-def test_ignored_entries_are_counted_and_said(tree):
-    root = tree(SPLIT_TREE)
     (root / "train" / "a" / "notes.txt").touch()
     (root / "train" / "a" / ".DS_Store").touch()
-    data = load(root)
-    assert data.ignored == 2
-    assert any(line.startswith("2 hidden") for line in data.warnings)
+    ignored, twins, conflicts = load(root).warnings
+    assert ignored.startswith("2 hidden")
+    assert twins.startswith("1 images lie in one split more than once")
+    assert "a and b" in conflicts
 
 
 def test_linked_folders_are_read_and_named_below_the_root(tree, tmp_path):
@@ -368,15 +269,6 @@ def test_linked_folders_are_read_and_named_below_the_root(tree, tmp_path):
     (root / "train").rename(tmp_path / "elsewhere")
     (root / "train").symlink_to(tmp_path / "elsewhere")
     assert all(name.startswith("train/a/") or name.startswith("train/b/") for name in names(load(root), "train"))
-
-
-def test_two_thousand_images_are_no_work(tmp_path):
-    """Scanning, reading, splitting and checking stay a matter of seconds."""
-    root = make_tree(tmp_path / "records", {f"class {i:02}": 100 for i in range(20)})
-    start = time.perf_counter()
-    data = load(root)
-    assert time.perf_counter() - start < 8
-    assert data.counts()["val"] == {f"class {i:02}": 20 for i in range(20)}
 
 
 def test_many_classes_are_no_work(tmp_path):

@@ -47,10 +47,11 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "WEBP"])
-@pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
+@pytest.mark.parametrize("image", [GREY, RGB, RGB.convert("P"), GREY.convert("1")], ids=["grey", "RGB", "P", "1 bit"])
 def test_lossless_formats_give_the_pixels_back(image, format):
     options = {"lossless": True} if format == "WEBP" else {}
     decoded = decode(file_of(image, format, **options))
+    assert decoded.mode in ("L", "RGB")
     np.testing.assert_array_equal(decoded.convert("RGB"), image.convert("RGB"))
 
 
@@ -61,15 +62,6 @@ def test_jpeg_comes_near_in_every_colour_model(mode):
     assert np.abs(decoded - np.asarray(flat.convert("RGB"), dtype=int)).max() <= 6
 
 
-def test_palette_and_one_bit_images():
-    palette = RGB.convert("P")
-    np.testing.assert_array_equal(decode(file_of(palette)), palette.convert("RGB"))
-    black_white = GREY.convert("1")
-    decoded = decode(file_of(black_white))
-    assert decoded.mode == "L"
-    np.testing.assert_array_equal(decoded, black_white.convert("L"))
-
-
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_parts_are_white_paper(mode, format):
@@ -77,13 +69,7 @@ def test_transparent_parts_are_white_paper(mode, format):
     image.putpixel((1, 0), (10, 255) if mode == "LA" else (10, 20, 30, 255))
     decoded = decode(file_of(image, format))
     assert [decoded.getpixel((x, 0)) for x in (0, 1)] == [(255,) * 3, (10,) * 3 if mode == "LA" else (10, 20, 30)]
-
-
-@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_transparent_colour_is_white_paper(mode):
-    image = Image.new("RGB", (2, 1), (0, 0, 0)).convert(mode)
-    transparent = image.getpixel((0, 0))
-    assert decode(file_of(image, transparency=transparent)).getpixel((0, 0)) == (255,) * 3
+    assert decode(file_of(GREY, transparency=int(NOISE[0, 0, 0]))).getpixel((0, 0)) == (255,) * 3
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
@@ -117,35 +103,24 @@ def test_white_is_zero_holds_for_shallow_and_deep_tiffs_alike():
     np.testing.assert_array_equal(deep, shallow)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        file_of(RGB, "TIFF", save_all=True, append_images=[invert(RGB)]),
-        file_of(RGB, "PNG", save_all=True, append_images=[invert(RGB)]),
-        file_of(RGB, "WEBP", save_all=True, append_images=[invert(RGB)], lossless=True),
-    ],
-    ids=["TIFF", "PNG", "WEBP"],
-)
-def test_of_several_frames_the_first_counts(data):
+@pytest.mark.parametrize("format", ["TIFF", "PNG", "WEBP"])
+def test_of_several_frames_the_first_counts(format):
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = file_of(RGB, format, save_all=True, append_images=[invert(RGB)], **options)
     np.testing.assert_array_equal(decode(data).convert("RGB"), RGB)
 
 
-@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
-@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(("format", "deep"), [("PNG", False), ("PNG", True), ("TIFF", False), ("TIFF", True)])
 def test_orientation_is_obeyed_at_every_depth(format, deep):
-    if deep and format == "WEBP":
-        return
     image = Image.fromarray(DEEP[..., 0]) if deep else RGB
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
-    options = {"lossless": True} if format == "WEBP" else {}
-    upright = np.asarray(decode(file_of(image, format, **options)))
-    turned = np.asarray(decode(file_of(image, format, exif=exif, **options)))
+    upright, turned = (np.asarray(decode(file_of(image, format, **options))) for options in ({}, {"exif": exif}))
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "zero bytes"),
         (b"nothing like an image", "not a PNG, JPEG, TIFF, BMP or WebP"),
@@ -161,8 +136,8 @@ def test_orientation_is_obeyed_at_every_depth(format, deep):
         (tiff_of(np.dstack([NOISE, NOISE[..., :1]]), photometric="minisblack", planarconfig="contig"), "5 channels"),
     ],
 )
-def test_what_gives_no_image_says_why(data, said):
-    with pytest.raises(BadImageError, match=said):
+def test_what_gives_no_image_says_why(data, message):
+    with pytest.raises(BadImageError, match=message):
         decode(data)
 
 
@@ -174,31 +149,19 @@ def test_a_small_file_of_absurd_size_is_refused_before_it_is_unpacked(size):
 
 def test_the_size_limit_can_be_raised_and_lowered():
     big = file_of(Image.new("L", (1200, 1000)))
-    with pytest.raises(BadImageError, match=r"1200x1000 pixels.*allowed: data.max_megapixels=1"):
-        decode(big, max_megapixels=1)
+    deep = tiff_of(np.moveaxis(DEEP, 2, 0), photometric="rgb", planarconfig="separate", bigtiff=True)
+    for data, limit in ((big, 1), (deep, 1e-5)):
+        with pytest.raises(BadImageError, match=r"absurdly large.*allowed: data.max_megapixels="):
+            decode(data, max_megapixels=limit)
     assert decode(big, max_megapixels=1.2).size == (1200, 1000)
 
 
-def test_a_deep_tiff_of_absurd_size_is_refused_too():
-    planes = np.moveaxis(DEEP, 2, 0)
-    data = tiff_of(planes, photometric="rgb", planarconfig="separate", bigtiff=True)
-    with pytest.raises(BadImageError, match="absurdly large"):
-        decode(data, max_megapixels=1e-5)
-
-
-def test_crop_cuts_each_margin():
-    decoded = decode(file_of(GREY), Crop(left=1, top=2, right=3, bottom=0))
-    np.testing.assert_array_equal(decoded, NOISE[2:, 1:-3, 0])
-
-
 @pytest.mark.parametrize("crop", [Crop(left=WIDTH), Crop(left=5, right=4), Crop(top=3, bottom=3), Crop(bottom=99)])
-def test_a_crop_that_leaves_nothing_is_an_error(crop):
+def test_crop_cuts_each_margin_and_what_leaves_nothing_is_an_error(crop):
+    np.testing.assert_array_equal(decode(file_of(GREY), Crop(1, 2, 3, 0)), NOISE[2:, 1:-3, 0])
+    assert decode(file_of(GREY), Crop(WIDTH - 1, HEIGHT - 1)).size == (1, 1)
     with pytest.raises(BadImageError, match=rf"data\.crop .* leaves nothing of an image of {WIDTH}x{HEIGHT}"):
         decode(file_of(GREY), crop)
-
-
-def test_a_crop_may_leave_one_pixel():
-    assert decode(file_of(GREY), Crop(WIDTH - 1, HEIGHT - 1)).size == (1, 1)
 
 
 @pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
@@ -206,11 +169,6 @@ def test_a_crop_may_leave_one_pixel():
 def test_fit_gives_the_geometry_asked_for(image, spec):
     decoded = fit(image, spec)
     assert (decoded.shape, decoded.dtype) == (spec.shape, np.uint8)
-
-
-def test_fit_leaves_a_fitting_image_alone():
-    square = Image.fromarray(NOISE[:HEIGHT, :HEIGHT, 0])
-    np.testing.assert_array_equal(fit(square, ImageSpec(HEIGHT, "L")), square)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +184,7 @@ def test_fit_leaves_a_fitting_image_alone():
     ],
     ids=["PNG", "JPEG", "WEBP", "BMP", "tiles", "planes", "BigTIFF"],
 )
-def test_damage_anywhere_gives_a_image_or_the_one_error(data):
+def test_damage_anywhere_gives_an_image_or_the_one_error(data):
     """The decoders below raise struct.error, zlib.error, ZeroDivisionError ... on damage; none may come through."""
     rng = random.Random(0)
     for _ in range(60):

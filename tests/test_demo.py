@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,29 +47,22 @@ def test_full_counts_are_those_of_the_real_sets() -> None:
     assert [sum(labels.values()) for labels in COUNTS["lake"].values()] == [79, 16, 21]
 
 
-@pytest.mark.parametrize("scale", [SMALL, 0.2])
-def test_every_class_is_written_with_its_scaled_count(tmp_path: Path, scale: float) -> None:
+def test_every_class_is_written_with_its_scaled_count(tmp_path: Path) -> None:
     """A class lost by rounding to nought would leave a split that can't be trained or scored on."""
-    root = make_demo(tmp_path / "lake", "lake", scale=scale)
+    root = make_demo(tmp_path / "lake", "lake", scale=0.2)
     for split, labels in COUNTS["lake"].items():
-        assert {path.name for path in (root / split).iterdir()} == set(labels)
-        for label, count in labels.items():
-            assert len(list((root / split / label).glob("*.png"))) == max(1, round(count * scale))
+        counts = {path.name: len(list(path.glob("*.png"))) for path in (root / split).iterdir()}
+        assert counts == {label: max(1, round(count * 0.2)) for label, count in labels.items()}
 
 
 def test_same_seed_gives_the_same_bytes(field: Path, tmp_path: Path) -> None:
     """Hidden state or order (here: another set made in between) would make runs incomparable."""
     make_demo(tmp_path / "lake", "lake", scale=SMALL)
-    again = make_demo(tmp_path / "field", "field", scale=SMALL)
-    assert digests(again) == digests(field)
+    # A larger scale keeps the records of a smaller one.
+    again = digests(make_demo(tmp_path / "field", "field", scale=3 * SMALL))
+    assert digests(field).items() < again.items()
     other = make_demo(tmp_path / "other", "field", scale=SMALL, seed=1)
     assert not set(digests(other).values()) & set(digests(field).values())
-
-
-def test_a_larger_scale_keeps_the_records_of_a_smaller_one(field: Path, tmp_path: Path) -> None:
-    """Benchmarks on a scaled set would otherwise not contain the plain set."""
-    small, large = digests(field), digests(make_demo(tmp_path / "field", "field", scale=3 * SMALL))
-    assert small.items() < large.items()
 
 
 def test_file_names_are_unique_and_in_no_order(field: Path) -> None:
@@ -131,24 +123,19 @@ def test_two_runs_at_once_both_end_with_the_whole_set(field: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("label_set", "options", "named"),
+    ("options", "message"),
     [
-        ("sea", {}, ["'sea'", "field, lake"]),
-        ("field", {"scale": 0.0}, ["0.0", "above 0"]),
-        ("field", {"scale": -1.0}, ["-1.0", "above 0"]),
-        ("field", {"scale": float("nan")}, ["nan", "above 0"]),
-        ("field", {"scale": float("inf")}, ["inf", "above 0"]),
-        ("field", {"scale": 1e9}, ["1000000000.0", "at most 1282"]),
-        ("field", {"seed": -1}, ["-1", "0 and above"]),
+        ({"label_set": "sea"}, "label_set: got 'sea'; allowed: field, lake"),
+        ({"scale": 0.0}, "scale: got 0.0; allowed: above 0"),
+        ({"scale": float("nan")}, "scale: got nan; allowed: above 0"),
+        ({"scale": 1e9}, "scale: got 1000000000.0; allowed: above 0, at most 1282"),
+        ({"seed": -1}, "seed: got -1; allowed: 0 and above"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_allowed(
-    tmp_path: Path, label_set: str, options: dict, named: list[str]
-) -> None:
+def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, options: dict, message: str) -> None:
     """An error that doesn't name the value sends the user searching."""
-    with pytest.raises(ValueError, match="allowed") as caught:
-        make_demo(tmp_path / "demo", label_set, **options)
-    assert all(part in str(caught.value) for part in named)
+    with pytest.raises(ValueError, match=message):
+        make_demo(tmp_path / "demo", **{"label_set": "field", **options})
     assert not (tmp_path / "demo").exists()
 
 
@@ -180,14 +167,6 @@ def test_nothing_arrives_before_the_fastest_wave() -> None:
     for trace, start_s in enumerate(earliest_s):
         before = record[: max(0, int(start_s / SAMPLE_INTERVAL_S)), trace]
         assert np.abs(before).max(initial=0.0) < 0.02
-
-
-def test_dead_stations_are_blank_from_start_to_end() -> None:
-    """A zone with noise in it wouldn't be empty."""
-    model = replace(RecordModel(), dead_zone_count_per_side=(1, 1))
-    blank = np.all(synthesise(model, np.random.default_rng(0)) == 0.0, axis=0)
-    assert blank[OFFSET_M < 0].sum() >= 10
-    assert blank[OFFSET_M > 0].sum() >= 10
 
 
 @pytest.mark.parametrize(("label_set", "label"), [(s, label) for s in COUNTS for label in COUNTS[s]["train"]])

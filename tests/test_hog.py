@@ -96,7 +96,7 @@ def test_a_view_has_its_own_vector(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32)).astype(np.uint8)
     store, digests = store_of(tmp_path, images)
     hog = Hog(size_px=32)
-    views = {"augmentation": Augmentation(BUILT_IN_VIEWS), "views": ["original", "mirrored"]}
-    both = hog.features(Images(store, digests * 2, **views))
+    views = {"augmentation": Augmentation(BUILT_IN_VIEWS), "views": np.array(["original", "mirrored"])}
+    both = hog.features(Images(store, digests * 2).replace(**views))
     np.testing.assert_allclose(both[1], hog(images[:, :, ::-1])[0], atol=1e-6)
     assert np.abs(both[0] - both[1]).max() > 0.01

@@ -124,7 +124,7 @@ def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     """Folds that share a name would share their components."""
     paths, y = noisy
     X = stored(paths, tmp_path / "cache")
-    mirrored = Images(X.store, X.digests, augmentation=Augmentation(BUILT_IN_VIEWS), views=["mirrored"] * len(X))
+    mirrored = X.replace(augmentation=Augmentation(BUILT_IN_VIEWS), views=np.full(len(X), "mirrored"))
     colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
     for options in colder:
         svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])

@@ -155,7 +155,7 @@ def test_images_behave_like_an_array(X):
 
 def test_each_row_comes_in_its_own_view(X):
     views = ["original", "mirrored", "double_l", "double_r", "mirrored"]
-    mixed = Images(X.store, X.digests, augmentation=Augmentation(BUILT_IN_VIEWS), views=views)
+    mixed = X.replace(augmentation=Augmentation(BUILT_IN_VIEWS), views=np.array(views))
     for plain, pixels, view in zip(X.pixels(SMALL), mixed.pixels(SMALL), views, strict=True):
         np.testing.assert_array_equal(pixels, plain if view == "original" else BUILT_IN_VIEWS[view](plain[None])[0])
     np.testing.assert_array_equal(mixed[::-1].pixels(SMALL), mixed.pixels(SMALL)[::-1])

@@ -1,6 +1,5 @@
 """Splits and folds without leaks: whole sources, every class trainable, even, the same for the same seed."""
 
-import random
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -47,7 +46,8 @@ SEEDS = st.integers(0, 2**32)
 
 
 @given(tangled(), SHARES, SEEDS)
-def test_no_source_and_no_bytes_stand_on_two_sides(records, shares, seed):
+@settings(max_examples=200)
+def test_no_source_and_no_bytes_stand_on_two_sides_and_every_folder_is_trained_on(records, shares, seed):
     split = split_records(records, val=shares[0], test=shares[1], seed=seed)
     assert [(r.path, r.folder) for r in split] == [(r.path, r.folder) for r in records]  # nothing lost, order kept
     assert all(r.split in SPLITS for r in split)
@@ -56,25 +56,7 @@ def test_no_source_and_no_bytes_stand_on_two_sides(records, shares, seed):
         for record in split:
             sides[getattr(record, key)].add(record.split)
         assert all(len(splits) == 1 for name, splits in sides.items() if name)
-
-
-@given(tangled(), SHARES, SEEDS)
-@settings(max_examples=300)
-def test_every_folder_can_be_trained_on_however_sources_span_folders(records, shares, seed):
-    split = split_records(records, val=shares[0], test=shares[1], seed=seed)
     assert all(counts["train"] for counts in by_folder(split).values())
-
-
-def test_a_folder_that_shares_every_source_with_rarer_ones_is_still_trained_on():
-    """Groups are placed by their rarest folder; the wide one, x, gets what is left, for many seeds never train."""
-    records = []
-    for i, rare in enumerate("abcd"):
-        for n, folders in enumerate([(rare, "x"), (rare, f"y{i}"), (f"y{i}",), (f"y{i}",)]):
-            records += [Record(Path(f, f"{rare}{n}.png"), "", f, f"{rare}{n}", f"{f}{rare}{n}") for f in folders]
-    for seed in range(40):
-        assert all(
-            counts["train"] for counts in by_folder(split_records(records, val=0.2, test=0.2, seed=seed)).values()
-        )
 
 
 @given(tangled(), SHARES, SEEDS, st.randoms(use_true_random=False))
@@ -82,13 +64,8 @@ def test_the_cut_depends_on_the_seed_not_on_the_order(records, shares, seed, shu
     cut = {r.path: r.split for r in split_records(records, val=shares[0], test=shares[1], seed=seed)}
     shuffled = shuffler.sample(records, len(records))
     assert {r.path: r.split for r in split_records(shuffled, val=shares[0], test=shares[1], seed=seed)} == cut
-
-
-def test_another_seed_gives_another_cut():
-    cuts = {
-        tuple(r.split for r in split_records(records_of({"a": 20}), val=0.2, test=0.2, seed=seed)) for seed in range(5)
-    }
-    assert len(cuts) == 5
+    plain = records_of({"a": 20})
+    assert len({tuple(r.split for r in split_records(plain, val=0.2, test=0.2, seed=s)) for s in range(5)}) == 5
 
 
 @given(
@@ -117,18 +94,6 @@ def test_tiny_classes_give_to_train_then_test_then_val(n, expected):
         assert tuple(counts[name] // 2 for name in SPLITS) == expected
 
 
-def test_large_shares_leave_a_source_to_train():
-    counts = by_folder(split_records(records_of({"a": 4}), val=0.49, test=0.5, seed=0))["a"]
-    assert min(counts[name] for name in SPLITS) >= 1
-
-
-def test_twins_under_two_names_stay_together():
-    records = [*records_of({"a": 9}), Record(Path("a/twin.png"), "", "a", "twin", "a00")]
-    for seed in range(20):
-        split_of = {r.source: r.split for r in split_records(records, val=0.3, test=0.3, seed=seed)}
-        assert split_of["twin"] == split_of["a0"]
-
-
 def test_groups_chain_through_a_third_record():
     chain = [
         Record(Path("1"), "", "a", "s", "x"),
@@ -148,20 +113,6 @@ def test_dropping_the_only_training_record_moves_another_group_val_first():
     assert {(b.split, a.split) for a, b in zip(moved, rest, strict=True) if a.split != b.split} == {("val", "train")}
     assert {r.split for r in moved if r.folder == "a"} == {"train", "test"}
     assert with_training(moved) == moved
-
-
-def test_nothing_to_split_is_no_error():
-    assert split_records([], val=0.2, test=0.2, seed=0) == []
-
-
-def test_many_classes_and_many_records_are_split_at_once():
-    records = records_of({f"class {i}": 4 for i in range(1500)})
-    random.Random(0).shuffle(records)
-    counts = by_folder(split_records(records, val=0.25, test=0.25, seed=1))
-    assert {tuple(f[name] for name in SPLITS) for f in counts.values()} == {(2, 1, 1)}
-
-
-# --- Folds ---
 
 
 @st.composite
@@ -218,13 +169,10 @@ def test_large_sources_are_spread():
     assert sorted(Counter(fold).values()) == [8, 8, 8]
 
 
-@pytest.mark.parametrize("k", [1, 4])
-def test_more_folds_than_sources(k):
-    with pytest.raises(ValueError, match=f"got {k} folds for 3 sources"):
-        folds(["a", "a", "b", "b"], [1, 2, 3, 3], k)
-
-
-def test_one_source_for_each_label():
+def test_wrong_arguments_are_named():
+    for k in (1, 4):
+        with pytest.raises(ValueError, match=f"got {k} folds for 3 sources"):
+            folds(["a", "a", "b", "b"], [1, 2, 3, 3], k)
     with pytest.raises(ValueError, match="got 2 labels and 1 sources"):
         folds(["a", "b"], [1], 2)
 

@@ -115,29 +115,21 @@ class Augmentation:
             The images, and for each of their rows the index of its record: all rows of the first record come first.
         """
         sampled = self.mode == "sample" and per_epoch
-        index: list[int] = []
-        views: list[str] = []
-        seeds: list[int] = []
-        choices: list[tuple[str, ...]] = []
+        n_draws = self.draws if self.transforms and not per_epoch else 0
+        rows: list[tuple[int, str, int, tuple[str, ...]]] = []
         for i, (digest, source) in enumerate(zip(images.digests, sources, strict=True)):
             names = tuple(view for view in (ORIGINAL, *self.views) if view not in self.exclude.get(source, ()))
             for view in names[:1] if sampled else names:
-                seeds.append(NOT_DRAWN)
-                for draw in range(self.draws if self.transforms and not per_epoch else 0):
-                    # The same in every fold, and whatever other records there are.
-                    text = f"{self.seed}:{digest}:{view}:{draw}"
-                    seeds.append(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]))
-                n_new = len(seeds) - len(views)
-                index += [i] * n_new
-                views += [view] * n_new
-                choices += [names if sampled else (view,)] * n_new
-        rows = np.array(index, dtype=int)
-        augmented = type(images)(images.store, images.digests[rows], augmentation=self, views=views, seeds=seeds)
-        if per_epoch and (sampled or self.transforms):
-            # An array of tuples: numpy would take tuples of one length for a second axis.
-            augmented.choices = np.empty(len(rows), dtype=object)
-            augmented.choices[:] = choices
-        return augmented, rows
+                # A random copy is the same in every fold, and whatever other records there are.
+                texts = (f"{self.seed}:{digest}:{view}:{draw}" for draw in range(n_draws))
+                seeds = (int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) for text in texts)
+                rows += [(i, view, seed, names if sampled else (view,)) for seed in (NOT_DRAWN, *seeds)]
+        index = np.array([row[0] for row in rows], dtype=int)
+        views, choices = np.empty((2, len(rows)), dtype=object)
+        views[:], choices[:] = [row[1] for row in rows], [row[3] for row in rows]
+        augmented = images[index].replace(augmentation=self, views=views, seeds=np.array([row[2] for row in rows], int))
+        is_drawn = per_epoch and (sampled or self.transforms)
+        return augmented.replace(choices=choices) if is_drawn else augmented, index
 
     def __call__(self, pixels: Pixels, views: np.ndarray, seeds: np.ndarray) -> Pixels:
         """Turns images into their views, and applies the random transforms to those with a seed.

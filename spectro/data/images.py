@@ -1,5 +1,6 @@
 """Records as a lazy array of images: decoded once, kept in the cache, read in batches."""
 
+import copy
 import hashlib
 import stat
 import warnings
@@ -88,18 +89,17 @@ class ImageStore:
                 self.cache.write(kind, [digest], fit(image, spec)[None])
             return None
 
-        bad = {}
         # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded. Not in
         # `decode`: the filters are one for all threads, and the last of them to leave would leave them ignoring.
         with warnings.catch_warnings(), progress("reading images", len(to_decode)) as advance, _pool() as pool:
             warnings.simplefilter("ignore")
-            for digest, problem in zip(to_decode, pool.map(add_one, to_decode), strict=True):
-                if problem is not None:
-                    bad[digest] = problem
+            reasons = {}
+            for digest, reason in zip(to_decode, pool.map(add_one, to_decode), strict=True):
+                reasons[digest] = reason
                 advance(1)
         if to_decode:
             self.cache.shrink()
-        return {path: bad[digest] for path, digest in zip(paths, digests, strict=True) if digest in bad}
+        return {path: reason for path, digest in zip(paths, digests, strict=True) if (reason := reasons.get(digest))}
 
     def pixels(self, spec: ImageSpec, digests: Sequence[str]) -> np.ndarray:
         """The images with these digests: uint8 ``(n, *spec.shape)``, a copy.
@@ -125,28 +125,25 @@ class Images:
     Attributes:
         store: Where pixels come from.
         digests: The file that each row is made from, ``(n,)``.
-        augmentation: The transforms that `views` and `seeds` refer to; None: none.
-        views: The view that each row is, ``(n,)``; None: all are originals.
+        augmentation: The transforms that `views` and `seeds` refer to.
+        views: The view that each row is, ``(n,)``.
         seeds: Of the random transforms of each row, ``(n,)``; `NOT_DRAWN` for none.
         choices: For each row the views of which one is drawn in every epoch, together with a seed, ``(n,)``; None:
             nothing is drawn.
     """
 
-    def __init__(
-        self,
-        store: ImageStore,
-        digests: Sequence[str] | np.ndarray,
-        *,
-        augmentation: Augmentation | None = None,
-        views: Sequence[str] | np.ndarray | None = None,
-        seeds: Sequence[int] | np.ndarray | None = None,
-        choices: np.ndarray | None = None,
-    ):
+    def __init__(self, store: ImageStore, digests: Sequence[str] | np.ndarray):
         self.store, self.digests = store, np.asarray(digests, dtype=object)
-        self.augmentation = augmentation or Augmentation()
-        self.views = np.full(len(self), ORIGINAL, object) if views is None else np.asarray(views, object)
-        self.seeds = np.full(len(self), NOT_DRAWN) if seeds is None else np.asarray(seeds, np.int64)
-        self.choices = choices
+        self.augmentation = Augmentation()
+        self.views = np.full(len(self), ORIGINAL, dtype=object)
+        self.seeds = np.full(len(self), NOT_DRAWN)
+        self.choices: np.ndarray | None = None
+
+    def replace(self, **attributes: Any) -> "Images":
+        """The same rows with other attributes."""
+        images = copy.copy(self)
+        vars(images).update(attributes)
+        return images
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -157,17 +154,15 @@ class Images:
         return (len(self),)
 
     def __getitem__(self, index: np.ndarray | slice) -> "Images":
-        rows = {"views": self.views[index], "seeds": self.seeds[index]}
-        choices = None if self.choices is None else self.choices[index]
-        return Images(self.store, self.digests[index], augmentation=self.augmentation, choices=choices, **rows)
+        return self.replace(**{k: v[index] for k, v in vars(self).items() if isinstance(v, np.ndarray)})
 
     def drawn(self, rng: np.random.Generator) -> "Images":
         """The images of one epoch: of each row one of its choices, with new seeds; itself where nothing is drawn."""
         if self.choices is None:
             return self
-        views = [names[rng.integers(len(names))] for names in self.choices]
-        seeds = rng.integers(2**62, size=len(self)) if self.augmentation.transforms else None
-        return Images(self.store, self.digests, augmentation=self.augmentation, views=views, seeds=seeds)
+        views = np.array([names[rng.integers(len(names))] for names in self.choices], dtype=object)
+        seeds = rng.integers(2**62, size=len(self)) if self.augmentation.transforms else self.seeds
+        return self.replace(views=views, seeds=seeds, choices=None)
 
     @property
     def keys(self) -> list[str]:
