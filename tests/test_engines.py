@@ -11,10 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import SMALL_HOG, read_rows
@@ -31,13 +29,13 @@ N_TRIALS = 6
 slow = pytest.mark.slow
 
 
-def arguments(data: Path, *more: str) -> list[str]:
+def arguments(data, *more):
     """A small search with relative outputs, as a person would type it."""
     fixed = ["sweeper=hog_svm", "cascade_stage=flat", "study=s", "seed=3", f"n_trials={N_TRIALS}", "tracking.uri=null"]
     return ["--multirun", *fixed, *SMALL_HOG, f"data.demo_dir={data}", "data.scale=0.1", *more]
 
 
-def start(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+def start(cwd, *overrides, **environment):
     cwd.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, TRAIN, *overrides],
@@ -51,36 +49,36 @@ def start(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen[st
     )
 
 
-def ended(process: subprocess.Popen[str], code: int | None = 0) -> str:
+def ended(process, code=0):
     out, err = process.communicate(timeout=300)
     assert code is None or process.returncode == code, out + err
     return out
 
 
-def sweep(cwd: Path, *overrides: str, **environment: str) -> str:
+def sweep(cwd, *overrides, **environment):
     return ended(start(cwd, *overrides, **environment))
 
 
-def rows(cwd: Path) -> list[dict[str, str]]:
+def rows(cwd):
     return read_rows(cwd / "outputs" / "sweeps" / "s" / "trials.csv")
 
 
-def table(cwd: Path) -> list[dict[str, str]]:
+def table(cwd):
     """The results of a search by their parameters: without trial numbers, seconds and killed trials."""
     results = [{k: v for k, v in row.items() if k not in ("trial", "seconds", "reason")} for row in rows(cwd)]
     return sorted((row for row in results if row["state"] != "FAIL"), key=lambda row: row["svm.C"])
 
 
-def printed_trials(out: str) -> list[int]:
+def printed_trials(out):
     """The trials that a process has printed a line for."""
     return [int(line.split()[1]) for line in out.splitlines() if line.startswith("trial ") and "best" in line]
 
 
-def final_runs(cwd: Path) -> int:
+def final_runs(cwd):
     return len(list((cwd / "outputs" / "sweeps" / "s").glob("final_*/metrics.json")))
 
 
-def owners(cwd: Path, state: str) -> list[dict[str, Any]]:
+def owners(cwd, state):
     """The processes of the trials of a state."""
     query = (
         "select a.value_json from trials t join trial_user_attributes a using (trial_id) where a.key = 'owner' "
@@ -93,7 +91,7 @@ def owners(cwd: Path, state: str) -> list[dict[str, Any]]:
         return []
 
 
-def in_mlflow(uri: str) -> tuple[int, int, int]:
+def in_mlflow(uri):
     """How many sweeps, their trials and their final runs MLflow has."""
     from mlflow import MlflowClient
 
@@ -108,7 +106,7 @@ def in_mlflow(uri: str) -> tuple[int, int, int]:
 
 
 @pytest.fixture(scope="module")
-def alone(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+def alone(demo_root, tmp_path_factory):
     """What one process finds that nobody disturbs."""
     cwd = tmp_path_factory.mktemp("alone")
     sweep(cwd, *arguments(demo_root))
@@ -116,7 +114,7 @@ def alone(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
     return table(cwd)
 
 
-def plugin(name: str, extra: str) -> None:
+def plugin(name, extra):
     pytest.importorskip(f"hydra_plugins.{name}", reason=f"needs pip install 'spectro[{extra}]'")
 
 
@@ -124,7 +122,7 @@ def plugin(name: str, extra: str) -> None:
 
 
 @slow
-def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root, tmp_path):
     """Each point after the third depends on the results before: a lost or repeated one would change the rest."""
     n_trials = 12
     words = arguments(demo_root, f"n_trials={n_trials}", "hydra.sweeper.sampler.n_startup_trials=3")
@@ -152,7 +150,7 @@ def test_killed_at_any_moment_it_ends_as_if_undisturbed(demo_root: Path, tmp_pat
 
 
 @slow
-def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]) -> None:
+def test_two_at_once_share_a_study(demo_root, tmp_path, alone):
     words = arguments(demo_root, "tracking.uri=sqlite:///m.db")
     both = [printed_trials(ended(process)) for process in [start(tmp_path, *words), start(tmp_path, *words)]]
     assert not set(both[0]) & set(both[1])
@@ -163,7 +161,7 @@ def test_two_at_once_share_a_study(demo_root: Path, tmp_path: Path, alone: list[
 
 
 @slow
-def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path) -> None:
+def test_one_of_two_is_killed(demo_root, tmp_path):
     """The other makes up for it, without a new start. Trials are long enough for both to get some."""
     words, cwd = arguments(demo_root, "validation.repeats=20"), tmp_path / "two"
     sweep(tmp_path / "alone", *words)
@@ -186,9 +184,7 @@ def test_one_of_two_is_killed(demo_root: Path, tmp_path: Path) -> None:
     ("launcher", "module", "extra"),
     [("joblib", "hydra_joblib_launcher", "joblib"), ("submitit_local", "hydra_submitit_launcher", "slurm")],
 )
-def test_workers_find_what_one_process_finds(
-    demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], launcher: str, module: str, extra: str
-) -> None:
+def test_workers_find_what_one_process_finds(demo_root, tmp_path, alone, launcher, module, extra):
     """submitit_local takes the path of Slurm's jobs without a Slurm."""
     plugin(module, extra)
     words = arguments(demo_root, f"hydra/launcher={launcher}", "n_jobs=2", "tracking.uri=sqlite:///${outputs}/m.db")
@@ -209,7 +205,7 @@ def test_workers_find_what_one_process_finds(
 
 @slow
 @pytest.mark.parametrize("ending", ["kill", "interrupt"])
-def test_workers_that_are_stopped(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], ending: str) -> None:
+def test_workers_that_are_stopped(demo_root, tmp_path, alone, ending):
     """A worker dies, and joblib ends all of them; or Ctrl-C, which a terminal sends to all."""
     plugin("hydra_joblib_launcher", "joblib")
     words = arguments(demo_root, "hydra/launcher=joblib", "n_jobs=2")
@@ -233,26 +229,11 @@ def test_workers_that_are_stopped(demo_root: Path, tmp_path: Path, alone: list[d
     assert table(tmp_path) == alone
 
 
-@slow
-def test_slurm_without_slurm(demo_root: Path, tmp_path: Path) -> None:
-    plugin("hydra_submitit_launcher", "slurm")
-    if shutil.which("srun"):
-        pytest.skip("this machine has Slurm")
-    process = start(tmp_path, *arguments(demo_root, "hydra/launcher=slurm", "n_jobs=2"))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert err.splitlines()[-1].startswith("error: hydra/launcher: it could not start a trial (RuntimeError: Could not")
-    # None of them counts: with a launcher that works the same command makes them all.
-    with closing(sqlite3.connect(tmp_path / "outputs" / "studies.db")) as connection:
-        query = "select count(*) from trials where state = 'FAIL'"
-        assert connection.execute(query).fetchone() == (2,)
-
-
 # --- Ray ---
 
 
 @slow
-def test_ray(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray(demo_root, tmp_path, alone, monkeypatch):
     """A cluster of a head without cores and two workers with one core each, started elsewhere than the search."""
     plugin("hydra_ray_launcher", "ray")
     monkeypatch.setenv("RAY_AUTH_TOKEN", os.urandom(32).hex())
@@ -277,25 +258,25 @@ def test_ray(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], monke
 # --- PostgreSQL ---
 
 
-def _program(name: str) -> str:
+def _program(name):
     found = shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None)
     return found or pytest.skip(f"needs PostgreSQL's {name}: apt-get install postgresql")
 
 
-def _free_port() -> int:
+def _free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
 @pytest.fixture
-def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def postgres(tmp_path, monkeypatch):
     """A server of its own with a password in a password file: the address of its databases without their names."""
     psycopg = pytest.importorskip("psycopg", reason="needs pip install 'spectro[postgres]'")
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     port, password = _free_port(), os.urandom(16).hex()
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # where an unprivileged user can reach it
-    options: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
+    options = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
     (folder / "password").write_text(password, encoding="utf-8")
     if os.getuid() == 0:  # the server refuses to run as root
         import pwd
@@ -326,7 +307,7 @@ def postgres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @slow
-def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]], postgres: str) -> None:
+def test_postgresql(demo_root, tmp_path, alone, postgres):
     """Two processes at once, study and MLflow's server on one PostgreSQL."""
     port = _free_port()
     server = subprocess.Popen(
@@ -355,7 +336,7 @@ def test_postgresql(demo_root: Path, tmp_path: Path, alone: list[dict[str, str]]
 
 
 @slow
-def test_mlflow_in_postgresql_without_a_server(demo_root: Path, tmp_path: Path, postgres: str) -> None:
+def test_mlflow_in_postgresql_without_a_server(demo_root, tmp_path, postgres):
     """MLflow would put files where one stands."""
     sweep(tmp_path, *arguments(demo_root, f"tracking.uri={postgres}/mlflow"))
     assert in_mlflow(f"{postgres}/mlflow") == (1, N_TRIALS, 1)
@@ -363,7 +344,7 @@ def test_mlflow_in_postgresql_without_a_server(demo_root: Path, tmp_path: Path, 
     assert not (tmp_path / "mlruns").exists()
 
 
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_for(port, server):
     for _ in range(600):
         assert server.poll() is None
         with socket.socket() as trial:
@@ -380,7 +361,7 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     ("launcher", "node", "extra"),
     [("joblib", "joblib", "joblib"), ("ray_cluster", "ray", "ray"), ("slurm", "submitit_slurm", "slurm")],
 )
-def test_a_missing_extra_is_named(launcher: str, node: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(launcher, node, extra, monkeypatch):
     register()
     cli.composed([])  # makes Hydra look for its plugins
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], f"{node}.yaml", raising=False)

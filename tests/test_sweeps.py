@@ -4,9 +4,7 @@ import contextlib
 import io
 import json
 import re
-import socket
 import subprocess
-import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,41 +12,30 @@ from types import SimpleNamespace
 import optuna
 import pytest
 from conftest import SMALL_HOG, read_json, read_rows
-from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from hypothesis import given
-from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from spectro.cli import main as cli
 from spectro.config.check import check
 from spectro.config.groups import register
 from spectro.data.images import Images
-from spectro.errors import ConfigError, DataError, ModelError
+from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
+from spectro.runs import results
 from spectro.runs import run as experiment
+from spectro.sweeps import report
 from spectro.sweeps import study as studies
 from spectro.sweeps.launcher import SweepError, submit
-from spectro.sweeps.report import name_of
+from spectro.sweeps.search import name_of, sampler_of_draw
 from spectro.sweeps.space import Space, in_words
-from spectro.sweeps.sweeper import StudySweeper, sampler_of_draw
-from spectro.sweeps.trial import Pruner, TrialSpec, best_until, dataset_of
+from spectro.sweeps.sweeper import StudySweeper
+from spectro.sweeps.trial import Pruner, TrialSpec, dataset_of
 
+DRAW = report.draw
 X = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 ONE_POINT = ["svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
-TINY_CNN = [
-    "model=resnet18",
-    "sweeper=resnet18",
-    "cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}",
-    "cnn.pretrained=false",
-    "cnn.size_px=32",
-    "cascade_stage=flat",
-]
-
-
 QUICK = ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", "study=s", "seed=3", "tracking.uri=null"]
 QUICK += ["data.scale=0.1", *SMALL_HOG]
 
@@ -59,6 +46,11 @@ def composed(*overrides):
     GlobalHydra.instance().clear()
     initialize_config_dir(str(CONF))
     return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def space_of(*overrides):
+    master = composed(*overrides)
+    return Space(GlobalHydra.instance().config_loader(), master, overrides)
 
 
 def sweep(*overrides):
@@ -77,29 +69,13 @@ def quick(tmp_path, demo_root):
     return [f"outputs={tmp_path}", *QUICK, f"data.demo_dir={demo_root}"]
 
 
-@pytest.fixture
-def base(quick):
-    """The same without a family."""
-    return [o for o in quick if not o.startswith(("sweeper", "validation", "hog"))]
-
-
-@pytest.fixture
-def figures():
-    """For tests that draw them."""
-
-
-def without_figures(patch):
-    from spectro.runs import results
-    from spectro.sweeps import report
-
-    patch.setattr(results, "draw", lambda *_: None)
-    patch.setattr(report, "draw", lambda *_: None)
-
-
-@pytest.fixture(autouse=True)
-def _without_figures(request, monkeypatch):
-    if "figures" not in request.fixturenames:
-        without_figures(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """Drawing takes longer than the rest of a small search."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "draw", lambda *_: None)
+        patch.setattr(report, "draw", lambda *_: None)
+        yield patch
 
 
 def make_sampler(draw):
@@ -112,6 +88,12 @@ def claim(study, total):
 
 def value_of(trial):
     return -((trial.params["x"] - 0.3) ** 2)
+
+
+def dead_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return studies.this_process() | {"pid": process.pid}
 
 
 @pytest.fixture
@@ -132,55 +114,31 @@ class TestStudy:
                 studies.end_trial(study, trial.number, "FAIL", counts=False, reason="its process was killed")
             else:
                 study.tell(trial, value_of(trial))
-        points = [trial.params["x"] for trial in studies.counting(study.get_trials())]
+        points = [trial.params["x"] for trial in studies.counting(study)]
         assert points == [trial.params["x"] for trial in undisturbed.get_trials()]
         assert len(set(points)) == 8
 
-    def test_two_at_once_run_as_many_trials_as_are_wanted(self, tmp_path, study):
-        """Both may see one trial missing at the same moment and draw one each."""
-
-        def work():
-            while True:
-                with FileLock(tmp_path / "draw.lock"):
-                    trial = claim(study, 12)
-                if trial is None:
-                    return
-                study.tell(trial, value_of(trial))
-
-        workers = [threading.Thread(target=work) for _ in range(3)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        assert [t.state.name for t in study.get_trials()] == ["COMPLETE"] * 12
-        assert sorted(t.user_attrs[studies.DRAW] for t in study.get_trials()) == list(range(12))
-
     def test_a_trial_of_a_dead_process_does_not_count(self, study):
         """Its place and its point are taken by the next one."""
-        dead = subprocess.Popen(["true"])
-        dead.wait()
-        owners = [{"pid": dead.pid}, {}, {"host": f"not-{socket.gethostname()}"}]
+        owners = [dead_process(), studies.this_process(), studies.this_process() | {"host": "another"}]
         trials = [claim(study, 3) for _ in owners]
-        for trial, change in zip(trials, owners, strict=True):
-            trial.set_user_attr(studies.OWNER, studies.this_process() | change)
+        for trial, owner in zip(trials, owners, strict=True):
+            trial.set_user_attr(studies.OWNER, owner)
         assert studies.fail_stale(study) == [0]
-        assert [t.number for t in studies.counting(study.get_trials())] == [1, 2]
+        assert [t.number for t in studies.counting(study)] == [1, 2]
         again = claim(study, 3)
         assert (again.number, again.params) == (3, trials[0].params)
         assert claim(study, 3) is None
 
-    def test_a_failed_trial_counts(self, study):
-        trial = claim(study, 1)
-        studies.end_trial(study, trial.number, "FAIL", reason="no memory")
-        assert claim(study, 1) is None
-        assert study.get_trials()[0].user_attrs[studies.REASON] == "no memory"
-
-    def test_an_ended_trial_keeps_its_end(self, study):
+    def test_an_ended_trial_counts_and_keeps_its_end(self, study):
         """A search may give a trial up that its worker finishes later."""
-        trial = claim(study, 1)
-        studies.end_trial(study, trial.number, "COMPLETE", 0.5)
-        studies.end_trial(study, trial.number, "FAIL", counts=False, reason="late")
-        assert [(t.state.name, t.value) for t in studies.counting(study.get_trials())] == [("COMPLETE", 0.5)]
+        for state, value in (("FAIL", None), ("COMPLETE", 0.5)):
+            trial = claim(study, 2)
+            studies.end_trial(study, trial.number, state, value, reason="first")
+            studies.end_trial(study, trial.number, "FAIL", counts=False, reason="late")
+        assert claim(study, 2) is None
+        assert [(t.state.name, t.value) for t in studies.counting(study)] == [("FAIL", None), ("COMPLETE", 0.5)]
+        assert [t.user_attrs[studies.REASON] for t in study.get_trials()] == ["first"] * 2
 
     def test_another_study_of_the_name_is_refused(self, tmp_path):
         storage = f"sqlite:///{tmp_path}/s.db"
@@ -189,26 +147,27 @@ class TestStudy:
             studies.open_study(storage, "s", {"svm.C": 2, "seed": 0})
 
     @pytest.mark.parametrize(
-        "storage", ["sqlite:////proc/none/s.db", "nothing://x", "postgresql://me:secret@0.0.0.0:1/x"]
+        ("storage", "text"),
+        [
+            ("sqlite:////proc/none/s.db", ""),
+            ("sqlite:///s.db", "not a database"),
+            ("nothing://x", ""),
+            ("postgresql://me:secret@0.0.0.0:1/x", ""),
+        ],
     )
-    def test_a_storage_that_cannot_be_used(self, storage, monkeypatch):
+    def test_a_storage_that_cannot_be_used(self, storage, text, tmp_path, monkeypatch):
         monkeypatch.setattr("time.sleep", lambda _: None)
-        with pytest.raises(ConfigError, match="storage: got") as caught:
+        monkeypatch.chdir(tmp_path)
+        Path("s.db").write_text("not a database", encoding="utf-8")
+        with pytest.raises(ConfigError, match=f"storage: got.*{text}") as caught:
             studies.open_storage(storage)
         assert "secret" not in str(caught.value)
-
-    def test_a_broken_database_is_named_and_kept(self, tmp_path):
-        (tmp_path / "s.db").write_text("not a database", encoding="utf-8")
-        with pytest.raises(ConfigError, match="not a database"):
-            studies.open_storage(f"sqlite:///{tmp_path}/s.db")
-        assert (tmp_path / "s.db").read_text(encoding="utf-8") == "not a database"
+        assert Path("s.db").read_text(encoding="utf-8") == "not a database"
 
 
-class Settings:
+def settings(**changes):
     """Those of `SweepKnobs` that pruning reads."""
-
-    def __init__(self, prune=True, warmup_epochs=2, startup_trials=2):
-        self.prune, self.warmup_epochs, self.startup_trials = prune, warmup_epochs, startup_trials
+    return SimpleNamespace(**{"prune": True, "warmup_epochs": 2, "startup_trials": 2, **changes})
 
 
 def rows(*values):
@@ -225,49 +184,39 @@ class TestPruning:
         study.ask()
         return study
 
-    def test_below_the_median_of_the_best_by_that_epoch(self, study):
-        pruner = Pruner(study, 3, Settings())
-        pruner("flat", rows(0.0))  # too early
-        with pytest.raises(optuna.TrialPruned, match="epoch 2 of flat"):
-            pruner("flat", rows(0.0, 0.49))
-
     @pytest.mark.parametrize(
-        ("values", "settings"),
+        ("values", "changes", "is_pruned"),
         [
-            ((0.0, 0.5), {}),
-            ((0.7, 0.1), {}),  # the best so far counts
-            ((0.0, 0.1), {"prune": False}),
-            ((0.0, 0.1), {"warmup_epochs": 3}),
-            ((0.0, 0.1), {"startup_trials": 4}),
-            ((None,), {}),  # without val there is nothing to compare
+            ((0.0, 0.49), {}, True),
+            ((0.0, 0.5), {}, False),
+            ((0.7, 0.1), {}, False),  # the best so far counts
+            ((0.0, 0.1), {"prune": False}, False),
+            ((0.0, 0.1), {"warmup_epochs": 3}, False),
+            ((0.0, 0.1), {"startup_trials": 4}, False),
+            ((None,), {}, False),  # without val there is nothing to compare
         ],
     )
-    def test_goes_on(self, study, values, settings):
-        pruner = Pruner(study, 3, Settings(**settings))
-        for n in range(1, len(values) + 1):
-            pruner("flat", rows(*values[:n]))
+    def test_below_the_median_of_the_best_by_that_epoch(self, study, values, changes, is_pruned):
+        pruner = Pruner(study, 3, settings(**changes))
+        with pytest.raises(optuna.TrialPruned, match="epoch 2 of flat") if is_pruned else contextlib.nullcontext():
+            for n in range(1, len(values) + 1):
+                pruner("flat", rows(*values[:n]))
 
     def test_stages_are_compared_with_their_like(self, study):
         """A hard stage's 0.6 must not be measured by what easy stages reach."""
         study = optuna.create_study(direction="maximize")
         for _ in range(2):
             other = study.ask()
-            pruner = Pruner(study, other.number, Settings())
+            pruner = Pruner(study, other.number, settings())
             for stage, value in (("easy", 0.9), ("hard", 0.5)):
                 pruner(stage, rows(value))
                 pruner(stage, rows(value, value))
             study.tell(other, 0.5)
-        number = study.ask().number
-        pruner = Pruner(study, number, Settings())
+        pruner = Pruner(study, study.ask().number, settings())
         for stage, value in (("easy", 0.9), ("hard", 0.6)):
             pruner(stage, rows(value, value))
         with pytest.raises(optuna.TrialPruned):
-            Pruner(study, study.ask().number, Settings())("easy", rows(0.6, 0.6))
-
-    @given(st.dictionaries(st.integers(1, 20), st.floats(0, 1)), st.integers(1, 25))
-    def test_best_never_falls(self, values, epoch):
-        now, later = best_until(values, 0, epoch), best_until(values, 0, epoch + 1)
-        assert now is None or later >= now
+            Pruner(study, study.ask().number, settings())("easy", rows(0.6, 0.6))
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +224,7 @@ def searched(tmp_path_factory, demo_root):
     """A finished search of four trials: its overrides, its folder and what it printed. Tests may go on with it."""
     outputs = tmp_path_factory.mktemp("searched")
     overrides = [f"outputs={outputs}", *QUICK, f"data.demo_dir={demo_root}"]
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
-        without_figures(patch)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         sweep(*overrides, "n_trials=4")
     return overrides, outputs / "sweeps" / "s", printed.getvalue()
 
@@ -307,7 +255,7 @@ class TestSearch:
             assert (tmp_path / name).read_bytes() == (final / name).read_bytes()
 
     def test_started_again_it_makes_what_is_missing(self, searched, capsys):
-        """Nothing the second time; a final run that was killed; trials where the total is larger."""
+        """Nothing the second time; a final run that was killed, or has another seed; trials of a larger total."""
         overrides, folder, _ = searched
         rows = read_rows(folder / "trials.csv")
         final = next(folder.glob("final_trial_*"))
@@ -323,9 +271,6 @@ class TestSearch:
         assert len(read_rows(folder / "trials.csv")) == 5
         if final == next(folder.glob("final_trial_*")):
             assert (final / "metrics.json").read_bytes() == metrics
-
-    def test_another_final_seed_gets_a_final_run_of_its_own(self, searched):
-        overrides, folder, _ = searched
         sweep(*overrides, "n_trials=4", "sweep.final_seed=7")
         assert {read_json(path)["seed"] for path in folder.glob("final_trial_*/run.json")} == {1, 7}
 
@@ -364,21 +309,6 @@ class TestSearch:
         assert keys_read & digests["val"]
         assert not keys_read & digests["test"]
 
-    @pytest.mark.parametrize(
-        ("overrides", "error", "text"),
-        [
-            (["validation=kfold", "validation.k=50"], DataError, r"validation.k: got 50 folds for \d+ sources"),
-            (["model=resnet18", "sweeper=resnet18", "cnn.weights=/nowhere"], ModelError, r"cnn\.weights"),
-        ],
-    )
-    def test_what_a_run_is_refused_for_starts_no_search(self, quick, tmp_path, overrides, error, text):
-        """Thirty failed trials would say the same, later, and stay in the study."""
-        with pytest.raises(error, match=text):
-            sweep(
-                *(o for o in quick if not o.startswith(("hog", "sweeper", "validation"))), "sweeper=hog_svm", *overrides
-            )
-        assert not (tmp_path / "sweeps").exists()
-
     def test_a_password_stays_where_it_is(self, quick, tmp_path):
         """What lies in a trial's folder goes to MLflow, where others read it."""
         sweep(*quick, "n_trials=1", f"storage='sqlite:///{tmp_path}/s.db?user=me&password=hunter2'")
@@ -411,12 +341,12 @@ class TestSearch:
         assert [row["reason"] for row in read_rows(folder / "trials.csv")] == ["FloatingPointError: loss is nan"] * 2
         assert {read_json(path)["status"] for path in folder.glob("**/run.json")} == {"FAILED"}
 
-    def test_hopeless_trials_of_networks_are_pruned(self, base, tmp_path):
-        sweep(
-            *TINY_CNN, *base, "n_trials=5", "train.epochs=3", "train.lr=choice(0.003,0.0000001)",
-            "train.batch_size=8", "loss.name=cross_entropy", "sweep.threads=1",
-            "sweep.startup_trials=2", "sweep.warmup_epochs=1",
-        )  # fmt: skip
+    def test_hopeless_trials_of_networks_are_pruned(self, quick, tmp_path):
+        network = ["model=resnet18", "sweeper=resnet18", "cnn.pretrained=false", "cnn.size_px=32", "n_trials=5"]
+        network += ["cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}", "train.batch_size=8"]
+        network += ["train.epochs=3", "train.lr=choice(0.003,0.0000001)", "loss.name=cross_entropy", "sweep.threads=1"]
+        shared = [override for override in quick if not override.startswith(("sweeper", "validation", "hog"))]
+        sweep(*network, *shared, "sweep.startup_trials=2", "sweep.warmup_epochs=1")
         folder = tmp_path / "sweeps" / "s"
         pruned = [row for row in read_rows(folder / "trials.csv") if row["state"] == "PRUNED"]
         assert pruned
@@ -431,8 +361,8 @@ class TestSearch:
         rows = read_rows(tmp_path / "sweeps" / "s" / "trials.csv")
         assert {row["augmentation"] for row in rows} == {"none", "mirror"}
 
-    @pytest.mark.usefixtures("figures")
-    def test_parent_and_children_in_mlflow(self, quick, tmp_path):
+    def test_parent_and_children_in_mlflow(self, quick, tmp_path, monkeypatch):
+        monkeypatch.setattr(report, "draw", DRAW)
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         overrides = [*quick, f"tracking.uri={uri}"]
         sweep(*overrides, "n_trials=3")
@@ -456,11 +386,7 @@ class TestSearch:
         assert {"figures/optimization_history.png", "figures/slices.png"} <= figures
         # Hashes are for odd labels only: a person reads the names of metrics and parameters in a column.
         names = {name for run in runs for name in (*run.data.metrics, *run.data.params)}
-        assert not [
-            name
-            for name in names
-            if not re.fullmatch(r"[a-zA-Z0-9_./ -]{1,48}", name) or re.search(r"[0-9a-f]{8}", name)
-        ]
+        assert not [name for name in names if len(name) > 48 or re.search(r"[0-9a-f]{8}", name)]
         # The trials' files are the trials', not the parent's as well.
         assert "0" not in {file.path for file in client.list_artifacts(parent.info.run_id)}
 
@@ -469,7 +395,7 @@ class TestSearch:
         [
             ("svm.C=interval(-1,1)", r"svm.C: got -1.0; allowed: greater than 0"),
             ("svm.C=choice(1,2,-3)", r"svm.C: got -3; allowed: greater than 0"),
-            ("svm.C=tag(log,interval(0,1))", r"svm.C: got tag\(log,interval\(0,1\)\); allowed: a lower bound above 0"),
+            ("svm.C=tag(log,interval(0,1))", r"svm.C: got tag\(log,interval\(0,1\)\); allowed: .* above 0"),
             ("svm.C=interval(2,1)", r"svm.C: got interval\(2,1\); allowed: "),
             ("stages.hard.svm.C=interval(1,2)", r"stages.hard: got svm; allowed under cascade_stage=flat"),
             ("objective=null", r"objective: got null"),
@@ -478,22 +404,21 @@ class TestSearch:
             ("storage='sqlite:///:memory:'", r"storage: got 'sqlite:///:memory:'"),
             ("study=..", r"study: got '..'"),
             ("hydra.sweeper.direction=minimize", r"hydra.sweeper.direction: got minimize"),
+            (ONE_POINT, r"sweeper: nothing is searched"),
+            (["validation=kfold", "validation.k=50"], r"validation.k: got 50 folds for \d+ sources"),
             ("hydra/sweeper/sampler=grid", r"hydra/sweeper/sampler: got GridSampler; allowed: tpe"),
         ],
     )
     def test_what_is_wrong_is_reported_before_the_first_trial(self, quick, tmp_path, override, text):
-        with pytest.raises(ConfigError, match=text):
-            sweep(*quick, override)
+        """Thirty failed trials would say the same, later, and stay in the study."""
+        with pytest.raises(SpectroError, match=text):
+            sweep(*quick, *([override] if isinstance(override, str) else override))
         assert not (tmp_path / "sweeps").exists()
-
-    def test_nothing_is_searched(self, quick):
-        with pytest.raises(ConfigError, match="sweeper: nothing is searched"):
-            sweep(*quick, *ONE_POINT)
 
     @pytest.mark.parametrize("sampler", ["random", "gp", "qmc", "cmaes", "nsgaii", "nsgaiii"])
     def test_other_samplers(self, sampler, study):
         master = composed("sweeper=hog_svm", f"hydra/sweeper/sampler={sampler}")
-        make = sampler_of_draw(OmegaConf.to_container(master.hydra.sweeper.sampler, resolve=True))
+        make = sampler_of_draw(master.hydra.sweeper.sampler)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trials = [studies.claim(study, X, 3, make) for _ in range(3)]
@@ -501,9 +426,8 @@ class TestSearch:
 
     def test_the_default_name_tells_settings_apart(self, quick):
         names = []
-        for overrides in (quick, [*quick, "n_trials=2"], [*quick, "augmentation=none"]):
-            master = composed(*overrides)
-            space = Space(GlobalHydra.instance().config_loader(), master, master.hydra.sweeper.params, overrides)
+        for more in ([], ["n_trials=2"], ["augmentation=none"]):
+            space = space_of(*quick, *more)
             config = check(space.config({}))
             names.append(name_of(config, space.settings(config, {})))
         assert names[0] == names[1] != names[2]
@@ -513,70 +437,43 @@ class TestSearch:
     @pytest.mark.parametrize("stage", ["flat", "full"])
     def test_every_space_suits_every_stage(self, name, stage):
         """Space checks the ends of every searched key by composing and checking a trial."""
-        overrides = [f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null"]
-        master = composed(*overrides)
-        assert Space(
-            GlobalHydra.instance().config_loader(), master, master.hydra.sweeper.params, overrides
-        ).distributions
+        assert space_of(f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null").distributions
 
 
 class TestLauncher:
     """A launcher's workers are played by functions that do to the study what a worker does."""
 
-    @pytest.fixture
-    def ended(self):
-        return []
-
-    def submit(self, study, ended, launch, n=2):
+    def submit(self, study, launch, n=2):
         jobs = {trial.number: ["a=1"] for trial in (claim(study, 9) for _ in range(n))}
-        submit(
-            study, jobs, Path(), lambda jobs, first, folder: launch(list(range(first, first + len(jobs)))), ended.append
-        )
+        ended = []
+        submit(study, jobs, Path(), lambda jobs, first, folder: launch(range(first, first + len(jobs))), ended.append)
+        assert ended == list(jobs)
         return [study.get_trials()[number] for number in jobs]
 
-    def test_trials_that_workers_finish(self, study, ended):
-        def launch(numbers):
-            for number in numbers:
-                studies.end_trial(study, number, "COMPLETE", 0.5)
-            return [JobReturn() for _ in numbers]
-
-        assert [t.value for t in self.submit(study, ended, launch)] == [0.5, 0.5]
-        assert ended == [0, 1]
-
-    def test_a_job_that_fails_before_its_trial_begins(self, study, ended):
+    def test_a_job_that_fails_before_its_trial_begins(self, study):
         """For example because the machine does not see the folder."""
-        trials = self.submit(
-            study, ended, lambda numbers: [JobReturn(_return_value=OSError("no folder")) for _ in numbers]
-        )
+        trials = self.submit(study, lambda numbers: [JobReturn(_return_value=OSError("no folder")) for _ in numbers])
         assert [t.user_attrs[studies.REASON] for t in trials] == ["OSError: no folder"] * 2
-        assert len(studies.counting(trials)) == 2
+        assert len(studies.counting(study)) == 2
 
-    def test_a_launcher_that_cannot_start_anything(self, study, ended):
+    def test_a_launcher_that_cannot_start_anything(self, study):
         """None of them counts: with a launcher that works the same command makes them all."""
+        with pytest.raises(SweepError, match=r"hydra/launcher: it could not start a trial \(ZeroDivisionError: div"):
+            self.submit(study, lambda numbers: 1 / 0)
+        assert studies.counting(study) == []
 
-        def launch(numbers):
-            raise RuntimeError("no srun")
-
-        with pytest.raises(SweepError, match=r"hydra/launcher: it could not start a trial \(RuntimeError: no srun"):
-            self.submit(study, ended, launch)
-        assert studies.counting(study.get_trials()) == []
-
-    def test_a_worker_that_dies_twice(self, study, ended):
+    def test_a_worker_that_dies_twice(self, study):
         """joblib ends all its workers when one dies, so that a first death need not be the trial's own fault."""
-        dead = subprocess.Popen(["true"])
-        dead.wait()
 
         def launch(numbers):
             for number in numbers:
-                worker = studies.this_process() | {"pid": dead.pid}
-                study._storage.set_trial_user_attr(study.get_trials()[number]._trial_id, studies.OWNER, worker)
+                study._storage.set_trial_user_attr(study.get_trials()[number]._trial_id, studies.OWNER, dead_process())
             raise RuntimeError("a worker died")
 
-        (first,) = self.submit(study, ended, launch, n=1)
-        (second,) = self.submit(study, ended, launch, n=1)
+        (first,), (second,) = self.submit(study, launch, n=1), self.submit(study, launch, n=1)
         assert first.params == second.params
         assert [t.state.name for t in (first, second)] == ["FAIL", "FAIL"]
-        assert studies.counting([first, second]) == [second]
+        assert studies.counting(study) == [second]
         assert "a worker died" in second.user_attrs[studies.REASON]
 
 
@@ -592,6 +489,6 @@ def test_a_distribution_in_words():
 
 def test_a_trial_specification_survives_the_command_line():
     """Names and addresses may hold whatever a shell or Hydra's grammar minds."""
-    spec = TrialSpec("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, 2, "/a b", "host")
+    spec = TrialSpec("postgresql://u:'p\"@h/{x}", "s, t=1", 3, {"svm.gamma x": 0.5, "шум": "a b"}, "/a b")
     (override,) = OverridesParser.create().parse_overrides([spec.override()])
     assert TrialSpec.read(override.value()) == spec

@@ -1,16 +1,25 @@
 """A search from its first trial to the one run that reads test."""
 
+import hashlib
+import itertools
+import json
 import os
 import shlex
-import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import optuna
+from filelock import FileLock
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from spectro import interrupt, tracking
@@ -20,72 +29,67 @@ from spectro.paths import short
 from spectro.progress import say, status
 from spectro.runs import run as experiment
 from spectro.runs.crossval import Folds
-from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import Task
+from spectro.runs.runinfo import DataInfo, RunInfo
+from spectro.runs.task import Task, data_name
 from spectro.sweeps import report
 from spectro.sweeps.launcher import POLL_S, Launch, SweepError, has_died_before, submit
-from spectro.sweeps.space import Space, nested, without_search, write_best
-from spectro.sweeps.study import ID, claim, end_trial, fail_stale, heartbeat, open_study, running
+from spectro.sweeps.space import SWEEP_KEYS, Space, in_words, nested, without_search, write_best
+from spectro.sweeps.study import (
+    ID,
+    REASON,
+    claim,
+    complete,
+    counting,
+    end_trial,
+    fail_stale,
+    heartbeat,
+    open_study,
+    running,
+)
 from spectro.sweeps.trial import TrialSpec, dataset_of, reason_of, run_trial
-
-if TYPE_CHECKING:
-    import optuna
 
 # While trials run, sending them to MLflow pauses so many times as long as it works, or short trials would be slower.
 _PAUSE = 19
+# The classes that a configuration may name as its sampler.
+_TRUSTED = ("optuna.*", "hydra_plugins.hydra_optuna_sweeper.*")
 
 
 class Search:
-    """One process's work on a study until that has ``n_trials``.
+    """One process's work on a study until that has all its trials.
 
     Args:
         space: The search space.
-        storage: The study's database.
-        name: Its name; None: made from model, stage, data and a hash of the settings.
-        sampler: The sampler's configuration.
-        make_sampler: Number of a draw -> a sampler.
-        n_trials: How many trials the study is to have.
-        n_jobs: How many are submitted to ``launch`` at a time.
+        sweeper: The configuration ``hydra.sweeper``.
         launch: Runs jobs in other processes; None: trials run in this one, one after the other.
 
     Raises:
         SpectroError: A single run would be refused, or the study has other settings.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        *,
-        storage: str,
-        name: str | None,
-        sampler: Any,
-        make_sampler: Callable[[int], Any],
-        n_trials: int,
-        n_jobs: int,
-        launch: Launch | None,
-    ):
-        self._space = space
-        self._storage = storage
-        self._sampler = sampler
-        self._make_sampler = make_sampler
-        self._n_trials = n_trials
-        self._n_jobs = 1 if launch is None else n_jobs
-        self._launch = launch
+    def __init__(self, space: Space, sweeper: DictConfig, launch: Launch | None):
+        self._space, self._sweeper, self._launch = space, sweeper, launch
         self._config = check(space.config({}))
-        if self._config.common.objective is None:
-            raise ConfigError("objective: got null; allowed in a search: a val or cv metric, e.g. val/macro_f1")
+        for key in ("objective", "storage", "n_trials"):
+            if getattr(self._config.common, key) is None:
+                raise ConfigError(f"{key}: got null; a search must have one")
+        direction = str(getattr(sweeper.direction, "name", sweeper.direction))
+        if direction != "maximize":
+            raise ConfigError(f"hydra.sweeper.direction: got {direction}; allowed: maximize (of every objective)")
+        self._make_sampler = sampler_of_draw(sweeper.sampler)
         self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
         task = Task(self._config, self._dataset)
         task.check()
         Folds.of(task)
+        sampler: Any = OmegaConf.to_container(sweeper.sampler, resolve=True)
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
-        self.name = name or report.name_of(self._config, settings)
-        self._study = open_study(self._storage, self.name, settings)
+        self.name: str = sweeper.study_name or name_of(self._config, settings)
+        self._study = open_study(sweeper.storage, self.name, settings)
+        self._say_end = partial(report.say_trial, self._study, space, sweeper.n_trials)
         self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
-        info = report.read_info(self.folder)
+        info = _read_info(self.folder)
         is_own = info is not None and info.study_id == self._study.user_attrs[ID]
-        if not is_own and self.folder.exists() and any(self.folder.iterdir()):
+        if not is_own and any(path.suffix != ".lock" for path in self.folder.glob("*")):
             raise ConfigError(
                 f"study: got {self.name!r}, whose folder {self.folder} holds another study or other runs; allowed: "
                 "study=NAME with a new name, or the storage that it came from"
@@ -98,23 +102,18 @@ class Search:
             SweepError: Every trial failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            info = report.open_info(self.folder, self._config, self._study, self._space, self._sampler, self._dataset)
-            info.open_in_mlflow()
-        self._fail_stale()
-        progress = report.Progress(self._study, self._n_trials, self._space)
-        progress.begin()
+        with FileLock(self.folder / "sweep.lock"):
+            info = self._open_info()
+        report.say_begin(self._study, self._space, self._sweeper.n_trials)
         try:
             with _sender() as send, heartbeat(self._study):
-                for run_dir in self._unsent():
-                    send(run_dir)
+                for path in sorted(self.folder.glob("[0-9]*/run.json")):
+                    trial = RunInfo.read(path.parent)
+                    if not trial.mlflow.sent and not tracking.is_alive(trial.content()):
+                        send(trial.folder)  # its process was killed before it did
                 while trials := self._next_trials():
-                    if self._launch is None:
-                        self._run(trials[0], send)
-                        progress.ended(trials[0].number)
-                    else:
-                        self._submit(trials, self._launch, progress.ended)
-            with self._lock():
+                    self._run(trials, send)
+            with FileLock(self.folder / "sweep.lock"):
                 self._finish()
                 report.end_info(info, self._study, "FINISHED")
         except BaseException as error:
@@ -122,57 +121,67 @@ class Search:
             report.end_info(info, self._study, end, reason_of(error))
             raise
 
-    def _next_trials(self) -> list["optuna.trial.Trial"]:
+    def _open_info(self) -> RunInfo:
+        """``run.json`` of the sweep's folder; a resumed search keeps its MLflow run."""
+        tags = {"study": self.name, "sweep": "true", "data_fingerprint": self._dataset.fingerprint}
+        before = _read_info(self.folder)
+        info = RunInfo.of(self._config, self.folder, before=before, run_name=f"sweep {self.name}", tags=tags)
+        info.study_id, info.data = self._study.user_attrs[ID], DataInfo.of(self._config, self._dataset)
+        info.config = {
+            "search": nested({key: in_words(value) for key, value in self._space.distributions.items()}),
+            "sampler": {key: value for key, value in self._sweeper.sampler.items() if value is not None},
+            "objective": self._config.common.objective,
+            # Not the number of trials: it may grow, and MLflow does not change parameters.
+            **{key: value for key, value in info.config.items() if key not in (*SWEEP_KEYS, "objective")},
+        }
+        info.write()
+        info.open_in_mlflow()
+        return info
+
+    def _next_trials(self) -> list[optuna.trial.Trial]:
         """Draws the next trials; waits for those of other processes, whose place may become free. None are left: []."""
-        from filelock import FileLock
-
-        is_waiting = False
-        while True:
+        n_jobs = 1 if self._launch is None else self._sweeper.n_jobs
+        for round_ in itertools.count():
             with FileLock(self.folder / "draw.lock"):
-                self._fail_stale()
-                space = self._space.distributions
-                draws = (claim(self._study, space, self._n_trials, self._make_sampler) for _ in range(self._n_jobs))
-                trials = [trial for trial in draws if trial is not None]
-            others = running(self._study)
+                for number in fail_stale(self._study):
+                    say(f"trial {number} was killed and does not count")
+                space, total = self._space.distributions, self._sweeper.n_trials
+                draws = [claim(self._study, space, total, self._make_sampler) for _ in range(n_jobs)]
+            trials = [trial for trial in draws if trial is not None]
+            others = [str(trial.number) for trial in running(self._study)]
             if trials or not others:
-                return trials
-            if not is_waiting:
-                numbers = ", ".join(str(trial.number) for trial in others)
-                report.print_line(f"no trials are left to draw: waiting for {numbers} in other processes")
-                is_waiting = True
+                break
+            if round_ == 0:
+                say(f"no trials are left to draw: waiting for {', '.join(others)} in other processes")
             time.sleep(POLL_S)
+        return trials
 
-    def _fail_stale(self) -> None:
-        for number in fail_stale(self._study):
-            report.print_line(f"trial {number} was killed and does not count")
+    def _run(self, trials: Sequence[optuna.trial.Trial], send: Callable[[Path], Any]) -> None:
+        """Runs trials here, or submits them."""
+        to_submit = []
+        for trial in trials:
+            config = self._prepared(trial)
+            if config is not None and self._launch is not None:
+                to_submit.append(trial.number)
+                continue
+            if config is not None:
+                run_dir = self.folder / str(trial.number)
+                run_trial(self._study, config, run_dir, trial.number, nested(self._space.shown(trial.params)))
+                send(run_dir)
+            self._say_end(trial.number)
+        # A trial that has ended its process must not end others' again.
+        alone = [number for number in to_submit if has_died_before(self._study, number)]
+        for group in [[number for number in to_submit if number not in alone], *([number] for number in alone)]:
+            jobs = {trial.number: self._job(trial) for trial in trials if trial.number in group}
+            if jobs and self._launch is not None:
+                submit(self._study, jobs, self.folder, self._launch, self._say_end)
 
-    def _unsent(self) -> list[Path]:
-        """Trials that ended in a process that was killed before it sent them to MLflow."""
-        infos = [RunInfo.read(path.parent) for path in sorted(self.folder.glob("[0-9]*/run.json"))]
-        return [info.folder for info in infos if not info.mlflow.sent and not tracking.is_alive(info.content())]
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / "sweep.lock")
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            say("another process makes this sweep's final run: waiting")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _prepared(self, trial: "optuna.trial.Trial") -> Config | None:
+    def _prepared(self, trial: optuna.trial.Trial) -> Config | None:
         """A trial's checked configuration, written into its folder; None where the trial has ended without a run.
 
         A point that was tried before gets the value that it had: it would come out again.
         """
-        earlier = self._study.get_trials(deepcopy=False)[: trial.number]
-        same = next((t for t in earlier if t.params == trial.params and t.state.name == "COMPLETE"), None)
+        same = next((t for t in complete(self._study) if t.params == trial.params), None)
         if same is not None:
             end_trial(self._study, trial.number, "COMPLETE", same.value, same_as=same.number)
             return None
@@ -185,36 +194,14 @@ class Search:
         self._space.save(self.folder / str(trial.number), cfg, trial.params)
         return config
 
-    def _run(self, trial: "optuna.trial.Trial", send: Callable[[Path], None]) -> None:
-        if (config := self._prepared(trial)) is not None:
-            run_dir = self.folder / str(trial.number)
-            run_trial(self._study, config, run_dir, trial.number, nested(self._space.shown(trial.params)))
-            send(run_dir)
-
-    def _submit(self, trials: Sequence["optuna.trial.Trial"], launch: Launch, on_end: Callable[[int], None]) -> None:
-        # A trial that has ended its process must not end others' again.
-        alone = [[trial] for trial in trials if has_died_before(self._study, trial)]
-        together = [trial for trial in trials if [trial] not in alone]
-        for group in [together, *alone]:
-            to_run = []
-            for trial in group:
-                if self._prepared(trial) is None:
-                    on_end(trial.number)
-                else:
-                    to_run.append(trial)
-            if to_run:
-                jobs = {trial.number: self._job(trial, len(to_run)) for trial in to_run}
-                submit(self._study, jobs, self.folder, launch, on_end)
-
-    def _job(self, trial: "optuna.trial.Trial", n_submitted: int) -> list[str]:
+    def _job(self, trial: optuna.trial.Trial) -> list[str]:
         """A trial as overrides."""
         params = nested(self._space.shown(trial.params))
-        place = (os.getcwd(), socket.gethostname())
         folder = str(self.folder).replace("'", "\\'")
         return [
             *self._space.fixed,
             *self._space.overrides(trial.params),
-            TrialSpec(self._storage, self.name, trial.number, params, n_submitted, *place).override(),
+            TrialSpec(self._sweeper.storage, self.name, trial.number, params, os.getcwd()).override(),
             f"hydra.sweep.dir='{folder}'",
             f"hydra.sweep.subdir='{trial.number}'",
             "hydra.output_subdir=null",
@@ -223,27 +210,62 @@ class Search:
     def _finish(self) -> None:
         """Writes the tables and figures, and fits the best configuration if no process has."""
         report.write_tables(self.folder, self._study, self._space)
-        if all(trial.state.name != "COMPLETE" for trial in self._study.get_trials(deepcopy=False)):
-            raise SweepError(report.why_all_failed(self._study, self.folder))
-        best, seed, objective = self._study.best_trial, self._config.sweep.final_seed, self._config.common.objective
-        report.draw(self.folder / "figures", self._study, str(objective))
-        cfg = self._space.config(best.params, seed=seed)
+        if not complete(self._study):
+            reasons = Counter(trial.user_attrs.get(REASON, "unknown") for trial in counting(self._study))
+            shown = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
+            raise SweepError(f"{self.folder}: none of {reasons.total()} trials gave a value ({shown})")
+        best, seed = self._study.best_trial, self._config.sweep.final_seed
+        objective = str(self._config.common.objective)
+        report.draw(self.folder / "figures", self._study, objective)
+        cfg = self._space.config(best.params)
+        cfg.seed = seed
         alone = without_search(cfg)
         write_best(self.folder, alone, f"trial {best.number} of {self.name}, {objective} {best.value:.4f}")
         run_dir = self.folder / f"final_trial_{best.number}_seed_{seed}"
-        before = report.read_info(run_dir)
-        report.print_line(f"best: trial {best.number}, {best.value:.4f}; fitted again, and then on test:")
+        before = _read_info(run_dir)
+        say(f"best: trial {best.number}, {best.value:.4f}; fitted again, and then on test:")
         if before is None or before.status != "FINISHED":
             self._space.save(run_dir, cfg, best.params)
-            belonging: dict[str, Any] = {
-                "run_name": f"final: trial {best.number} of {self.name}",
-                "parent": "..",
-                "tags": {"study": self.name, "final": "true", "trial": str(best.number)},
-            }
-            experiment.run(check(alone), run_dir, before, **belonging)
+            tags = {"study": self.name, "final": "true", "trial": str(best.number)}
+            name = f"final: trial {best.number} of {self.name}"
+            experiment.run(check(alone), run_dir, before, run_name=name, parent="..", tags=tags)
         folder = escape(shlex.quote(short(self.folder)))
-        report.print_line(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
-        report.print_line(f"again:  spectro train --config-dir {folder} --config-name best_config")
+        say(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
+        say(f"again:  spectro train --config-dir {folder} --config-name best_config")
+
+
+def name_of(config: Config, settings: dict[str, Any]) -> str:
+    """The default name of a study: other settings or another search space give another name."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
+    return f"{config.common.model.name}_{config.stage}_{data_name(config)}_{digest}"
+
+
+def sampler_of_draw(sampler: DictConfig) -> Callable[[int], Any]:
+    """Number of a draw -> a sampler with a seed of its own, made from the configured seed and the number.
+
+    Raises:
+        ConfigError: A sampler that walks through a grid.
+    """
+    name = sampler._target_.rpartition(".")[2]
+    if sampler.get("_partial_"):
+        raise ConfigError(
+            f"hydra/sweeper/sampler: got {name}; allowed: tpe, random, cmaes, gp, nsgaii, nsgaiii, qmc "
+            "(all combinations of some values: --multirun KEY=A,B KEY=C,D without sweeper=)"
+        )
+    seed = sampler.get("seed")
+    new = instantiate(sampler, _partial_=True, _execution_whitelist_=_TRUSTED)
+
+    def make(draw: int) -> Any:
+        # Without a seed the draws are not reproducible; a quasi-random sequence is one sequence for all trials.
+        if seed is None or name == "QMCSampler":
+            return new(seed=seed)
+        return new(seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0]))
+
+    return make
+
+
+def _read_info(folder: Path) -> RunInfo | None:
+    return RunInfo.read(folder) if (folder / "run.json").exists() else None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import copy
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ class Space:
     Args:
         loader: Hydra's configuration loader.
         master: The configuration that Hydra composed for the whole command.
-        params: Override grammar by key, as ``hydra.sweeper.params`` holds it.
-        arguments: The command line's overrides; they have precedence over ``params``.
+        arguments: The command line's overrides; they have precedence over ``hydra.sweeper.params``.
 
     Attributes:
         distributions: Key -> Optuna distribution.
@@ -37,20 +36,21 @@ class Space:
         ConfigError: Nothing is searched, or not every value of a searched key is allowed.
     """
 
-    def __init__(self, loader: Any, master: DictConfig, params: Mapping[str, Any], arguments: Sequence[str]):
+    def __init__(self, loader: Any, master: DictConfig, arguments: Sequence[str]):
         self._loader = loader
         self._master = master
         self._parser = OverridesParser.create()
         self.distributions: dict[str, Any] = {}
         self.fixed: list[str] = []
         self._multiples: set[str] = set()
-        for override in self._parser.parse_overrides(
-            [*(f"{key}={value}" for key, value in params.items()), *arguments]
-        ):
+        params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+        for override in self._parser.parse_overrides([*params, *arguments]):
             key = override.get_key_element()
+            self._multiples.discard(key)
             if override.is_sweep_override():
                 self.distributions[key] = _distribution(key, override)
-                (self._multiples.add if _MULTIPLE in _tags(override) else self._multiples.discard)(key)
+                if _MULTIPLE in getattr(override.value(), "tags", ()):
+                    self._multiples.add(key)
             else:
                 self.distributions.pop(key.lstrip("+"), None)
                 self.fixed.append(str(override.input_line))
@@ -74,40 +74,28 @@ class Space:
         """A trial's parameters for people and MLflow: a multiple has the ``x`` in its name."""
         return {f"{key} {_MULTIPLE}" if key in self._multiples else key: value for key, value in params.items()}
 
-    def config(self, params: Mapping[str, Any], **changes: Any) -> DictConfig:
-        """The composed configuration of a trial.
-
-        Args:
-            params: The trial's parameters.
-            changes: Other keys to set.
-        """
-        overrides = self.overrides(params)
+    def config(self, params: Mapping[str, Any]) -> DictConfig:
+        """The composed configuration of a trial."""
         if self._searches_group:
-            cfg = self._composed(overrides)
-        else:
-            cfg = copy.deepcopy(self._base)
-            for override in self._parser.parse_overrides(overrides):
-                OmegaConf.update(cfg, override.get_key_element(), override.value())
-        for key, value in changes.items():
-            OmegaConf.update(cfg, key, value)
+            return self._composed(self.overrides(params))
+        cfg = copy.deepcopy(self._base)
+        for override in self._parser.parse_overrides(self.overrides(params)):
+            OmegaConf.update(cfg, override.get_key_element(), override.value())
         return cfg
 
     def settings(self, config: Config, sampler: Any) -> dict[str, Any]:
         """Whatever makes two trials comparable: dotted key -> value."""
         # Neither where files are nor how many trials there are changes a trial.
-        flat = flatten({k: v for k, v in config.raw.items() if k not in (*SWEEP_KEYS, "outputs", "tracking")})
-        flat = {key: value for key, value in flat.items() if not key.startswith(("data.cache_", "device"))}
-        flat |= {f"sweep.{key}": getattr(config.sweep, key) for key in ("prune", "warmup_epochs", "startup_trials")}
+        left_out = (*SWEEP_KEYS, "outputs", "tracking.", "data.cache_", "device")
+        settings = {key: value for key, value in flatten(config.raw).items() if not key.startswith(left_out)}
+        settings |= {f"sweep.{key}": getattr(config.sweep, key) for key in ("prune", "warmup_epochs", "startup_trials")}
         for key, distribution in self.distributions.items():
-            flat.pop(key, None)
-            flat[f"{key} (searched)"] = f"{distribution}{_MULTIPLE if key in self._multiples else ''}"
-        return {**flat, "sampler": sampler}
+            settings.pop(key, None)
+            settings[f"{key} (searched)"] = f"{distribution}{_MULTIPLE if key in self._multiples else ''}"
+        return {**settings, "sampler": sampler}
 
     def save(self, run_dir: Path, cfg: DictConfig, params: Mapping[str, Any]) -> None:
-        """Writes what Hydra would write into a job's ``.hydra/``, without the search's keys.
-
-        An address of a database may have a password in it.
-        """
+        """Writes a job's ``.hydra/`` without the search's keys: a database's address may have a password in it."""
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         fixed = [word for word in self.fixed if word.lstrip("+~").split("=")[0].split(".")[0] not in SWEEP_KEYS]
@@ -122,11 +110,12 @@ class Space:
 
     def _check_ends(self) -> None:
         """Checks each searched key at its ends, so that a search does not fail at its tenth trial."""
-        first = {key: _ends(distribution)[0] for key, distribution in self.distributions.items()}
+        ends = {key: getattr(d, "choices", None) or (d.low, d.high) for key, d in self.distributions.items()}
+        first = {key: values[0] for key, values in ends.items()}
         # Hydra composes this one: it reports a key that does not exist.
         check(self._composed(self.overrides(first)))
         for key, distribution in self.distributions.items():
-            for value in _ends(distribution):
+            for value in ends[key]:
                 try:
                     check(self.config({**first, key: value}))
                 except ConfigError as error:
@@ -138,16 +127,10 @@ def without_search(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in SWEEP_KEYS])
 
 
-def write_best(folder: Path, cfg: DictConfig, what: str) -> None:
-    """Writes ``best_config.yaml``: the configuration with all its values, which runs by its name.
-
-    Args:
-        folder: The sweep's folder.
-        cfg: The best trial's configuration, see `without_search`.
-        what: A line about it.
-    """
+def write_best(folder: Path, cfg: DictConfig, line: str) -> None:
+    """Writes ``best_config.yaml``: a configuration with all its values, which runs by its name, and a line about it."""
     lines = [
-        f"# {what}",
+        f"# {line}",
         f"# spectro train --config-dir {shlex.quote(short(folder))} --config-name best_config",
         "defaults:",
         "  - stages",
@@ -190,17 +173,5 @@ def _distribution(key: str, override: Any) -> Any:
     try:
         return create_optuna_distribution_from_override(override)
     except (ValueError, NotImplementedError, AssertionError) as error:
-        if "log" in _tags(override) and override.value().start <= 0:
-            allowed = "a lower bound above 0 with tag(log, ...)"
-        else:
-            allowed = f"choice(...), range(...), interval(...), tag(log, interval(...)) ({error})"
-        given = str(override.input_line).partition("=")[2]
-        raise ConfigError(f"{key}: got {given}; allowed: {allowed}") from error
-
-
-def _tags(override: Any) -> Iterable[str]:
-    return getattr(override.value(), "tags", ())
-
-
-def _ends(distribution: Any) -> Sequence[Any]:
-    return distribution.choices if hasattr(distribution, "choices") else (distribution.low, distribution.high)
+        allowed = f"choice(...), range(...), interval(...), tag(log, interval(...)) above 0 ({error})"
+        raise ConfigError(f"{key}: got {str(override.input_line).partition('=')[2]}; allowed: {allowed}") from error
