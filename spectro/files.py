@@ -1,6 +1,7 @@
 """Text, JSON and CSV files, each written whole or not at all."""
 
 import csv
+import io
 import json
 import os
 import socket
@@ -39,12 +40,11 @@ def read_json(path: Path) -> Any:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a table under a temporary name and renames it; floats with all their digits."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
-    draft.replace(path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
+    write_text(path, table.getvalue())
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

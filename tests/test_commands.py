@@ -55,19 +55,12 @@ def test_an_unknown_command_is_an_error_that_names_the_others(spectro) -> None:
 def test_help_of_a_command_names_it(spectro, name: str) -> None:
     """People copy the usage line."""
     code, text = spectro(name, "--help")
-    assert code == 0
-    assert f"usage: spectro {name}" in text
+    assert (code, text.startswith(f"usage: spectro {name} ")) == (0, True)
 
 
-@pytest.mark.parametrize("name", list(commands.COMMANDS))
-def test_the_script_is_the_same_command(name: str) -> None:
+def test_scripts_are_the_same_commands() -> None:
     """A script that is more than a wrapper would not be there in an installed package."""
-    module = import_module(f"spectro.cli.{commands.COMMANDS[name][0]}")
-    script = HOME / "train.py" if name == "train" else HOME / "scripts" / f"{module.__name__.split('.')[-1]}.py"
-    assert runpy.run_path(str(script))["main"] is module.main
-
-
-def test_every_script_is_a_command() -> None:
-    """Both lists are what people look through."""
-    modules = {module for module, _ in commands.COMMANDS.values()} - {"train"}
-    assert {path.stem for path in (HOME / "scripts").glob("*.py")} == modules
+    scripts = [HOME / "train.py", *(HOME / "scripts").glob("*.py")]
+    assert {script.stem for script in scripts} == {module for module, _ in commands.COMMANDS.values()}
+    for script in scripts:
+        assert runpy.run_path(str(script))["main"] is import_module(f"spectro.cli.{script.stem}").main

@@ -1,7 +1,6 @@
 """A configuration is valid as a whole or refused with one message: the dotted key, the value, what is allowed."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,11 +15,8 @@ from spectro.cli.train import result_folder, run
 from spectro.config import schema
 from spectro.config.groups import Groups, search_path
 from spectro.errors import ConfigError, SpectroError
-from spectro.paths import CONF, new_folder
 
-TRAIN = CONF.parent / "train.py"
 GROUPS = Groups()
-FOLDER = ["data=folder", "data.root=images"]
 # What an option needs beside itself to be a whole configuration.
 COMPANIONS = {
     "data=folder": ["data.root=images"],
@@ -60,10 +56,7 @@ def users_conf(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("option", every_option())
 def test_every_option_composes_and_is_valid(option: str) -> None:
     """A broken option would be found by a user only."""
-    config = cli.composed([option, *COMPANIONS.get(option, [])])
-    group, _, name = option.partition("=")
-    if group in ("model", "cascade_stage"):
-        assert getattr(config.common, group).name == name
+    cli.composed([option, *COMPANIONS.get(option, [])])
 
 
 @pytest.mark.parametrize("model", GROUPS.options("model"))
@@ -71,7 +64,7 @@ def test_every_option_composes_and_is_valid(option: str) -> None:
 def test_models_and_stages_go_together(model: str, stage: str) -> None:
     """An option that brings keys of its own must fit beside every option of the other groups."""
     config = cli.composed([f"model={model}", f"cascade_stage={stage}", "augmentation=none"])
-    assert (config.common.model.name, config.stage) == (model, stage)
+    assert (config.model, config.stage) == (model, stage)
     assert set(config.classifiers) == ({"easy", "hard"} if stage == "full" else {stage})
 
 
@@ -86,47 +79,34 @@ def test_every_knob_and_option_has_a_help_line(option: str) -> None:
     assert {k for k in keys if not any(f"{k}.".startswith(f"{c}.") for c in commented)} == set()
 
 
-@pytest.mark.parametrize(
-    ("words", "key", "declared"),
-    [
-        ([], "seed", 0),
-        ([], "outputs", "outputs"),
-        ([], "objective", "val/macro_f1"),
-        ([], "tracking", schema.TrackingKnobs()),
-        ([], "data", schema.DemoKnobs()),
-        (FOLDER, "data", schema.FolderKnobs(root="images")),
-        ([], "cascade_stage", schema.StageKnobs()),
-        ([], "validation", schema.HoldoutKnobs()),
-        (["validation=kfold"], "validation", schema.KFoldKnobs()),
-        (["hydra/sweeper=study"], "sweep", schema.SweepKnobs()),
-    ],
-)
-def test_defaults_of_yaml_and_python_are_equal(words: list[str], key: str, declared: object) -> None:
+def test_defaults_of_yaml_and_python_are_equal() -> None:
     """A default that is declared twice must not drift apart."""
-    assert getattr(cli.composed(words).common, key) == declared
+    default, kfold, search = (
+        cli.composed([*words]).common for words in ((), ("validation=kfold",), ("hydra/sweeper=study",))
+    )
+    assert (default.seed, default.outputs, default.objective) == (0, "outputs", "val/macro_f1")
+    assert (default.tracking, default.data) == (schema.TrackingKnobs(), schema.DemoKnobs())
+    assert (default.cascade_stage, default.validation) == (schema.StageKnobs(), schema.HoldoutKnobs())
+    assert (kfold.validation, search.sweep) == (schema.KFoldKnobs(), schema.SweepKnobs())
+    assert cli.composed(["data=folder", "data.root=images"]).common.data == schema.FolderKnobs(root="images")
 
 
 def test_demo_lake_brings_its_mapping_and_the_command_line_still_wins() -> None:
     """The lake's images under the field crew's mapping would be refused folder by folder."""
-    assert cli.composed(["data=demo_lake"]).common.mapping.name == "lake"
-    assert cli.composed(["data=demo_lake", "mapping=identity", "cascade_stage=flat"]).common.mapping.name == "identity"
+    assert cli.composed(["data=demo_lake"]).mapping.name == "lake"
+    assert cli.composed(["data=demo_lake", "mapping=identity", "cascade_stage=flat"]).mapping.name == "identity"
 
 
 def test_a_knob_holds_for_both_stages_and_one_stage_can_differ() -> None:
-    """``stages.hard.svm.C=3`` must reach the hard stage and nothing else."""
+    """``stages.hard.svm.C=3`` must reach the hard stage and nothing else, a model of the stage's no other's knobs."""
     config = cli.composed(["svm.C=2", "stages.hard.svm.C=3", "stages.hard.hog.cell_px=16"])
+    assert config.raw["stages"] == {"easy": {}, "hard": {"svm": {"C": 3}, "hog": {"cell_px": 16}}}
     easy, hard = (config.classifiers[stage] for stage in ("easy", "hard"))
     assert isinstance(hard, HogSvmClassifier)
     assert (easy.C, hard.C) == (2.0, 3.0)
     assert (easy.cell_px, hard.cell_px) == (8, 16)
-    assert config.estimator().hard.C == 3.0
-    assert config.raw["stages"] == {"easy": {}, "hard": {"svm": {"C": 3}, "hog": {"cell_px": 16}}}
-
-
-def test_another_model_for_one_stage_starts_from_its_own_defaults() -> None:
-    """``pixels.C=2`` is about the model named by ``model``; a stage with a model of its own does not inherit it."""
     config = cli.composed(["model=pixels", "pixels.C=2", "stages.hard.model=hog_svm", "stages.hard.svm.C=5"])
-    assert (config.classifiers["easy"].C, config.classifiers["hard"].C) == (2, 5)
+    assert (config.classifiers["easy"].C, config.estimator().hard.C) == (2, 5)
 
 
 def test_several_groups_of_look_alikes_and_the_one_that_is_fitted() -> None:
@@ -137,17 +117,13 @@ def test_several_groups_of_look_alikes_and_the_one_that_is_fitted() -> None:
     assert cli.composed(["mapping=identity", look_alikes, "cascade_stage=hard", "cascade.group=other"]).group == "other"
 
 
-def test_labels_of_any_alphabet_pass() -> None:
-    """Labels are folder names: text with spaces, brackets and dots."""
+def test_groups_of_a_mapping_are_added_and_replaced_with_labels_of_any_alphabet() -> None:
+    """Labels are folder names, text with spaces, brackets and dots."""
     labels = ["brak_Empty zone", "шум", "a[1].b"]
-    mapping = cli.composed(["mapping=identity", f"mapping.look_alikes={{m: {labels}}}"]).common.mapping
+    mapping = cli.composed(["mapping=identity", f"mapping.look_alikes={{m: {labels}}}"]).mapping
     assert mapping.look_alikes == {"m": labels}
-
-
-def test_a_group_of_a_mapping_can_be_replaced() -> None:
-    """The message about an unknown group promises it."""
     take, add = "~mapping.look_alikes.noise_combined", "+mapping.look_alikes.m=[noise_DNS,brak_Station]"
-    assert cli.composed([take, add]).common.mapping.look_alikes == {"m": ["noise_DNS", "brak_Station"]}
+    assert cli.composed([take, add]).mapping.look_alikes == {"m": ["noise_DNS", "brak_Station"]}
 
 
 def test_plugins_of_the_current_folder_are_imported_before_anything_is_checked(
@@ -166,7 +142,7 @@ def test_options_of_a_users_directory_work_like_built_in_ones(users_conf: Path) 
     """A model of one's own must not need a change in the package."""
     path = f"hydra.searchpath=['file://{users_conf}']"
     config = cli.composed([path, "model=mine", "mapping=mine", "stages.hard.model=mine", "stages.hard.svm.gamma=3"])
-    assert (config.common.mapping.name, config.classifiers["easy"].C, config.classifiers["hard"].C) == ("mine", 7, 7)
+    assert (config.mapping.name, config.classifiers["easy"].C, config.classifiers["hard"].C) == ("mine", 7, 7)
     assert cli.composed([path, "stages.hard.model=mine"]).classifiers["hard"].C == 7
     assert "mine" in message(path, "model=nope")
     assert "mine" in message(path, "stages.hard.model=nope")
@@ -176,10 +152,8 @@ def test_options_of_a_users_directory_work_like_built_in_ones(users_conf: Path) 
 INVALID: list[tuple[str, list[str]]] = [
     # Unknown keys.
     ("svm.c=1", ["svm.c: unknown key", "model=hog_svm", "got 1", "gamma", "did you mean svm.C?"]),
-    ("+svm.c=1", ["svm.c: unknown key", "got 1", "did you mean svm.C?"]),
     ("svm={c: 1}", ["svm.c: unknown key", "did you mean svm.C?"]),
     ("svm.C.x=1", ["svm.C.x: unknown key"]),
-    ("seeed=1", ["seeed: unknown key", "svm, tracking", "did you mean seed?"]),
     ("+seeed=1", ["seeed: unknown key", "svm, tracking", "did you mean seed?"]),
     ("vpt.variant=deep", ["vpt.variant: unknown key under model=hog_svm", "got deep", "vpt belongs to model=deit_vpt"]),
     ("data.root=images", ["data.root: unknown key under data=demo (got images)", "root belongs to data=folder"]),
@@ -188,38 +162,26 @@ INVALID: list[tuple[str, list[str]]] = [
     ("hydra.foo=1", ["hydra.foo: unknown key", "--cfg hydra"]),
     ("mapping.look_alikes={m: [a, b]}", ["look_alikes.m: unknown key under mapping=field", "+mapping.look_alikes.m="]),
     ("stages.hard.svm.c=3", ["stages.hard.svm.c: unknown key", "did you mean stages.hard.svm.C?"]),
-    ("stages.hard.vpt.variant=deep", ["stages.hard.vpt", "model=hog_svm"]),
     ("stages.medium.svm.C=3", ["stages.medium: got 'medium'", "'easy' or 'hard'"]),
     # Unknown options.
     ("model=hog", ["model: got 'hog'", "allowed: deit_vpt, hog_svm"]),
-    ("mapping=5", ["mapping: got '5'", "field, identity, lake, reduced"]),
     ("data=null", ["data: got 'null'", "demo, demo_lake, folder"]),
-    ("hydra/launcher=nope", ["hydra/launcher: got 'nope'", "basic"]),
     ("model.name=nope", ["model.name: got 'nope'", "hog_svm"]),
-    ("model.family=nope", ["model.family: got 'nope'", "hog_svm"]),
     ("model.family=cascade", ["model.family: got 'cascade'"]),
     ("stages.hard.model=nope", ["stages.hard.model: got 'nope'", "hog_svm"]),
     ("plugins=[no_such.module]", ["plugins: got 'no_such.module'", "cannot be imported", "No module named"]),
     # Wrong types and values.
     ("plugins=5", ["plugins: got 5; allowed: list"]),
     ("svm.C=true", ["svm.C: got true; allowed: number"]),
-    ("svm.C=null", ["svm.C: got null; allowed: number"]),
-    ("svm.gamma=[1]", ["svm.gamma: got [1]; allowed: number or string"]),
     ("svm=5", ["svm: got 5", "kernel"]),
     ("stages.hard=3", ["stages.hard: got 3", "dictionary"]),
     ("mapping.left_out=[5]", ["mapping.left_out.0: got 5; allowed: string"]),
     ("data.kind=foo", ["data.kind: got 'foo'; allowed: 'demo', 'folder'"]),
     ("stages.hard.svm.C=-3", ["stages.hard.svm.C: got -3; allowed: greater than 0"]),
-    ("svm.C=inf", ["svm.C: got inf; allowed: a finite number"]),
     ("svm.gamma=0x", ["svm.gamma: got '0x'; allowed: a positive number", "1.0x"]),
     ("hog.cell_px=100", ["hog.cell_px: got 100", "hog.block_cells=2", "at most hog.size_px=128"]),
-    ("seed=4294967296", ["seed: got 4294967296; allowed: less than 4294967296"]),
-    ("data.scale=1e9", ["data.scale: got 1000000000.0; allowed: less than or equal to 1000"]),
-    ("data.crop.left=-1", ["data.crop.left: got -1"]),
     ("data.on_bad_file=ignore", ["data.on_bad_file: got 'ignore'; allowed: 'error' or 'skip'"]),
-    ("augmentation.exclude={5: [double_l]}", ["augmentation.exclude.5: got 5; allowed: string"]),
     ("data=folder", ["data.root: got nothing; it must be given, e.g. data.root="]),
-    ("data=folder data.root=", ["data.root: got ''; allowed: at least 1 character"]),
     ("data.demo_dir=${nope}", ["data.demo_dir: ", "'nope'"]),
     # Keys that contradict each other.
     ("data=folder data.root=x data.split.val=0.9 data.split.test=0.5", ["data.split: got val 0.9 and test 0.5"]),
@@ -230,18 +192,13 @@ INVALID: list[tuple[str, list[str]]] = [
     ("model=resnet18 cnn.backbone=resnet18.nonsense", ["cnn.backbone: got 'resnet18.nonsense'", "tv_in1k"]),
     ("mapping=identity", ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"]),
     ("mapping.look_alikes.noise_combined=[noise_DNS,wind]", ["noise_combined: got 'wind'", "brak_Empty zone"]),
-    ("mapping.look_alikes.noise_combined=[noise_DNS]", ["noise_combined: got ['noise_DNS']", "two or more"]),
-    ("mapping.classes.noise_DNS=[]", ["mapping.classes.noise_DNS", "at least one"]),
-    ("mapping.classes.noise_DNS=[brak_Station]", ["mapping.classes.noise_DNS", "already makes"]),
     ("objective=test/macro_f1", ["objective: got 'test/macro_f1'; allowed: val/macro_f1", "hard/val", "null"]),
     ("objective=easy/val/macro_f1 cascade_stage=flat", ["objective: got 'easy/val/macro_f1'", "val/hard_pair_f1"]),
     ("stages.hard.svm.C=3 cascade_stage=easy", ["stages.hard: got svm", "cascade_stage=easy: stages.easy"]),
-    ("stages.easy.svm.C=3 cascade_stage=flat", ["stages.easy: got svm", "cascade_stage=flat: none"]),
     ("cascade_stage=hard cascade.group=x", ["cascade.group: got 'x'; allowed: noise_combined"]),
     # Not Hydra's grammar.
     ("svm.C=[", ["svm.C: cannot parse '['", "quote"]),
     ("svm.C=1,2", ["svm.C: got several values, '1,2'", "--multirun"]),
-    ("svm.C=choice(1,2)", ["svm.C: got several values, 'choice(1,2)'", "--multirun"]),
     ("data.root=/данные", ["data.root: cannot parse '/данные'", "quote"]),
     ("svm.C", ["svm.C: cannot parse ''", "KEY=VALUE"]),
     ("=5", ["got '=5'", "KEY=VALUE"]),
@@ -255,25 +212,6 @@ def test_an_invalid_command_line_gives_one_message(line: str, parts: list[str]) 
     assert "\n" not in text
     for part in parts:
         assert part in text
-
-
-def test_each_wrong_key_has_its_own_line() -> None:
-    """Who made three mistakes should not need three starts to learn of them."""
-    lines = message("svm.C=-1", "svm.tol=0", "hog.cell_px=abc").splitlines()
-    assert [line.split(":")[0] for line in lines] == ["hog.cell_px", "svm.C", "svm.tol"]
-
-
-def test_a_new_folder_is_nobody_elses(tmp_path: Path) -> None:
-    """Two runs of one second must not write into one folder, also in two processes."""
-    path = tmp_path / "runs" / "2026-01-01_00-00-00_hog_svm_full"
-    code = (
-        f"from spectro.paths import new_folder; from pathlib import Path; print(new_folder(Path({str(path)!r})).name)"
-    )
-    command = [sys.executable, "-c", code]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=CONF.parent) for _ in range(2)]
-    names = {process.communicate(timeout=60)[0].strip() for process in processes}
-    assert names == {path.name, f"{path.name}_2"}
-    assert new_folder(path).name == f"{path.name}_3"
 
 
 @pytest.mark.parametrize("mode", ["run", "sweep"])

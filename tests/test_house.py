@@ -12,6 +12,8 @@ from spectro.paths import CONF
 
 HOME = CONF.parent
 PATHS = [HOME / "train.py", *sorted((HOME / "spectro").rglob("*.py"))]
+# What only a run that is in progress needs.
+RUN = "spectro.cli spectro.runs.run spectro.runs.results spectro.runs.terminal"
 HEAVY = ("torch", "torchvision", "timm", "sklearn", "skimage", "mlflow", "matplotlib", "skops", "optuna", "pandas")
 
 
@@ -48,21 +50,27 @@ def below(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def importing(*targets: str, but: tuple[str, ...] = ()) -> set[str]:
-    """The modules that import one of the targets, those below ``but`` left out."""
-    users = {module for module, names in IMPORTS.items() if any(below(name, *targets) for name in names)}
-    return {module for module in users if not below(module, *but)}
+# What must not be imported, where, and the exceptions.
+FORBIDDEN = [
+    # MLflow being away, or changed, must be the trouble of one place.
+    ("mlflow", "spectro", "spectro.tracking"),
+    # The rest of the package is usable without Hydra.
+    ("hydra omegaconf hydra_plugins", "spectro", "spectro.cli spectro.config spectro.runs.run spectro.sweeps"),
+    # Reading images and scoring predictions must not cost a library of networks.
+    ("torch torchvision timm", "spectro.data spectro.evaluation", ""),
+    # A comparison reads what runs left, and only its command uses it.
+    ("spectro.comparison", "spectro", "spectro.comparison spectro.cli.compare"),
+    (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", ""),
+    # A search that only needs the score must not get a run directory, a tracker or a terminal with it.
+    (f"{RUN} spectro.tracking", "spectro.runs.crossval", ""),
+]
 
 
-def test_only_tracking_imports_mlflow() -> None:
-    """MLflow being away, or changed, must be the trouble of one place."""
-    assert importing("mlflow", but=("spectro.tracking",)) == set()
-
-
-def test_only_the_command_line_configuration_and_searches_import_hydra() -> None:
-    """The rest of the package is usable without Hydra."""
-    allowed = ("cli", "config", "runs.run", "sweeps")
-    assert importing("hydra", "omegaconf", "hydra_plugins", but=tuple(f"spectro.{name}" for name in allowed)) == set()
+@pytest.mark.parametrize(("targets", "where", "but"), FORBIDDEN, ids=lambda text: text.replace(" ", ","))
+def test_what_is_not_imported_where(targets: str, where: str, but: str) -> None:
+    """Layers that are used apart must not be tied together."""
+    users = {module for module, names in IMPORTS.items() if any(below(name, *targets.split()) for name in names)}
+    assert {module for module in users if below(module, *where.split()) and not below(module, *but.split())} == set()
 
 
 # From the ground up: a package imports from the floors below it only.
@@ -81,6 +89,8 @@ FLOOR_OF = {f"spectro.{name}": number for number, names in enumerate(FLOORS) for
 
 def test_imports_point_downwards() -> None:
     """A step back up ties layers together that are used apart: by a script, by a notebook, by a test."""
+    packages = {".".join(module.split(".")[:2]) for module in IMPORTS} - {"train", "spectro"}
+    assert packages == FLOOR_OF.keys()
     wrong = set()
     for module, names in IMPORTS.items():
         package = ".".join(module.split(".")[:2])
@@ -89,32 +99,6 @@ def test_imports_point_downwards() -> None:
             ground = {"spectro.paths", "spectro.errors", "spectro.progress"} if FLOOR_OF[package] == 0 else set()
             wrong |= {(module, o) for o in others - ground if FLOOR_OF.get(o, -1) >= FLOOR_OF[package]}
     assert wrong == set()
-
-
-def test_every_package_has_a_floor() -> None:
-    """A package that the list above lacks would not be held."""
-    packages = {".".join(module.split(".")[:2]) for module in IMPORTS} - {"train", "spectro"}
-    assert packages == FLOOR_OF.keys()
-
-
-def test_a_comparison_imports_nothing_of_a_run_that_is_in_progress() -> None:
-    """It reads what runs left, and only its command uses it."""
-    names = ("cli", "runs.run", "runs.results", "runs.terminal", "runs.crossval", "sweeps")
-    beside = tuple(f"spectro.{name}" for name in names)
-    assert {module for module in importing(*beside) if below(module, "spectro.comparison")} == set()
-    assert importing("spectro.comparison", but=("spectro.comparison", "spectro.cli.compare")) == set()
-
-
-def test_cross_validation_imports_nothing_of_a_run() -> None:
-    """A search that only needs the score must not get a run directory, a tracker or a terminal with it."""
-    runs = tuple(f"spectro.{name}" for name in ("cli", "runs.run", "runs.results", "runs.terminal", "tracking"))
-    assert "spectro.runs.crossval" not in importing(*runs)
-
-
-def test_data_and_evaluation_import_no_networks() -> None:
-    """Reading images and scoring predictions must not cost a library of networks."""
-    users = importing("torch", "torchvision", "timm")
-    assert {module for module in users if below(module, "spectro.data", "spectro.evaluation")} == set()
 
 
 def test_every_form_of_import_is_seen() -> None:
@@ -129,9 +113,14 @@ def test_every_form_of_import_is_seen() -> None:
     assert seen == absolute | {"spectro.data", "spectro.data.e", "spectro.f", "spectro.f.g"}
 
 
-def test_every_module_has_a_docstring() -> None:
-    """The first line of a module tells what it is for."""
-    assert [module for module, source in SOURCES.items() if not ast.get_docstring(ast.parse(source))] == []
+def test_every_module_has_a_docstring_and_its_variables_name_things() -> None:
+    """The first line of a module tells what it is for; a name such as ``own`` or ``told`` names nothing."""
+    grammar = {"said", "told", "judged", "wanted", "own", "its", "kept"}
+    for module, source in SOURCES.items():
+        tree = ast.parse(source)
+        assert ast.get_docstring(tree), module
+        names = {node.arg if isinstance(node, ast.arg) else getattr(node, "id", "") for node in ast.walk(tree)}
+        assert names & grammar == set(), module
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,19 @@
-"""Dotted keys and database addresses."""
+"""New folders, dotted keys, database addresses."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from spectro.paths import flatten, sqlite_path
+from spectro.paths import flatten, new_folder, sqlite_path
+
+
+def test_a_new_folder_is_nobody_elses(tmp_path):
+    """Two runs of one second must not write into one folder."""
+    path = tmp_path / "runs" / "2026-01-01_00-00-00_hog_svm_full"
+    with ThreadPoolExecutor(4) as pool:
+        names = {folder.name for folder in pool.map(new_folder, [path] * 4)}
+    assert names == {path.name, *(f"{path.name}_{number}" for number in (2, 3, 4))}
 
 
 def test_sections_become_dotted_keys_that_do_not_meet():

@@ -29,17 +29,11 @@ def main() -> None:
     elif name == "--version":
         print(f"spectro {__version__}")
     elif name in ("-h", "--help"):
-        print(_help())
+        lines = [f"  {command:18} {line}" for command, (_, line) in COMMANDS.items()]
+        print("usage: spectro COMMAND ...", "", *lines, "", "spectro COMMAND --help shows its options.", sep="\n")
     else:
         print(f"error: got {name!r}; allowed: {', '.join(COMMANDS)}, --version, --help", file=sys.stderr)
         sys.exit(2)
-
-
-def _help() -> str:
-    lines = [f"  {name:18} {line}" for name, (_, line) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: spectro COMMAND ...", "", *lines, "", "spectro COMMAND --help shows the options of a command."]
-    )
 
 
 def _complete(query: str) -> None:

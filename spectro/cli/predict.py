@@ -10,6 +10,7 @@ Exit code: 0 all images are classified, 1 some files hold no image (they are nam
 import argparse
 import csv
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from spectro.cli import main as cli
@@ -25,11 +26,10 @@ def main() -> None:
         "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
     )
     arguments = parser.parse_args()
-    if arguments.out is not None and arguments.out.exists():
-        parser.error(f"--out: got {arguments.out}, which exists; allowed: a new file")
-    if arguments.out is not None and not arguments.out.absolute().parent.is_dir():
-        parser.error(f"--out: got {arguments.out}; allowed: a file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.images, arguments.out, arguments.plugin))
+    out = arguments.out
+    if out is not None and (out.exists() or not out.absolute().parent.is_dir()):
+        parser.error(f"--out: got {out}; allowed: a new file in a folder that exists")
+    cli.guard(lambda: _predict(arguments.run, arguments.images, out, arguments.plugin))
 
 
 def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
@@ -38,17 +38,11 @@ def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]
 
     load_plugins(plugins)
     predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
-    labels, probabilities = predictions.predicted, predictions.probabilities.tolist()
     rows = [["path", "predicted", *(f"p_{label}" for label in predictions.classes)]]
-    rows += [
-        [record.path.as_posix(), label, *row]
-        for record, label, row in zip(predictions.records, labels, probabilities, strict=True)
-    ]
-    if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
-    else:
-        with out.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+    columns = predictions.records, predictions.predicted, predictions.probabilities.tolist()
+    rows += [[record.path.as_posix(), label, *row] for record, label, row in zip(*columns, strict=True)]
+    with out.open("x", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
     for path, reason in bad.items():
         print(f"left out: {path}: {reason}", file=sys.stderr)
     if bad:
