@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.figures.gallery import Caption, Cell, gallery
-from spectro.figures.style import BAD, GOOD, INK, MUTED, save, styled
+from spectro.figures.gallery import Caption, Image, gallery, wrong_cell
+from spectro.figures.style import INK, MUTED, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +23,8 @@ _OPACITY = 0.7
 
 @styled
 def attribution_figure(
-    images: Sequence[NDArray[np.uint8]],
-    seen: Sequence[NDArray[np.uint8]],
+    images: Sequence[Image],
+    seen: Sequence[Image],
     maps: Sequence[NDArray[np.floating]],
     captions: Sequence[Caption],
     path: str | Path,
@@ -37,35 +37,20 @@ def attribution_figure(
         images: Images, each (H, W, 3) uint8. The first 12 are shown.
         seen: The model's input of each, (h, w) or (h, w, 3) uint8.
         maps: How much each place supports the predicted label, 0 to 1 and of any size; it covers the whole of ``seen``.
-        captions: For each the true label, the predicted label, the probability of the predicted label and the name of
-            the record, as in `spectro.evaluation.wrong_figure`.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
+        captions: For each image its caption.
+        path: See `spectro.figures.style`.
+        title: Likewise.
         subtitle: What the maps are; it stands below the heading.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is nothing to draw, or lengths differ.
     """
-    if not len(images) or len({len(images), len(seen), len(maps), len(captions)}) > 1:
-        raise ValueError(
-            "expected as many images, maps and captions, at least one; "
-            f"got {len(images)} images, {len(seen)} seen, {len(maps)} maps, {len(captions)} captions"
-        )
-    cells: list[Cell] = []
-    for image, model_input, weights, (true, predicted, probability, name) in list(
-        zip(images, seen, maps, captions, strict=True)
-    )[:MAX_PAIRS]:
-        lines = ((f"true  {true}", GOOD), (f"pred  {predicted}", BAD), (f"p = {probability:.2f}  {name}", MUTED))
-        cells.append((_pair(image, overlay(model_input, weights)), lines))
+    drawn = zip(images, seen, maps, captions, strict=True)
+    cells = [wrong_cell(_pair(image, overlay(inputs, weights)), caption) for image, inputs, weights, caption in drawn]
+    cells = cells[:MAX_PAIRS]
     fig = gallery(cells, min(len(cells), _COLUMNS), wide_in=_PAIR_IN)
     _colour_bar(fig)
     return save(fig, path, title, subtitle)
 
 
-def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[np.uint8]:
+def overlay(seen: Image, weights: NDArray[np.floating]) -> Image:
     """An image in light grey under a map in colour, the more of it the larger the weight.
 
     Args:
@@ -75,15 +60,19 @@ def overlay(seen: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[n
     Returns:
         (side, side, 3) uint8, a square, as the input of every model is.
     """
-    from PIL import Image
+    from PIL.Image import fromarray
 
-    panel = (_PANEL_PX, _PANEL_PX)
-    grey = np.asarray(Image.fromarray(seen).convert("L").resize(panel, Image.Resampling.BILINEAR), dtype=np.float64)
-    drawn = Image.fromarray(np.asarray(weights, dtype=np.float32)).resize(panel, Image.Resampling.BILINEAR)
+    grey = np.asarray(_square(fromarray(seen).convert("L")), dtype=np.float64)
+    drawn = _square(fromarray(np.asarray(weights, dtype=np.float32)))
     return _tint(grey[..., None].repeat(3, axis=2), np.asarray(drawn, dtype=np.float64))
 
 
-def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _square(image: Any) -> Any:
+    """An image of PIL, drawn out to the size of a panel."""
+    return image.resize((_PANEL_PX, _PANEL_PX), resample=2)  # bilinear
+
+
+def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> Image:
     """Grey values (h, w, 3) with the colour of their weights (h, w) laid over them."""
     from matplotlib import colormaps
 
@@ -92,12 +81,12 @@ def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np
     return np.rint((1 - share) * (95 + grey * (160 / 255)) + share * colour).astype(np.uint8)
 
 
-def _pair(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pair(left: Image, right: Image) -> Image:
     """Two images side by side on a white background."""
-    from PIL import Image
+    from PIL.Image import fromarray
 
-    shown = np.asarray(Image.fromarray(left).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.BILINEAR))
-    return np.concatenate([shown, np.full((_PANEL_PX, _GAP_PX, 3), 255, np.uint8), right], axis=1)
+    gap = np.full((_PANEL_PX, _GAP_PX, 3), 255, np.uint8)
+    return np.concatenate([np.asarray(_square(fromarray(left))), gap, right], axis=1)
 
 
 def _colour_bar(fig: Figure) -> None:

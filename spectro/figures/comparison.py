@@ -39,27 +39,19 @@ def estimates_figure(
 
     Args:
         blocks: Name of a block -> model -> value; None where it is not known. Values of single seeds are small marks.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
+        path: See `spectro.figures.style`.
+        title: Likewise.
         axis: Label of the axis.
         baselines: Models that are drawn in grey.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is no block, or no model.
     """
     models = list(dict.fromkeys(model for rows in blocks.values() for model in rows))
-    if not models:
-        raise ValueError("expected at least one model; got none")
     known = {name: {m: e for m, e in rows.items() if e is not None} for name, rows in blocks.items()}
     fig, ax = page(_PLOT_IN, _ROW_IN * sum(len(rows) + 1.7 for rows in known.values()))
     short, full = _short_names(fig, models, _NAME_IN - 0.15)
     text_at: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
     y, lowest = 0.0, 0.0
     for name, rows in known.items():
-        heading = fit_text(fig, name, 3.6, 9.5) if rows else f"{fit_text(fig, name, 3.6, 9.5)}: no records"
+        heading = fit_text(fig, name, 3.6, 9.5) + ": no records" * (not rows)
         ax.text(-_NAME_IN / _PLOT_IN, y + 0.7, heading, size=9.5, weight="bold", color=INK, **text_at)
         y += 1.7
         for model, estimate in rows.items():
@@ -72,8 +64,7 @@ def estimates_figure(
             if len(estimate.values) > 1:
                 ax.plot(estimate.values, [y] * len(estimate.values), "|", color=colour, markersize=9, clip_on=False)
             ax.text(-_NAME_IN / _PLOT_IN, y, short[place], size=9, color=colour, **text_at)
-            number = str(estimate)
-            ax.text(1.04, y, number, size=9, color=INK, **text_at)
+            ax.text(1.04, y, str(estimate), size=9, color=INK, **text_at)
             lowest = min(lowest, estimate.value, estimate.ci_low or 0.0)
             y += 1
         ax.axhline(y - 0.1, color=GRID, linewidth=0.8)
@@ -85,36 +76,28 @@ def estimates_figure(
 
 
 @styled
-def pair_figure(curves: Mapping[str, PairCurves], path: str | Path, title: str, positive: str = "") -> Path:
+def pair_figure(curves: Mapping[str, PairCurves], path: str | Path, title: str, positive: str) -> Path:
     """Draws ROC and precision-recall side by side; the curve of a guess is grey.
 
     Args:
         curves: Model -> what `pair_curves` returns, all of the same records.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
+        path: See `spectro.figures.style`.
+        title: Likewise.
         positive: The positive class, named on the axes.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is no model.
     """
-    if not curves:
-        raise ValueError("expected at least one model; got none")
     fig, ((left, right),) = panels(1, 2, _SIDE_IN, _SIDE_IN, 0.75)
     wide = fig.get_figwidth()
     first = next(iter(curves.values()))
     base = first.n_positive / (first.n_positive + first.n_negative)
     left.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
     right.plot([0, 1], [base, base], color=FAINT, linewidth=1)
-    recall = f"recall of {fit_text(fig, positive, 1.3, 9)}" if positive else "recall"
+    recall = f"recall of {fit_text(fig, positive, 1.3, 9)}"
     left.set(title="ROC", xlabel="false positive rate", ylabel=recall)
     right.set(title="precision-recall", xlabel=recall, ylabel="precision")
     for ax in (left, right):
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_ticks([0, 0.5, 1], ["0", "0.5", "1"])
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.grid(linewidth=0.6)
     # The key is a table below both: line, model, areas with intervals.
     columns, top = (0.3, 2.2, 3.9), -0.68
@@ -133,12 +116,8 @@ def pair_figure(curves: Mapping[str, PairCurves], path: str | Path, title: str, 
         right.plot(*curve.precision_recall, drawstyle="steps-post", clip_on=False, **style)
         y = (top - _ROW_IN * (row + 1)) / _SIDE_IN
         left.plot([-0.1 / _SIDE_IN, 0.2 / _SIDE_IN], [y, y], transform=left.transAxes, clip_on=False, **style)
-        cells = (
-            short[row],
-            format_number(curve.auc, *curve.auc_ci),
-            format_number(curve.average_precision, *curve.average_precision_ci),
-        )
-        for x_in, cell in zip(columns, cells, strict=True):
+        areas = (curve.auc, *curve.auc_ci), (curve.average_precision, *curve.average_precision_ci)
+        for x_in, cell in zip(columns, (short[row], *(format_number(*area) for area in areas)), strict=True):
             fig.text(x_in / wide, y, cell, size=9, color=INK, va="center")
     for row, text in enumerate(full):
         y = (top - _ROW_IN * (len(curves) + 1.8 + 0.85 * row)) / _SIDE_IN

@@ -1,7 +1,5 @@
 """Curves over the epochs of a training, and over the number of training records."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +8,9 @@ import numpy as np
 from spectro.figures.style import INK, MUTED, SPLIT_COLOURS, fit_text, page, panels, save, styled
 
 _WIDE_IN = 3.4
-_LOSSES = (("train_loss", "train", SPLIT_COLOURS[0]), ("val_loss", "val", SPLIT_COLOURS[1]))
-_SCORES = (("val_macro_f1", "val", SPLIT_COLOURS[1]),)
+# What is drawn in each panel: columns of history.csv.
+_PANELS = {"loss": {"train": "train_loss", "val": "val_loss"}, "macro-F1": {"val": "val_macro_f1"}}
+_COLOURS = {"train": SPLIT_COLOURS[0], "val": SPLIT_COLOURS[1]}
 # Training records, the score, the ends of its interval (None: unknown) and the score of each seed.
 Measured = tuple[float, float, float | None, float | None, Sequence[float]]
 
@@ -22,11 +21,8 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
 
     Args:
         history: The rows of a ``history.csv``, values as text; an empty value is unknown.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
-
-    Returns:
-        The path.
+        path: See `spectro.figures.style`.
+        title: Likewise.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -34,12 +30,12 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
     fig, axes = panels(len(stages), 2, _WIDE_IN, 2.2, 0.75)
     for stage, of_stage in zip(stages, axes, strict=True):
         rows = [row for row in history if row["stage"] == stage]
-        for ax, name, curves in zip(of_stage, ("loss", "macro-F1"), (_LOSSES, _SCORES), strict=True):
-            for key, label, colour in curves:
+        for ax, (name, curves) in zip(of_stage, _PANELS.items(), strict=True):
+            for split, key in curves.items():
                 known = [(int(row["epoch"]), float(row[key])) for row in rows if row[key]]
                 if known:
-                    epochs, values = zip(*known, strict=True)
-                    ax.plot(epochs, values, color=colour, marker=".", markersize=4, linewidth=1.2, label=label)
+                    style = {"color": _COLOURS[split], "marker": ".", "markersize": 4, "linewidth": 1.2}
+                    ax.plot(*zip(*known, strict=True), label=split, **style)
             for row in rows:
                 if row["best"] == "True":
                     ax.axvline(int(row["epoch"]), color=MUTED, linewidth=0.8, linestyle=":")
@@ -69,18 +65,10 @@ def label_curve_figure(
     Args:
         curves: Model -> what was measured, the smallest number of records first.
         sizes: For each tick the training records in all, of the smallest class, and of the median class.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
+        path: See `spectro.figures.style`.
+        title: Likewise.
         subtitle: What stands below it.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is nothing to draw.
     """
-    if not curves or not sizes:
-        raise ValueError(f"expected curves and sizes; got {len(curves)} and {len(sizes)}")
     fig, ax = page(5.6, 3.6)
     ax.set_xscale("log", base=2)
     top = 0.0
@@ -104,8 +92,7 @@ def label_curve_figure(
     ax.set_xlim(0.85 * ticks[0][0], ticks[-1][0] / 0.85)
     for line, y_axes in (("in all", -0.042), ("smallest class", -0.085), ("median class", -0.128)):
         ax.text(-0.02, y_axes, line, transform=ax.transAxes, ha="right", va="center", size=8, color=MUTED)
-    ax.set_xlabel("training records, mean over the folds")
-    ax.set_ylabel("macro-F1, 95 % interval, dots: seeds")
+    ax.set(xlabel="training records, mean over the folds", ylabel="macro-F1, 95 % interval, dots: seeds")
     ax.grid(linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="lower right")

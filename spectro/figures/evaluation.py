@@ -1,7 +1,5 @@
 """Figures of an evaluation: confusion matrix, recall of each class, reliability."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,11 +31,8 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
 
     Args:
         report: What `spectro.evaluation.score` returns; rows of its confusion matrix are the truth.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
-
-    Returns:
-        The path.
+        path: See `spectro.figures.style`.
+        title: Likewise.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -53,13 +48,14 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
     for row, column in np.ndindex(k, k):
         at = {"x": column, "ha": "center", "in_layout": False}
         if not support[row, 0]:
-            ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
             ax.text(y=row, s=DASH, va="center", color=MUTED, fontsize=10, **at)
             continue
-        colour = INK if counts[row, column] else FAINT
+        at["color"] = INK if counts[row, column] else FAINT
         weight = "bold" if row == column else "normal"
-        ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", color=colour, fontsize=10, weight=weight, **at)
-        ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", color=colour, fontsize=7, **at)
+        ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", fontsize=10, weight=weight, **at)
+        ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", fontsize=7, **at)
+    for row in np.flatnonzero(support[:, 0] == 0):
+        ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
     labels = [fit_text(fig, name, LABEL_IN, 9) for name in report["classes"]]
     rows = [f"{label}  (n={n})" for label, n in zip(labels, support[:, 0], strict=True)]
     ax.set_yticks(range(k), rows, fontsize=9, color=INK)
@@ -76,19 +72,11 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
     """Draws the recall of each class with its 95 % Wilson interval and support, the splits below one another.
 
     Args:
-        reports: For each split what `spectro.evaluation.score` returns. Classes stand in the order of their first
-            appearance; a class without records in a split has a dash.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is no report.
+        reports: For each split, at least one, what `spectro.evaluation.score` returns. Classes stand in the order of
+            their first appearance; a class without records in a split has a dash.
+        path: See `spectro.figures.style`.
+        title: Likewise.
     """
-    if not reports:
-        raise ValueError("expected the report of at least one split; got none")
     classes = list(dict.fromkeys(name for report in reports.values() for name in report["classes"]))
     step = 1 / (len(reports) + 0.7)
     fig, ax = page(4.6, 0.24 / step * len(classes))
@@ -122,18 +110,10 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
     is no evidence against the model.
 
     Args:
-        reports: For each split what `spectro.evaluation.calibration` returns.
-        path: Where the PNG goes; missing folders are made.
-        title: Heading, any text.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: There is no report.
+        reports: For each split, at least one, what `spectro.evaluation.calibration` returns.
+        path: See `spectro.figures.style`.
+        title: Likewise.
     """
-    if not reports:
-        raise ValueError("expected the report of at least one split; got none")
     fig, (axes,) = panels(1, len(reports), 2.7, 2.7, 0.55)
     ticks = np.linspace(0, 1, 6)
     for number, (ax, (split, report)) in enumerate(zip(axes, reports.items(), strict=True)):
@@ -168,6 +148,6 @@ def _summary(report: Report) -> str:
         if report.get(key) is not None
     ]
     n_present, k = len(report["macro_f1_classes"]), len(report["classes"])
-    parts[0] += f" over {n_present} of {k} classes" if n_present < k else ""
+    parts[0] += f" over {n_present} of {k} classes" * (n_present < k)
     # A line ends between two parts, not within a part.
     return "   ".join(part.replace(" ", FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])

@@ -2,12 +2,14 @@
 
 Figures are drawn without pyplot: no global state, and equal input gives equal files. Axes fill the figure and labels
 stand outside them; saving cuts the page around everything that was drawn, so a long label makes the page larger but is
-never cut off.
+never cut off. Every function of this package that draws a figure writes a PNG to its ``path``, making missing folders,
+with the heading ``title``, any text, and returns the path.
 """
 
 from __future__ import annotations
 
 import textwrap
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from pathlib import Path
@@ -76,27 +78,20 @@ def _settings() -> dict[str, Any]:
 
 def page(wide_in: float, high_in: float) -> tuple[Figure, Axes]:
     """A figure that its only axes fill."""
+    fig, ((ax,),) = panels(1, 1, wide_in, high_in, 0)
+    return fig, ax
+
+
+def panels(rows: int, columns: int, wide_in: float, high_in: float, gap_in: float) -> tuple[Figure, Any]:
+    """A figure with panels of equal size, an array of rows and columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(wide_in, high_in), dpi=DPI, facecolor="white")
+    size = columns * (wide_in + gap_in) - gap_in, rows * (high_in + gap_in) - gap_in
+    fig = Figure(figsize=size, dpi=DPI, facecolor="white")
     FigureCanvasAgg(fig)
-    return fig, fig.add_axes((0, 0, 1, 1))
-
-
-def panels(rows: int, columns: int, wide_in: float, high_in: float, gap_in: float) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with panels of equal size, rows of columns."""
-    wide, high = columns * (wide_in + gap_in) - gap_in, rows * (high_in + gap_in) - gap_in
-    fig, whole = page(wide, high)
-    whole.remove()
-    size = wide_in / wide, high_in / high
-    return fig, [
-        [
-            fig.add_axes((c * (wide_in + gap_in) / wide, 1 - size[1] - r * (high_in + gap_in) / high, *size))
-            for c in range(columns)
-        ]
-        for r in range(rows)
-    ]
+    edges = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": gap_in / wide_in, "hspace": gap_in / high_in}
+    return fig, fig.subplots(rows, columns, squeeze=False, gridspec_kw=edges)
 
 
 def _printable(text: str) -> str:
@@ -121,11 +116,7 @@ def fit_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> str:
     text = _printable(text)
     if fits(text):
         return text
-    fitting, too_many = 0, len(text)
-    while too_many - fitting > 1:
-        n = (fitting + too_many) // 2
-        fitting, too_many = (n, too_many) if fits(shortened(n)) else (fitting, n)
-    return shortened(fitting)
+    return shortened(bisect_left(range(1, len(text)), True, key=lambda n: not fits(shortened(n))))
 
 
 def save(fig: Figure, path: str | Path, title: str, subtitle: str = "") -> Path:
@@ -137,16 +128,14 @@ def save(fig: Figure, path: str | Path, title: str, subtitle: str = "") -> Path:
 
     box = fig.get_tightbbox()
     boxes = [box]
-    wide_in, y_in = max(box.width, 5.0), box.y1 + 0.15
-    for text, size, weight, colour in ((subtitle, 9, "normal", MUTED), (title, 12, "bold", INK)):
-        # A letter is about 0.6 of the font size wide, 0.7 if bold.
-        lines = textwrap.wrap(_printable(text), int(wide_in * 72 / size / (0.7 if weight == "bold" else 0.6)))
-        if not lines:
-            continue
-        at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
-        drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, weight=weight, color=colour)
-        boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
-        y_in = boxes[-1].y1 + 0.06
+    # A letter of a title is about 0.7 of the font size wide, as it is bold.
+    for text, size, letter, colour, weight in ((subtitle, 9, 0.6, MUTED, "normal"), (title, 12, 0.7, INK, "bold")):
+        lines = textwrap.wrap(_printable(text), int(max(box.width, 5.0) * 72 / size / letter))
+        if lines:
+            y_in = boxes[-1].y1 + (0.06 if len(boxes) > 1 else 0.15)
+            at = (box.x0 / fig.get_figwidth(), y_in / fig.get_figheight())
+            drawn = fig.text(*at, "\n".join(lines), va="bottom", size=size, color=colour, weight=weight)
+            boxes.append(drawn.get_window_extent().transformed(fig.dpi_scale_trans.inverted()))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     cut = Bbox.union(boxes).padded(0.15)
