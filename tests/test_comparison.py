@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -305,19 +304,6 @@ def test_of_a_folder_the_usable_runs_count(runs: Any, compared: Any, tmp_path: P
     assert "named twice" in result.notes[1]
 
 
-class _Page(HTMLParser):
-    """Addresses and tags of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for key, value in attrs if key in ("src", "href")]
-
-
 def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: Any, tmp_path: Path) -> None:
     """It is sent by mail, and a label may hold anything; tables hold what is shown."""
     evil, outputs = "<script>alert(1)</script>", tmp_path / "outputs"
@@ -326,12 +312,10 @@ def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: An
     (one / "figures" / "attribution_test.png").write_bytes(b"\x89PNG")
     result, folder = compare([one, runs("two", [9])], outputs=outputs)
     text = (folder / "report.html").read_text(encoding="utf-8")
-    page = _Page()
-    page.feed(text)
-    assert "script" not in page.tags
-    assert all(address.startswith("data:") for address in page.addresses)
-    assert page.tags.count("img") == 4  # scores, recall, the pair, attribution
+    assert "<script" not in text
     assert "&lt;script&gt;" in text
+    assert all(address.startswith("data:") for address in re.findall(r"""(?:src|href)=["']?([^"'>]*)""", text))
+    assert text.count("<img") == 4  # scores, recall, the pair, attribution
     assert "test/b/r09.png" in text
     with (folder / "table.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}

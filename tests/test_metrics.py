@@ -199,11 +199,6 @@ def test_the_interval_of_records_that_are_all_right_is_about_as_wide_as_wilsons(
     assert score(names, names, names[:k])["accuracy_ci_low"] == pytest.approx(wilson(100, 100)[0], abs=0.015)
 
 
-def test_a_source_with_two_classes_belongs_to_that_of_its_first_record():
-    report = score(["a", "b", "a"], ["a", "b", "b"], ["a", "b"], sources=["s", "s", "t"])
-    assert interval(report, "accuracy") == pytest.approx((0, 1))
-
-
 def test_a_report_depends_on_the_seed_but_not_on_the_order_or_type_of_records():
     rng = np.random.default_rng(0)
     sources = np.arange(40) // 2

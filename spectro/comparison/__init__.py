@@ -25,8 +25,6 @@ from spectro.tracking import MlflowEntry
 
 __all__ = ["Result", "compare"]
 
-_SPLITS = ("test", "val")
-
 
 def compare(
     names: Sequence[str | Path],
@@ -57,10 +55,8 @@ def compare(
         SpectroError: Something that is not a run, runs that cannot be compared, or a folder that is in use. Nothing
             was written.
     """
-    if split not in _SPLITS:
-        raise ConfigError(f"--split: got {split!r}; allowed: {', '.join(_SPLITS)}")
-    started_at, outputs = time.time(), Path(outputs)
-    if out is not None and Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
+    started_at, outputs, out = time.time(), Path(outputs), None if out is None else Path(out)
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: got {str(out)!r}, which is in use; allowed: a new or an empty folder")
     with tempfile.TemporaryDirectory() as scratch:
         with status("reading runs"):
@@ -86,7 +82,7 @@ def compare(
             elif all(run.model != PIXELS for run in runs):
                 more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {problem}")
             result = compute(models, runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
-        info = _start(result, outputs, None if out is None else Path(out), tracking_uri, started_at, seed)
+        info = _start(result, outputs, out, tracking_uri, started_at, seed)
         with status("writing the report"):
             _write(result, info, task)
     return result, info.folder
@@ -97,8 +93,8 @@ def _load_plugins(runs: Sequence[Run]) -> list[str]:
 
     A run that was fetched from MLflow may be anybody's: the modules that it names are not imported.
     """
-    notes = []
     named = dict.fromkeys(name for run in runs if not run.is_fetched for name in run.info.config.get("plugins") or [])
+    notes = []
     # Without names those of installed packages.
     for modules in ([], *([name] for name in named)):
         try:
