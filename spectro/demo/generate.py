@@ -72,17 +72,16 @@ _SHADES = 65
 _WHITE, _INK = _SHADES, _SHADES + 1
 _NAME_COUNT = 1_000_000
 
-_LAND = RecordModel()
-_ICE = RecordModel()
-_ROUGH_ICE = replace(_ICE, column_reach_m=(100.0, 150.0), ringing_station_count=(6, 12), noisy_station_count=(1, 4))
+_CLEAN = RecordModel()
+_ROUGH_ICE = replace(_CLEAN, column_reach_m=(100.0, 150.0), ringing_station_count=(6, 12), noisy_station_count=(1, 4))
 
 _MODELS: dict[str, dict[str, RecordModel]] = {
     "field": {
         "brak_Empty zone": replace(
-            _LAND, dead_zone_count_per_side=(1, 1), dead_zone_start_m=(150.0, 400.0), dead_zone_width_m=(700.0, 1300.0)
+            _CLEAN, dead_zone_count_per_side=(1, 1), dead_zone_start_m=(150.0, 400.0), dead_zone_width_m=(700.0, 1300.0)
         ),
         "brak_Station": replace(
-            _LAND,
+            _CLEAN,
             body_amplitude=(0.3, 0.8),
             reflection_amplitude=(0.05, 0.15),
             roll_amplitude=(0.5, 1.0),
@@ -95,14 +94,14 @@ _MODELS: dict[str, dict[str, RecordModel]] = {
             display_clipped_share=(0.05, 0.08),
         ),
         "noise_DNS": replace(
-            _LAND,
+            _CLEAN,
             ringing_station_count=(1, 4),
             machine_count_per_side=(1, 2),
             machine_standoff_m=(8.0, 25.0),
             machine_amplitude=(1.4, 3.2),
         ),
         "noise_Tip-off": replace(
-            _LAND,
+            _CLEAN,
             noisy_station_count=(0, 3),
             ringing_station_count=(3, 6),
             ringing_station_hz=(9.0, 13.0),
@@ -111,10 +110,10 @@ _MODELS: dict[str, dict[str, RecordModel]] = {
     },
     "lake": {
         "brak": replace(
-            _ICE, ambient_amplitude=(0.9, 1.8), coupling_spread=(0.5, 0.8), dead_zone_count_per_side=(0, 1)
+            _CLEAN, ambient_amplitude=(0.9, 1.8), coupling_spread=(0.5, 0.8), dead_zone_count_per_side=(0, 1)
         ),
         "noise_clean": replace(
-            _ICE, column_reach_m=(45.0, 80.0), noisy_station_count=(0, 1), ringing_station_count=(0, 1)
+            _CLEAN, column_reach_m=(45.0, 80.0), noisy_station_count=(0, 1), ringing_station_count=(0, 1)
         ),
         "noise_ice_cracking": replace(_ROUGH_ICE, ringing_station_count=(3, 6), crack_count_per_side=(3, 4)),
         "noise_lake": replace(
@@ -155,13 +154,13 @@ def make_demo(root: Path, label_set: str, *, seed: int = 0, scale: float = 1.0) 
             )
         return root
     draft = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
-    for path in records:
-        (draft / path).parent.mkdir(parents=True, exist_ok=True)
 
     def write(path: str) -> None:
         _image(*records[path]).save(draft / path, format="PNG", compress_level=6)
 
     try:
+        for folder in {(draft / path).parent for path in records}:
+            folder.mkdir(parents=True)
         # numpy and zlib work outside the interpreter lock.
         with progress("making demo data", len(records)) as advance, ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(write, records):
