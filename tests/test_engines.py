@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -270,40 +271,31 @@ def _free_port():
 
 
 @pytest.fixture
-def postgres(tmp_path, monkeypatch):
-    """A server of its own with a password in a password file: the address of its databases without their names."""
+def postgres(monkeypatch):
+    """A server of its own with a password that no address holds: the address of its databases without their names."""
     psycopg = pytest.importorskip("psycopg", reason="needs pip install 'spectro[postgres]'")
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     port, password = _free_port(), os.urandom(16).hex()
+    monkeypatch.setenv("PGPASSWORD", password)
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # where an unprivileged user can reach it
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
     (folder / "password").write_text(password, encoding="utf-8")
     if os.getuid() == 0:  # the server refuses to run as root
-        import pwd
-
-        user = next(name for name in ("postgres", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
-        options |= {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+        user = pwd.getpwnam("postgres" if "postgres" in {entry.pw_name for entry in pwd.getpwall()} else "nobody")
+        options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         for path in (folder, folder / "password"):
-            os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    try:
+            os.chown(path, user.pw_uid, user.pw_gid)
+    with ExitStack() as ending:
+        ending.callback(shutil.rmtree, folder, ignore_errors=True)
         made = [initdb, "-D", "data", "-U", "spectro", "-A", "scram-sha-256", "--pwfile=password", "--no-sync"]
         subprocess.run(made, **options)
         flags = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         subprocess.run([pg_ctl, "-D", "data", "-w", "-l", "log", "-o", flags, "start"], **options)
-        try:
-            passwords = tmp_path / "pgpass"
-            passwords.write_text(f"127.0.0.1:{port}:*:spectro:{password}\n", encoding="utf-8")
-            passwords.chmod(0o600)
-            monkeypatch.setenv("PGPASSFILE", str(passwords))
-            address = f"127.0.0.1:{port}"
-            with psycopg.connect(f"postgresql://spectro@{address}/postgres", autocommit=True) as connection:
-                for name in ("studies", "mlflow"):
-                    connection.execute(f"create database {name}")
-            yield f"postgresql+psycopg://spectro@{address}"
-        finally:
-            subprocess.run([pg_ctl, "-D", "data", "-m", "immediate", "stop"], **options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        ending.callback(subprocess.run, [pg_ctl, "-D", "data", "-m", "immediate", "stop"], **options)
+        with psycopg.connect(f"postgresql://spectro@127.0.0.1:{port}/postgres", autocommit=True) as connection:
+            for name in ("studies", "mlflow"):
+                connection.execute(f"create database {name}")
+        yield f"postgresql+psycopg://spectro@127.0.0.1:{port}"
 
 
 @slow
