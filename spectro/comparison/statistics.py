@@ -27,7 +27,6 @@ class LookAlikes:
     Attributes:
         group: Its merged label.
         members: Its classes.
-        support: Class -> number of records.
         confusion: Model -> rows (truth, as ``members``) of counts by vote over seeds; columns are ``members`` and any
             other class.
         curves: Model -> ROC and precision-recall of the second class, by its share of the two probabilities; empty
@@ -36,7 +35,6 @@ class LookAlikes:
 
     group: str
     members: tuple[str, ...]
-    support: Mapping[str, int]
     confusion: Mapping[str, Sequence[Sequence[int]]]
     curves: Mapping[str, PairCurves]
 
@@ -194,14 +192,13 @@ def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -
 def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) -> LookAlikes:
     first = models[0].predictions[0]
     in_group = np.isin(first.y_true, members)
-    support = {label: int((first.y_true == label).sum()) for label in members}
     columns = [list(first.classes).index(label) for label in members]
     confusion, curves = {}, {}
     for model in models:
         votes = np.where(np.isin(model.votes, members), model.votes, OTHER)
         counts = Counter(zip(first.y_true, votes, strict=True))
         confusion[model.name] = [[counts[true, predicted] for predicted in (*members, OTHER)] for true in members]
-        if len(members) == 2 and all(support.values()) and model.name != MAJORITY:
+        if len(members) == 2 and len(set(first.y_true[in_group])) == 2 and model.name != MAJORITY:
             # (seeds, records, 2)
             pairs = np.stack([predictions.probabilities[in_group][:, columns] for predictions in model.predictions])
             total = pairs.sum(axis=2)
@@ -209,7 +206,7 @@ def _look_alikes(models: Sequence[Model], group: str, members: tuple[str, ...]) 
             shares = np.divide(pairs[..., 1], total, out=np.full(total.shape, 0.5), where=total > 0)
             sources = np.array(first.sources)[in_group]
             curves[model.name] = pair_curves(first.y_true[in_group] == members[1], shares.mean(axis=0), sources=sources)
-    return LookAlikes(group, members, support, confusion, curves)
+    return LookAlikes(group, members, confusion, curves)
 
 
 def _wrong_for_all(models: Sequence[Model]) -> list[WrongRecord]:

@@ -28,14 +28,12 @@ def calibration(
     The expected calibration error of the top label (Guo et al., 2017, "On calibration of modern neural networks"): the
     mean over bins, weighted by their records, of the distance between mean probability and share of right labels. Bins
     hold equally many records (Nixon et al., 2019, "Measuring calibration in deep learning"), 5 each at least, and there
-    are 10 at most: bins of equal width leave most of few records in the last one, and one or two in the others, whose
-    distance is chance. Records of equal probability stay in one bin.
+    are 10 at most. Records of equal probability stay in one bin.
 
     The error is never 0, even of a perfectly calibrated model: in each bin the share differs from the probability by
-    chance. What that makes is drawn: labels are right with the very probabilities given, again and again (the
-    consistency resampling of Bröcker and Smith, 2007, "Increasing the reliability of reliability diagrams"). An error
-    below ``ece_by_chance_high`` is no evidence against the model. A bootstrap interval would be wrong:
-    resamples add their own chance to the error and lie above it.
+    chance. So its distribution is drawn for labels that are right with the very probabilities given: the consistency
+    resampling of Bröcker and Smith (2007), "Increasing the reliability of reliability diagrams". An error below
+    ``ece_by_chance_high`` is no evidence against the model. A bootstrap interval would lie above the error.
 
     Args:
         y_true: True labels, (n,). May be empty.
@@ -67,7 +65,6 @@ def calibration(
         scores = ("ece", "ece_by_chance", "ece_by_chance_high", "nll", "brier")
         return {**dict.fromkeys(scores), "reliability": []}
     truth = encode(y_true, names, "y_true")
-    rows = np.arange(len(p))
     confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
     where = _bins(confidence)
     by_chance = _errors(confidence, np.random.default_rng(seed).random((_DRAWS, len(p))) < confidence, where)
@@ -76,7 +73,7 @@ def calibration(
         "ece": _rounded(_errors(confidence, right[None], where)[0]),
         "ece_by_chance": _rounded(by_chance.mean()),
         "ece_by_chance_high": _rounded(np.quantile(by_chance, 0.95)),
-        "nll": _rounded(-np.log(np.maximum(p[rows, truth], _LEAST)).mean()),
+        "nll": _rounded(-np.log(np.maximum(p[one_hot > 0], _LEAST)).mean()),
         "brier": _rounded(((p - one_hot) ** 2).sum(axis=1).mean()),
         "reliability": [_bin(confidence[where == b], right[where == b]) for b in range(where.max() + 1)],
     }
