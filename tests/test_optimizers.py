@@ -17,22 +17,19 @@ def rates(steps, warmup, peak=1.0):
     return [lr_at(step, peak=peak, steps=steps, warmup=warmup) for step in range(steps)]
 
 
-def test_warm_up_starts_above_zero_and_ends_at_the_peak():
+def test_warm_up_to_the_peak_and_a_cosine_to_nearly_nothing():
     """A first step of 0 would be a step without learning."""
-    np.testing.assert_allclose(rates(10, 4)[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
-
-
-def test_the_cosine_falls_to_nearly_nothing():
-    falling = rates(104, 4)
-    assert all(a > b for a, b in itertools.pairwise(falling[4:]))
-    assert falling[54] == pytest.approx(0.5)
-    assert 0 < falling[-1] < 1e-3
+    rising_falling = rates(104, 4)
+    np.testing.assert_allclose(rising_falling[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
+    assert all(a > b for a, b in itertools.pairwise(rising_falling[4:]))
+    assert rising_falling[54] == pytest.approx(0.5)
+    assert 0 < rising_falling[-1] < 1e-3
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (5, 5), (5, 0)])
 def test_short_trainings(steps, warmup):
     """A rate of 0, or above the peak, in a training of few steps."""
-    assert all(0 < rate <= 2.0 for rate in rates(steps, warmup, 2.0))
+    assert min(rates(steps, warmup, 2.0)) > 0
     assert max(rates(steps, warmup, 2.0)) == 2.0
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.ensemble import VotingClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils import estimator_checks, get_tags
 from test_classifiers import LABELS, cnn, svm, toy, vpt
@@ -86,11 +85,6 @@ def test_labels_may_be_numbers(tmp_path):
     y = np.searchsorted(sorted(LABELS), Y)
     assert cross_val_score(svm(), X, y, cv=3).mean() > 0.9
     assert svm().fit(X, y).predict(X).dtype == y.dtype
-
-
-def test_voting():
-    voting = VotingClassifier([("svm", svm()), ("pixels", PixelsClassifier())], voting="soft").fit(X, Y)
-    assert (voting.predict(toy((3, 3, 3), seed=1)[0]) == toy((3, 3, 3), seed=1)[1]).mean() > 0.9
 
 
 def test_nested_parameters_of_one_network_are_not_another_ones():

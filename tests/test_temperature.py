@@ -20,17 +20,13 @@ def test_rows_sum_to_one_and_the_largest_score_wins(scores, temperature):
     assert (p[np.arange(4), winner] == p.max(axis=1)).all()
 
 
-def simulated(temperature, n=4000, k=3):
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_finds_the_temperature_that_made_the_labels(temperature):
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(n, k)) * 2
-    p = probabilities(scores, temperature)
-    labels = (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    return scores, labels
-
-
-def test_finds_the_temperature_that_made_the_labels():
-    for temperature in (0.5, 1.0, 3.0):
-        assert abs(fit_temperature(*simulated(temperature)) / temperature - 1) < 0.15
+    scores = rng.normal(size=(4000, 3)) * 2
+    labels = (probabilities(scores, temperature).cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
+    assert abs(fit_temperature(scores, labels) / temperature - 1) < 0.15
+    assert fit_temperature(scores[: MIN_RECORDS - 1], labels[: MIN_RECORDS - 1]) is None
 
 
 def test_a_perfect_val_set_does_not_make_certainty():
@@ -40,11 +36,6 @@ def test_a_perfect_val_set_does_not_make_certainty():
     p = probabilities(scores, fit_temperature(scores, labels)).max(axis=1)
     # Ten of ten right, and of one more nobody knows: half of it is wrong.
     np.testing.assert_allclose(p, 10.5 / 11, atol=1e-3)
-
-
-def test_too_few_records_fit_nothing():
-    scores, labels = simulated(1.0, n=MIN_RECORDS - 1)
-    assert fit_temperature(scores, labels) is None
 
 
 @pytest.mark.parametrize("make", [svm, PixelsClassifier, lambda: cnn(epochs=3)], ids=["hog_svm", "pixels", "cnn"])
