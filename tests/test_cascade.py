@@ -9,7 +9,6 @@ from test_classifiers import LABELS, svm, toy
 
 from spectro.classifiers import CascadeClassifier, load
 from spectro.classifiers.base import ImageClassifier
-from spectro.classifiers.cascade import merge
 from spectro.data import ImageSpec
 
 GROUPS = {"left": ("a", "b"), "right": ("d", "e", "f")}
@@ -71,60 +70,38 @@ def distributions(k):
     return arrays(float, (3, k), elements=st.floats(0.01, 1)).map(lambda a: a / a.sum(axis=1, keepdims=True))
 
 
-def composed(gate, easy, left, right):
-    """A cascade whose stages give these probabilities, and its own ones."""
-    cascade = fitted(gate)
-    cascade.easy_.p_, cascade.hard_["left"].p_, cascade.hard_["right"].p_ = easy, left, right
-    return cascade, cascade.predict_proba(np.zeros((len(easy), 8, 8), np.uint8))
-
-
 @given(distributions(3), distributions(2), distributions(3), st.sampled_from(["soft", "hard"]))
 def test_a_composition_is_a_distribution(easy, left, right, gate):
-    _, p = composed(gate, easy, left, right)
+    """Soft, the group keeps what the easy stage gave it; hard, as the original did it, the easy choice is final."""
+    cascade = fitted(gate)
+    cascade.easy_.p_, cascade.hard_["left"].p_, cascade.hard_["right"].p_ = easy, left, right
+    p = cascade.predict_proba(np.zeros((3, 8, 8), np.uint8))
     assert (p >= 0).all()
     np.testing.assert_allclose(p.sum(axis=1), 1)
-    # However the members share it, the group keeps what the easy stage gave it.
     if gate == "soft":
         np.testing.assert_allclose(p[:, :2].sum(axis=1), easy[:, 1])
-
-
-@given(distributions(3), distributions(2), distributions(3))
-def test_hard_gate_asks_the_hard_stage_only_for_the_merged_class(easy, left, right):
-    """As the original did it: the easy stage's choice is final."""
-    cascade, p = composed("hard", easy, left, right)
+        return
     for row, label in enumerate(cascade.classes_[p.argmax(axis=1)]):
         choice = cascade.easy_.classes_[easy[row].argmax()]
-        if choice == "c":
-            assert label == "c"
-        else:
-            model = cascade.hard_[choice]
-            assert label == model.classes_[{"left": left, "right": right}[choice][row].argmax()]
-
-
-def test_unknown_gate():
-    with pytest.raises(ValueError, match="gate: got 'open'; allowed: soft, hard"):
-        fitted("open")
+        hard = {"left": left, "right": right}.get(choice)
+        assert label == ("c" if hard is None else cascade.hard_[choice].classes_[hard[row].argmax()])
 
 
 @pytest.mark.parametrize(
-    ("look_alikes", "told"),
+    ("options", "message"),
     [
-        ({}, "got none"),
-        ({"left": "ab"}, "got 'ab'; allowed: a list of classes"),
-        ({"left": ["a"]}, "two or more"),
-        ({"left": ["a", "b"], "right": ["b", "d"]}, "'b' is already in 'left'"),
+        ({"gate": "open"}, "gate: got 'open'; allowed: soft, hard"),
+        ({"look_alikes": {}}, "got none"),
+        ({"look_alikes": {"left": ["a"]}}, "two or more"),
+        ({"look_alikes": {"left": ["a", "b"], "right": ["b", "d"]}}, "'b' is already in 'left'"),
+        ({"look_alikes": {"c": ["a", "b"]}}, "got group 'c', which is also a class outside"),
     ],
+    ids=str,
 )
-def test_groups_that_make_no_sense(look_alikes, told):
+def test_parameters_that_make_no_sense(options, message):
     """In Python nobody has checked the mapping before."""
-    with pytest.raises(ValueError, match=told):
-        fitted(look_alikes=look_alikes)
-
-
-def test_a_group_named_as_a_class_outside_it():
-    """The easy stage could not tell them apart, and every record of the class would be called a member."""
-    with pytest.raises(ValueError, match="got group 'c', which is also a class outside"):
-        fitted(look_alikes={"c": ("a", "b")})
+    with pytest.raises(ValueError, match=message):
+        fitted(**options)
 
 
 def test_a_group_that_train_does_not_have_is_no_stage():
@@ -133,10 +110,6 @@ def test_a_group_that_train_does_not_have_is_no_stage():
     with pytest.warns(UserWarning, match="look_alikes: no training records of x, y"):
         cascade.fit(X, np.array(list("aabc"), dtype=object))
     assert list(cascade.hard_) == ["left"]
-
-
-def test_merge_leaves_other_labels():
-    np.testing.assert_array_equal(merge(np.array(list("acf")), GROUPS), ["left", "c", "right"])
 
 
 def test_group_named_as_its_member(tmp_path):

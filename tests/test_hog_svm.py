@@ -4,30 +4,16 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
-from test_classifiers import LABELS, svm, toy
+from test_classifiers import LABELS, stored, svm, toy
 
-from spectro.classifiers.hog import svm as hog_svm
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.svm import DegenerateModelWarning, HogSvmClassifier, absolute_gamma
-from spectro.data import Augmentation, Images, ImageStore, RowCache
-from spectro.data.images import file_digest
+from spectro.data import Augmentation
 from spectro.data.transforms import BUILT_IN_VIEWS
-
-
-def test_equals_scikit_learns_own_pipeline():
-    """Standardising or cutting components differently would make it another classifier than it says."""
-    X, y = toy((8, 6, 4))
-    X_test, _ = toy((6, 6, 6), seed=1)
-    hog = Hog(size_px=32)
-    plain = make_pipeline(StandardScaler(), PCA(0.9, svd_solver="full"), SVC(C=2.0, class_weight="balanced"))
-    plain.fit(hog.features(X).astype(float), y.astype(str))
-    ours = svm(C=2.0, pca_variance=0.9).fit(X, y)
-    np.testing.assert_array_equal(ours.predict(X_test), plain.predict(hog.features(X_test).astype(float)))
 
 
 def plain_pipeline(scaler, variance, C, gamma, kernel="rbf"):
@@ -56,35 +42,23 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture
-def noisy(tmp_path):
-    """Images of 90 recordings that are hard to tell apart, decoded once: records, labels, paths."""
-    rng = np.random.default_rng(5)
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """90 recordings that are hard to tell apart: a function cache -> records as a new process sees them, and labels."""
+    folder, rng = tmp_path_factory.mktemp("noisy"), np.random.default_rng(5)
     X, y = toy((50, 30, 10))
     X = np.clip(X * 0.12 + rng.normal(110, 30, X.shape), 0, 255).astype(np.uint8)
-    paths = []
-    for number, image in enumerate(X):
-        paths.append(tmp_path / f"{number:03d}.png")
-        Image.fromarray(image).save(paths[-1])
-    return paths, y
-
-
-def stored(paths, folder):
-    """The records as a new process would see them."""
-    store = ImageStore(RowCache(folder))
-    digests = [file_digest(path) for path in paths]
-    assert store.add(paths, digests, [svm().specs[0]]) == {}
-    return Images(store, digests)
+    return lambda cache=None: stored(folder, X, svm().specs[0], cache), y
 
 
 def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp_path, monkeypatch):
     """Prediction by prediction: with cold caches, warm memory, a warm disk and damaged files."""
-    paths, y = noisy
+    records, y = noisy
     fold = np.arange(len(y)) % 5
     computed = []
     real = Hog.features
     monkeypatch.setattr(Hog, "features", lambda self, X: computed.append(len(X)) or real(self, X))
-    everything, expected = stored(paths, None), {}
+    everything, expected = records(), {}
     differs = set()
     for number, (name, scaler, variance, C, gamma, kernel) in enumerate(SETTINGS):
         cell = 16 if variance == 1.0 else 8
@@ -104,26 +78,26 @@ def test_out_of_fold_equals_scikit_learns_pipeline_fitted_in_the_fold(noisy, tmp
             np.testing.assert_array_equal(p.argmax(axis=1), predicted)
 
     cache, made = tmp_path / "cache", 5 * 2 * len({(s, c == 1.0) for s, _, c, *_ in SETTINGS})
-    X = stored(paths, cache)
+    X = records(cache)
     for expected_calls in (made, 0):
         computed.clear()
         check(X)
         assert len(computed) == expected_calls
     computed.clear()
-    check(stored(paths, cache))
+    check(records(cache))
     assert computed == []
     for file in (cache / "arrays").iterdir():
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
-    check(stored(paths, cache))
+    check(records(cache))
     assert len(computed) == made
 
 
 def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     """Folds that share a name would share their components."""
-    paths, y = noisy
-    X = stored(paths, tmp_path / "cache")
+    records, y = noisy
+    X = records(tmp_path / "cache")
     mirrored = X.replace(augmentation=Augmentation(BUILT_IN_VIEWS), views=np.full(len(X), "mirrored"))
     colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
     for options in colder:
@@ -145,21 +119,19 @@ def test_out_of_fold_without_any_variance():
 
 
 def test_very_many_rows_are_a_plain_fit(monkeypatch):
-    """A kernel matrix of them would not fit into memory."""
-    monkeypatch.setattr(hog_svm, "_ROWS_FOR_KERNEL", 10)
-    monkeypatch.setattr(hog_svm, "fold_scores", None)
+    """A kernel matrix of them would not fit into memory; HOG vectors are then read anew for each call."""
+    monkeypatch.setattr(HogSvmClassifier, "max_kernel_rows", 10)
     X, y = toy((6, 5, 4))
-    assert svm().out_of_fold(X, y, None, None, X).shape == (15, 3)
+    np.testing.assert_array_equal(svm().out_of_fold(X, y, None, None, X), svm().fit(X, y).predict_proba(X))
 
 
-def test_prediction_is_that_of_the_svm():
+@pytest.mark.parametrize("counts", [(6, 5, 4), (6, 5, 0)], ids=str)
+def test_prediction_is_that_of_the_svm(counts):
     """Probabilities fitted as libsvm does may disagree with its decision; these must not."""
-    for counts in ((6, 5, 4), (6, 5, 0)):
-        classifier = svm().fit(*toy(counts), *toy((4, 4, 4), seed=1))
-        X, _ = toy((9, 9, 9), seed=2)
-        features = classifier.hog.features(X).astype(float)
-        expected = classifier.classes_[classifier.pipeline_.predict(features)]
-        np.testing.assert_array_equal(classifier.predict(X), expected)
+    classifier = svm().fit(*toy(counts), *toy((4, 4, 4), seed=1))
+    X, _ = toy((9, 9, 9), seed=2)
+    numbers = classifier.pipeline_.predict(classifier.hog.features(X).astype(float))
+    np.testing.assert_array_equal(classifier.predict(X), classifier.classes_[numbers])
 
 
 def test_relative_gamma_is_scikit_learns_scale():
@@ -178,28 +150,15 @@ def test_a_model_that_predicts_one_class_for_everything_is_warned_about():
         svm(C=1e-6, gamma="1e-09x", class_weight=None).fit(X, y)
 
 
-def test_temperature_needs_val_records():
-    few = svm().fit(*toy((6, 5, 4)), *toy((2, 2, 2), seed=1))
-    assert (few.temperature_, few.temperature_fitted_) == (1.0, False)
-    enough = svm().fit(*toy((6, 5, 4)), *toy((5, 5, 5), seed=1))
-    assert enough.temperature_fitted_
-    assert enough.temperature_ != 1.0
-
-
-def test_more_components_than_records_are_cut():
+@pytest.mark.parametrize("options", [{"pca_components": 500}, {"pca_variance": 1.0}], ids=str)
+def test_more_components_than_records_are_cut(options):
     """Nine records differ in eight directions."""
-    classifier = svm(pca_components=500).fit(*toy((3, 3, 3)))
-    assert classifier.pipeline_[1].n_components_ == 8
-
-
-def test_all_of_the_variance():
-    assert svm(pca_variance=1.0).fit(*toy((3, 3, 3))).pipeline_[1].n_components_ == 8
+    assert svm(**options).fit(*toy((3, 3, 3))).pipeline_[1].n_components_ == 8
 
 
 def test_colour_images_of_another_size_are_taken():
     X, y = toy((4, 4, 4))
-    large = np.repeat(np.repeat(X, 2, axis=1), 3, axis=2)
-    colour = np.stack([large] * 3, axis=-1)
+    colour = np.stack([np.repeat(np.repeat(X, 2, axis=1), 3, axis=2)] * 3, axis=-1)
     assert svm().fit(colour, y).predict_proba(colour).shape == (12, len(LABELS))
 
 
@@ -215,7 +174,7 @@ def test_keys_reach_the_classifier():
         "hog": {"size_px": 64, "orientations": 6, "cell_px": 16, "block_cells": 3, "block_norm": "L1"},
         "scaler": "robust",
         "pca": {"variance": 0.5, "components": 7},
-        "svm": {"kernel": "linear", "C": 2, "gamma": 0.1, "class_weight": None, "tol": 0.01, "max_iter": 50},
+        "svm": {"kernel": "linear", "C": 2, "gamma": 0.1, "class_weight": None},
     }
     expected = {**values["hog"], **values["svm"], "scaler": "robust", "pca_variance": 0.5, "pca_components": 7}
     assert HogSvmClassifier.from_config(values, seed=0).get_params() == expected

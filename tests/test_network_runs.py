@@ -333,7 +333,9 @@ class TestPretrained:
         classifier = VptClassifier(backbone="vit_small_patch14_dinov2", weights=str(path))
         network, _ = classifier._build(4, empty=False)
         for name, tensor in load_file(path).items():
-            np.testing.assert_array_equal(network.vit.state_dict()[name].numpy(), tensor.float().numpy(), err_msg=name)
+            np.testing.assert_array_equal(
+                network.backbone.state_dict()[name].numpy(), tensor.float().numpy(), err_msg=name
+            )
 
     def test_efficientnet(self, weights, run_here, root):
         path = weights("tf_efficientnet_lite0.safetensors")

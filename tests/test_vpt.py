@@ -2,13 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import timm
 import torch
 from test_classifiers import cnn, toy, vpt
 
-from spectro.classifiers.networks.device import Place
+from spectro.classifiers.networks.device import Place, seeded
 from spectro.classifiers.networks.prompts import PromptedViT
 from spectro.errors import ConfigError
 
@@ -43,41 +42,31 @@ def images(n=3, seed=0):
 
 @backbones
 @pytest.mark.parametrize("deep", [False, True])
-def test_no_prompts_are_the_plain_transformer(name, deep):
-    vit = backbone(name)
-    network = prompted(vit, deep=deep, length=0)
-    x = images()
-    with torch.no_grad():
-        plain = vit.forward_head(vit.forward_features(x), pre_logits=True) @ network.head.weight.T + network.head.bias
-        torch.testing.assert_close(network(x), plain, rtol=0, atol=1e-6)
-
-
-@backbones
-@pytest.mark.parametrize("deep", [False, True])
-def test_against_a_straightforward_forward_pass(name, deep):
+@pytest.mark.parametrize("length", [0, 5])
+def test_against_a_straightforward_forward_pass(name, deep, length):
     """Written with attention as its formula stands, token by token in lists, sharing nothing but the weights."""
     vit = backbone(name)
-    network = prompted(vit, deep=deep)
+    network = prompted(vit, deep=deep, length=length)
     x = images()
 
     def attend(attn, tokens):
-        n, length, d = tokens.shape
-        q, k, v = attn.qkv(tokens).view(n, length, 3, attn.num_heads, d // attn.num_heads).unbind(2)
+        n, t, d = tokens.shape
+        q, k, v = attn.qkv(tokens).view(n, t, 3, attn.num_heads, d // attn.num_heads).unbind(2)
         scores = torch.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(d // attn.num_heads)
-        return attn.proj(torch.einsum("nhqk,nkhd->nqhd", scores.softmax(-1), v).reshape(n, length, d))
+        return attn.proj(torch.einsum("nhqk,nkhd->nqhd", scores.softmax(-1), v).reshape(n, t, d))
 
     with torch.no_grad():
         tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(x)))
         prefix = vit.num_prefix_tokens
         for i, block in enumerate(vit.blocks):
             if deep or i == 0:
-                others = [tokens[:, j] for j in range(tokens.shape[1]) if i == 0 or not prefix <= j < prefix + 5]
-                prompts = [network.prompts[i, j].expand(3, -1) for j in range(5)]
+                others = [tokens[:, j] for j in range(tokens.shape[1]) if i == 0 or not prefix <= j < prefix + length]
+                prompts = [network.prompts[i, j].expand(3, -1) for j in range(length)]
                 tokens = torch.stack(others[:prefix] + prompts + others[prefix:], dim=1)
             tokens = tokens + block.ls1(attend(block.attn, block.norm1(tokens)))
             tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
         tokens = vit.norm(tokens)
-        patches = tokens[:, prefix + 5 :]
+        patches = tokens[:, prefix + length :]
         if name == "average":
             pooled = vit.fc_norm(patches.mean(dim=1))
         elif name == "distilled":
@@ -88,86 +77,27 @@ def test_against_a_straightforward_forward_pass(name, deep):
         torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["plain", "registers"])
-def test_deep_with_one_block_is_shallow(name):
-    shallow, deep = (prompted(backbone(name, depth=1), deep=deep) for deep in (False, True))
-    with torch.no_grad():
-        torch.testing.assert_close(shallow(images()), deep(images()), rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("deep", [False, True])
-def test_every_prompt_has_an_effect(deep):
-    """Prompts that no token attends to would be trained for nothing."""
-    network, x = prompted(backbone(), deep=deep), images()
-    with torch.no_grad():
-        before = network(x)
-        for row in range(len(network.prompts)):
-            before_row = network.prompts[row].clone()
-            network.prompts[row] += torch.randn_like(before_row)
-            assert (network(x) - before).abs().max() > 1e-4, row
-            network.prompts[row] = before_row
-
-
-@backbones
-@pytest.mark.parametrize("deep", [False, True])
-def test_a_record_does_not_depend_on_its_batch_mates(name, deep):
-    network, x = prompted(backbone(name), deep=deep), images(6)
-    with torch.no_grad():
-        alone = torch.cat([network(x[i : i + 1]) for i in range(6)])
-        torch.testing.assert_close(network(x), alone, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", [{}, {"projection": 7}], ids=str)
-@pytest.mark.parametrize("deep", [False, True])
-def test_what_is_trained_gets_a_gradient_and_nothing_else(deep, options):
-    network = prompted(backbone(), deep=deep, **options)
+def test_what_is_trained_gets_a_gradient_and_nothing_else(deep):
+    """Every prompt too: one that no token attends to would be trained for nothing."""
+    network = prompted(backbone(), deep=deep)
     network.train()
     network(images()).square().sum().backward()
     for name, parameter in network.named_parameters():
-        expected = name.startswith(("prompts", "head.", "projection."))
-        assert parameter.requires_grad == expected, name
-        if expected:
-            # The bias of keys moves all scores of a query alike: softmax does not see it.
-            gradient = parameter.grad
-            assert gradient is not None, name
-            assert (gradient.flatten(1) if name == "prompts" else gradient).abs().sum() > 0, name
-        else:
-            assert parameter.grad is None, name
-    if deep:
-        assert (network.prompts.grad.abs().sum(dim=(1, 2)) > 0).all()
+        is_trained = name.startswith(("prompts", "head."))
+        assert (parameter.requires_grad, parameter.grad is not None) == (is_trained, is_trained), name
+    assert (network.prompts.grad.abs().sum(dim=2) > 0).all()
+    assert network.head.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("variant", ["shallow", "deep"])
-def test_fit_changes_prompts_and_head_alone(variant):
-    """The original's head was frozen by mistake and never learned."""
-    classifier = vpt(epochs=2, variant=variant)
-    classifier.classes_ = np.array(["a", "b", "c"])
-    from spectro.classifiers.networks.device import seeded
-
-    with seeded(classifier.seed, CPU):
-        before, _ = classifier._build(3, empty=False)
-    old = before.state_dict()
-    classifier.fit(*toy((8, 6, 4)), *toy((2, 2, 2), seed=1))
-    for name, tensor in classifier.network_.state_dict().items():
-        changed = not torch.equal(tensor, old[name])
-        assert changed == name.startswith(("prompts", "head.")), name
-
-
-def test_frozen_backbone_is_in_eval_mode_while_training():
+def test_dropout_is_for_training_and_of_prompts_alone():
     """Dropout of a backbone that cannot learn from it is noise."""
-    network = prompted(backbone(pos_drop_rate=0.5, proj_drop_rate=0.5), dropout=0.3)
-    network.train()
-    assert not network.vit.blocks[0].training
-    assert not network.vit.pos_drop.training
-    assert network.dropout.training
-
-
-def test_prompt_dropout_only_in_training():
-    network, x = prompted(backbone(), dropout=0.5), images(1)
+    network, x = prompted(backbone(pos_drop_rate=0.5, proj_drop_rate=0.5), dropout=0.3), images(1)
     with torch.no_grad():
         torch.testing.assert_close(network(x), network(x), rtol=0, atol=0)
         network.train()
         assert not torch.equal(network(x), network(x))
+    assert not any(module.training for module in network.backbone.modules())
 
 
 def test_initialisation_is_uniform_in_its_bounds():
@@ -206,23 +136,25 @@ def test_a_backbone_that_is_no_vision_transformer():
         vpt(backbone="swin_tiny_patch4_window7_224", backbone_options={}).set_params(
             backbone_options=None, size_px=224
         ).prepare()
-    with pytest.raises(ConfigError, match=r"vpt.backbone: got 'deit_tiny'; allowed: a model that timm has"):
-        vpt(backbone="deit_tiny").prepare()
 
 
 @pytest.mark.parametrize(
-    ("freeze", "trained"),
-    [("none", ("conv1", "bn1", "layer", "fc")), ("stem", ("layer", "fc")), ("backbone", ("fc",))],
+    ("classifier", "trained"),
+    [
+        (cnn(freeze="none"), ("backbone.conv1", "backbone.bn1", "backbone.layer", "backbone.fc")),
+        (cnn(freeze="stem"), ("backbone.layer", "backbone.fc")),
+        (cnn(freeze="backbone"), ("backbone.fc",)),
+        (vpt(variant="shallow"), ("prompts", "head.")),
+        (vpt(variant="deep"), ("prompts", "head.")),
+    ],
+    ids=str,
 )
-def test_frozen_parts_of_a_cnn_stay_put(freeze, trained):
-    """Weights and the running statistics of batch norms: statistics that move make another backbone."""
-    from spectro.classifiers.networks.device import seeded
-
-    classifier = cnn(epochs=1, freeze=freeze)
+def test_frozen_parts_stay_put_and_all_others_change(classifier, trained):
+    """Weights and the running statistics of batch norms; the original's head was frozen by mistake."""
+    classifier.set_params(training__epochs=2)
     with seeded(classifier.seed, CPU):
         before, _ = classifier._build(3, empty=False)
     old = before.state_dict()
     classifier.fit(*toy((8, 6, 4)))
     for name, tensor in classifier.network_.state_dict().items():
-        expected = name.removeprefix("model.").startswith(trained)
-        assert torch.equal(tensor, old[name]) != expected, name
+        assert torch.equal(tensor, old[name]) != name.startswith(trained), name

@@ -96,7 +96,7 @@ def prompts_the_plain_way(network: Any, images: Any) -> Any:
     """Deep prompts as one would write them: put before the patches of every block, blocks run whole."""
     import torch
 
-    vit = network.vit
+    vit = network.backbone
     n, length = vit.num_prefix_tokens, network.prompts.shape[1]
     tokens = vit._pos_embed(vit.patch_embed(images))
     for i, block in enumerate(vit.blocks):

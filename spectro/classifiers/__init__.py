@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spectro.classifiers.registry import register_family as register_family
     from spectro.classifiers.temperature import ScoringClassifier as ScoringClassifier
 
-_MODULES = {
+_NAMES = {
     "base": ["ImageClassifier"],
     "cascade": ["CascadeClassifier"],
     "hog.svm": ["HogSvmClassifier"],
@@ -29,14 +29,10 @@ _MODULES = {
     "registry": ["families", "family", "load", "register_family"],
     "temperature": ["ScoringClassifier"],
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"spectro.classifiers.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_MODULE_OF]
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f"spectro.classifiers.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

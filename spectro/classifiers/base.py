@@ -3,6 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -13,13 +14,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
-from spectro.classifiers.attribution import Attribution, Effects, attributions
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.errors import ConfigError
 
 # Raise it when the files of a saved model change their meaning.
-FORMAT = 1
+FORMAT = 2
+# What a family computes of n records: effects of places on the margin between two scores ``(n, h, w)``, in any unit;
+# the records as the model sees them, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``; the method's name.
+Effects = tuple[np.ndarray, np.ndarray, str]
 
 
 class StageOutput(NamedTuple):
@@ -32,6 +35,24 @@ class StageOutput(NamedTuple):
 
     classes: np.ndarray
     probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The attribution map of one record.
+
+    Attributes:
+        map: ``(h, w)``, 0 to 1: 0 does not raise the label's score, 1 is the largest effect in this image; all 0 where
+            nothing raises it. It covers the whole of ``seen``, mostly in far fewer places.
+        seen: The record as the model sees it, uint8 ``(height, width)`` or ``(height, width, 3)``.
+        method: How the map was computed, a few words.
+        stage: The stage of a cascade that separates the two labels; empty: no stages.
+    """
+
+    map: np.ndarray
+    seen: np.ndarray
+    method: str
+    stage: str = ""
 
 
 def as_labels(y: Any) -> np.ndarray:
@@ -156,7 +177,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self, "classes_")
         if len(X) == 0 or self._is_constant:
-            return np.ones((len(X), len(self.classes_))) / len(self.classes_)
+            return np.ones((len(X), len(self.classes_)))
         return self._predict_proba(X)
 
     def predict(self, X: Images | np.ndarray) -> np.ndarray:
@@ -164,14 +185,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    def out_of_fold(
-        self,
-        X: Images | np.ndarray,
-        y: np.ndarray,
-        X_val: Images | np.ndarray | None,
-        y_val: np.ndarray | None,
-        X_new: Images | np.ndarray,
-    ) -> np.ndarray:
+    def out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray | None, X_new: Any) -> np.ndarray:
         """Probabilities ``(m, k)`` of new records by a copy of this classifier that is fitted and not kept.
 
         ``clone(self).fit(X, y, X_val, y_val).predict_proba(X_new)``; a family may have a faster way to the same
@@ -216,15 +230,16 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
             ValueError: A label is not in ``classes_``, or there is not one for each record.
         """
         check_is_fitted(self, "classes_")
+        others = labels if others is None else others
         column = {label: number for number, label in enumerate(self.classes_)}
         unknown = sorted(set(labels) - set(column))
-        if unknown or len(labels) != len(X) or (others is not None and len(others) != len(X)):
+        if unknown or not len(X) == len(labels) == len(others):
             got = f"got {len(X)} images and {len(labels)} labels" + (f", {unknown} unknown" if unknown else "")
             raise ValueError(f"labels, others: {got}; allowed: one for each, of {', '.join(column)}")
         if len(X) == 0 or len(column) == 1:
             return [None] * len(X)
         first = np.array([column[label] for label in labels])
-        second = np.array([column.get(label, -1) for label in (labels if others is None else others)])
+        second = np.array([column.get(label, -1) for label in others])
         probabilities = self.predict_proba(X)
         probabilities[np.arange(len(X)), first] = -1
         second = np.where((second < 0) | (second == first), probabilities.argmax(axis=1), second)
@@ -241,8 +256,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     def __sklearn_tags__(self) -> Tags:
         """Images, not rows of features."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
 
     @property
@@ -259,22 +273,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
             raise ValueError(f"{key}: {text}")
 
     def _params(self) -> dict[str, Any]:
-        """The constructor's arguments as JSON values."""
-        params = self.get_params(deep=False)
-        return {name: p.get_params() if hasattr(p, "get_params") else p for name, p in params.items()}
+        """The constructor's arguments, and those inside them such as ``training__lr``, as JSON values."""
+        return {name: value for name, value in self.get_params().items() if not hasattr(value, "get_params")}
 
     @classmethod
-    def _from_params(cls, params: dict[str, Any], folder: Path) -> Self:
-        # Parameters that only an older version has mattered for fitting alone.
-        classifier = cls()
-        defaults = classifier.get_params(deep=False)
-        for name in params.keys() & defaults.keys():
-            if hasattr(defaults[name], "get_params"):
-                allowed = defaults[name].get_params()
-                defaults[name].set_params(**{k: v for k, v in params[name].items() if k in allowed})
-            else:
-                setattr(classifier, name, params[name])
-        return classifier
+    def _from_params(cls, params: dict[str, Any]) -> Self:
+        return cls().set_params(**params)
 
     @abstractmethod
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
@@ -293,8 +297,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Takes back what `_save` wrote and returned; no code may come from the files."""
 
     def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
-        effects = self._effects(X, labels, others)
-        return [None] * len(X) if effects is None else list(attributions(effects))
+        """Negative effects are cut off, and the largest effect of a record becomes 1."""
+        if (effects := self._effects(X, labels, others)) is None:
+            return [None] * len(X)
+        values, seen, method = effects
+        values = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
+        largest = values.max(axis=(1, 2), keepdims=True)
+        maps = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0).astype(np.float32)
+        return [Attribution(record_map, image, method) for record_map, image in zip(maps, seen, strict=True)]
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
         """How far each place of each record raises one class above another one; None: the family has no such method.

@@ -7,7 +7,7 @@ loop reads the `current` one. Without a context nothing is written and nothing i
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,8 @@ class FitContext:
             it; empty: not known.
         on_epoch: Called with the stage and its history, a row for each epoch so far: before the first epoch that is
             trained, and after each, when its checkpoint is written. An error that it raises ends the fit.
-        on_network: Called before the first epoch with the stage and facts of the network, as in ``facts_``.
+        on_network: Called before the first epoch with the stage and facts of the network, as in ``facts_``; not in a
+            fold, whose networks are like those of the whole.
         fold: Which fold of a cross-validation it is, such as ``fold 3``; empty: none.
     """
 
@@ -36,13 +37,8 @@ class FitContext:
     on_network: Callable[[str, Mapping[str, Any]], None] = lambda stage, facts: None
     fold: str = ""
 
-    def part(self, stage: str, folder: str, **changes: Any) -> "FitContext":
-        """The context of one part of what is fitted, with a stage and a folder of its own."""
-        return replace(self, stage=stage, folder=None if self.folder is None else self.folder / folder, **changes)
 
-
-_NONE = FitContext()
-_current: ContextVar[FitContext] = ContextVar("fit_context", default=_NONE)
+_current: ContextVar[FitContext] = ContextVar("fit_context", default=FitContext())  # noqa: B039 - it is immutable
 
 
 def current() -> FitContext:
@@ -60,24 +56,16 @@ def fit_context(context: FitContext) -> Iterator[None]:
         _current.reset(token)
 
 
-@contextmanager
-def part(stage: str, folder: str) -> Iterator[None]:
-    """Fits inside are one stage of a cascade."""
-    context = current()
-    with fit_context(context.part(f"{stage} {context.fold}".strip(), folder)):
-        yield
+def part(stage: str, folder: str, **changes: Any) -> AbstractContextManager:
+    """Fits inside are one stage, with a folder of its own below the current one."""
+    context = replace(current(), **changes)
+    stage = f"{stage} {context.fold}".strip()
+    return fit_context(replace(context, stage=stage, folder=context.folder and context.folder / folder))
 
 
-@contextmanager
-def fold(name: str, folder: str, on_epoch: OnEpoch, *, is_first: bool) -> Iterator[None]:
-    """Fits inside are one fold; their stages are called ``<stage> <name>``.
-
-    All folds have the same networks, and `FitContext.on_network` is called for the first fold alone.
-    """
-    context = current()
-    changes = {} if is_first else {"on_network": _NONE.on_network}
-    with fit_context(context.part(f"{context.stage} {name}".strip(), folder, fold=name, on_epoch=on_epoch, **changes)):
-        yield
+def fold(name: str, folder: str, on_epoch: OnEpoch) -> AbstractContextManager:
+    """Fits inside are one fold; their stages are called ``<stage> <name>``."""
+    return part(current().stage, folder, fold=name, on_epoch=on_epoch)
 
 
 def is_fold(stage: str) -> bool:

@@ -3,7 +3,6 @@
 import math
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,22 +12,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spectro.classifiers import sklearn_file
-from spectro.classifiers.attribution import Effects
-from spectro.classifiers.blas import blas_threads
+from spectro.classifiers.base import Effects
+from spectro.classifiers.pipeline import PipelineClassifier
 from spectro.classifiers.registry import register_family
-from spectro.classifiers.temperature import ScoringClassifier, columns
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
 
-# Records whose images are held at once.
-_BATCH = 1024
 _MAX_SQUARE_PX = 512
 
 
 @register_family("pixels")
 @dataclass(eq=False, kw_only=True, repr=False)
-class PixelsClassifier(ScoringClassifier):
+class PixelsClassifier(PipelineClassifier):
     """Multinomial logistic regression on the standardised grey values of a small image.
 
     Args:
@@ -59,26 +54,23 @@ class PixelsClassifier(ScoringClassifier):
         """A grey square whose sides the thumbnail's divide."""
         return [ImageSpec(math.lcm(self.width_px, self.height_px), "L")]
 
-    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
-        features = self._thumbnails(X)
+    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray) -> Pipeline:
         regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1000)
-        self.pipeline_: Pipeline = make_pipeline(StandardScaler(), regression)
-        with blas_threads(len(features)), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # With weak regularisation the best weights lie far out; the predictions have settled long before.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.pipeline_.fit(features, np.searchsorted(self.classes_, y))
-        self._fit_temperature(self._scores(X_val) if len(X_val) else None, y_val)
+            return make_pipeline(StandardScaler(), regression).fit(features, labels)
 
-    def _scores(self, X: Any) -> np.ndarray:
-        """Log-odds ``(n, k)``."""
-        parts = [
-            self.pipeline_.decision_function(self._thumbnails(X[i : i + _BATCH])) for i in range(0, len(X), _BATCH)
-        ]
-        return columns(np.concatenate(parts))
+    def _features(self, X: Images | np.ndarray) -> np.ndarray:
+        """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""
+        square = pixels_of(X, self.specs[0])
+        n, size, _ = square.shape
+        blocks = square.reshape(n, self.height_px, size // self.height_px, self.width_px, size // self.width_px)
+        return blocks.mean(axis=(2, 4)).reshape(n, -1)
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         """Exact: the effects of all pixels and the intercepts sum to the difference of the two classes' scores."""
-        thumbnails = self._thumbnails(X)
+        thumbnails = self._features(X)
         scaler, regression = self.pipeline_
         # Of two classes scikit-learn keeps the second one's coefficients alone.
         coefficients = regression.coef_ if len(self.classes_) > 2 else np.array([[0.0], [1.0]]) * regression.coef_
@@ -86,19 +78,3 @@ class PixelsClassifier(ScoringClassifier):
         shape = (len(thumbnails), self.height_px, self.width_px)
         method = f"coefficient times standardised grey value, {self.width_px}x{self.height_px} pixels"
         return effects.reshape(shape), np.rint(thumbnails).astype(np.uint8).reshape(shape), method
-
-    def _thumbnails(self, X: Images | np.ndarray) -> np.ndarray:
-        """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""
-        square = pixels_of(X, self.specs[0])
-        n, size, _ = square.shape
-        rows, columns = size // self.height_px, size // self.width_px
-        blocks = square.reshape(n, self.height_px, rows, self.width_px, columns)
-        return blocks.mean(axis=(2, 4)).reshape(n, -1)
-
-    def _save(self, folder: Path) -> dict[str, Any]:
-        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
-        return self._temperature_state()
-
-    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
-        self._load_temperature(fitted)

@@ -1,8 +1,8 @@
 """The model families by name, and a saved model of any of them."""
 
-import importlib
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +48,7 @@ def family(name: str) -> type[ImageClassifier]:
         ModelError: No such family is registered.
     """
     if name not in _registered and name in _BUILT_IN:
-        importlib.import_module(_BUILT_IN[name])
+        import_module(_BUILT_IN[name])
     if name not in _registered:
         load_plugins()
     if name not in _registered:
@@ -78,8 +78,6 @@ def load(folder: Path) -> ImageClassifier:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state["format"] != FORMAT:
             raise ModelError(f"{path}: got format {state['format']}; allowed: {FORMAT}")
-        if state.get("thresholds") or len(state.get("variants", ())) > 1:
-            raise ModelError(f"{path}: saved with decision=threshold or evaluation.tta, which no longer exist")
         try:
             cls = family(state["family"])
         except ModelError as error:
@@ -87,7 +85,7 @@ def load(folder: Path) -> ImageClassifier:
                 f"{path}: model family {state['family']!r} is not registered; install the package that registers it, "
                 f"or give its module with --plugin; registered: {', '.join(families())}"
             ) from error
-        classifier = cls._from_params(state["params"], folder)
+        classifier = cls._from_params(state["params"])
         classifier.classes_ = as_labels(state["classes"])
         if "fitted" in state:
             classifier._load(folder, state["fitted"])

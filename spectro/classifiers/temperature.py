@@ -46,9 +46,7 @@ class ScoringClassifier(ImageClassifier):
         return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}
 
     def _load_temperature(self, fitted: Mapping[str, Any]) -> None:
-        # Older models have none.
-        self.temperature_ = float(fitted.get("temperature", 1.0))
-        self.temperature_fitted_ = bool(fitted.get("temperature_fitted", False))
+        self.temperature_, self.temperature_fitted_ = fitted["temperature"], fitted["temperature_fitted"]
 
 
 def columns(scores: np.ndarray) -> np.ndarray:
@@ -61,7 +59,7 @@ def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(scores / temperature, axis=1)
 
 
-def fit_temperature(scores: np.ndarray, labels: np.ndarray, extra: float = 1.0) -> float | None:
+def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """The temperature under which val labels are most likely (Guo et al., 2017, "On calibration of modern networks").
 
     A few val records are often all predicted correctly, and then every smaller temperature is "better". Therefore the
@@ -71,7 +69,6 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, extra: float = 1.0) 
     Args:
         scores: ``(n, k)``.
         labels: ``(n,)``, column numbers.
-        extra: Number of such records; 0 is plain likelihood.
 
     Returns:
         The temperature; None where there are fewer than `MIN_RECORDS`.
@@ -79,7 +76,7 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray, extra: float = 1.0) 
     n, k = scores.shape
     if n < MIN_RECORDS:
         return None
-    unknown = extra / (n + extra)
+    unknown = 1 / (n + 1)
     targets = (1 - unknown) * np.eye(k)[labels] + unknown / k
 
     def loss(log_temperature: float) -> float:

@@ -210,7 +210,7 @@ def _fold(
         context.on_epoch(stage, history)
 
     train, val, new = folds.split(repeat, fold, with_val=estimator.chooses_on_val)
-    with fit_context.fold(name, stem, on_epoch, is_first=repeat == fold == 0):
+    with fit_context.fold(name, stem, on_epoch):
         stages = estimator.stages_out_of_fold(
             *task.training_set(train), task.dataset.images(val), task.labels_of(val), task.dataset.images(new)
         )

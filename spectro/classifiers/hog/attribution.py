@@ -41,9 +41,8 @@ def cell_effects(
     for i, (label, other) in enumerate(zip(labels, others, strict=True)):
         whole = scaler.transform(features[i : i + 1])
         masked = np.where(in_cell, pca.mean_, whole)
-        decisions = pairwise.decision_function(pca.transform(np.concatenate([whole, masked]))).reshape(
-            len(masked) + 1, -1
-        )
+        components = pca.transform(np.concatenate([whole, masked]))
+        decisions = pairwise.decision_function(components).reshape(len(components), -1)
         # Positive for the first class of a pair, but for the second one where there are only two.
         sign = (1 if label < other else -1) * (-1 if n_classes == 2 else 1)
         margins = sign * decisions[:, column[min(label, other), max(label, other)]]

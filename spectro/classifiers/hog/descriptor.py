@@ -22,7 +22,6 @@ _CODE_VERSION = 1
 _CHUNK = 16
 # Keeps the norm of an empty block from zero; scikit-image's value.
 _EPS = 1e-5
-BLOCK_NORMS = ("L1", "L1-sqrt", "L2", "L2-Hys")
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,10 @@ class Hog:
 
         def compute(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
             index = np.array([row_of[key] for key in keys])
-            chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
             with progress("HOG", len(keys)) as advance:
-                described = map_chunks(lambda i: self(X[i].pixels(self.spec)), index, _CHUNK)
-                for part, rows in zip(chunks, described, strict=True):
-                    yield part, rows
-                    advance(len(part))
+                for number, rows in enumerate(map_chunks(lambda i: self(X[i].pixels(self.spec)), index, _CHUNK)):
+                    yield keys[number * _CHUNK : (number + 1) * _CHUNK], rows
+                    advance(len(rows))
 
         return X.store.cache.rows(self.kind(X.store), X.keys, compute)
 

@@ -47,7 +47,7 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     pca.singular_values_ = singular[:k]
     pca.explained_variance_ = eigenvalues[:k] / max(n - 1, 1)
     pca.explained_variance_ratio_ = shares[:k]
-    pca.noise_variance_ = float(eigenvalues[k : min(n, d)].mean() / max(n - 1, 1)) if k < min(n, d) else 0.0
+    pca.noise_variance_ = float(eigenvalues[k:].mean() / max(n - 1, 1)) if k < n else 0.0
     return pca
 
 
@@ -80,14 +80,11 @@ def fold_scores(hog: Hog, scaler: Any, X: Images | np.ndarray, X_new: Images | n
 
 
 def n_kept(shares: np.ndarray, n_components: float | int) -> int:
-    """How many components are kept, by scikit-learn's rule.
+    """How many components are kept, by scikit-learn's rule; it may be more than there are.
 
     Args:
         shares: The share of the variance that each component explains, largest first, ``(r,)``.
         n_components: A share of the variance below 1, or a number of components.
-
-    Returns:
-        A number of components; it may be larger than ``r`` where that is not enough.
     """
     if n_components >= 1:
         return int(n_components)

@@ -2,8 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -12,21 +11,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 
-from spectro.classifiers import sklearn_file
-from spectro.classifiers.attribution import Effects
-from spectro.classifiers.blas import blas_threads
+from spectro.classifiers.base import Effects
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.pca import fit_pca, fold_scores, n_kept
+from spectro.classifiers.pipeline import PipelineClassifier, blas_threads
 from spectro.classifiers.registry import register_family
-from spectro.classifiers.temperature import ScoringClassifier, columns, probabilities
+from spectro.classifiers.temperature import columns, probabilities
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 
 SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
-# Training rows up to which a whole kernel matrix is held: 128 MB.
-_ROWS_FOR_KERNEL = 4000
-# Records whose HOG vectors are held at once while predicting.
-_BATCH = 1024
 
 
 class DegenerateModelWarning(UserWarning):
@@ -35,17 +29,17 @@ class DegenerateModelWarning(UserWarning):
 
 def _check_gamma(gamma: float | str) -> float | str:
     try:
-        positive = 0 < float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma) < float("inf")
+        number = float(gamma.removesuffix("x") if isinstance(gamma, str) else gamma)
     except ValueError:
-        positive = False
-    if not positive or (isinstance(gamma, str) and not gamma.endswith("x")):
+        number = 0.0
+    if not 0 < number < float("inf") or (isinstance(gamma, str) and not gamma.endswith("x")):
         raise ValueError("a positive number, or a multiple of scikit-learn's 'scale' such as 1.0x")
     return gamma
 
 
 @register_family("hog_svm")
 @dataclass(eq=False, kw_only=True, repr=False)
-class HogSvmClassifier(ScoringClassifier):
+class HogSvmClassifier(PipelineClassifier):
     """Support vector machine on principal components of standardised HOG vectors.
 
     Args:
@@ -62,12 +56,13 @@ class HogSvmClassifier(ScoringClassifier):
         gamma: Width of the RBF kernel: ``"2.5x"`` is 2.5 times scikit-learn's ``scale``, 1 / (n_features * variance);
             a number is absolute.
         class_weight: ``balanced`` or None.
-        tol: Tolerance of the SVM's stopping criterion.
-        max_iter: Limit of iterations, -1 for none.
 
     Attributes:
         pipeline_: The fitted scaler, PCA and SVM; the scores are its decision values.
+        max_kernel_rows: Training rows up to which `out_of_fold` holds a whole kernel matrix: 128 MB.
     """
+
+    max_kernel_rows: ClassVar[int] = 4000
 
     size_px: Annotated[int, "hog.size_px", Field(ge=16, le=1024)] = 128
     orientations: Annotated[int, "hog.orientations", Field(ge=2, le=36)] = 9
@@ -81,8 +76,6 @@ class HogSvmClassifier(ScoringClassifier):
     C: Annotated[float, "svm.C", Field(gt=0)] = 1.0
     gamma: Annotated[float | str, "svm.gamma", AfterValidator(_check_gamma)] = "1.0x"
     class_weight: Annotated[Literal["balanced"] | None, "svm.class_weight"] = "balanced"
-    tol: Annotated[float, "svm.tol", Field(gt=0)] = 1e-3
-    max_iter: Annotated[int, "svm.max_iter", Field(ge=-1)] = -1
 
     def contradictions(self) -> list[tuple[str, str]]:
         """A block must fit into the image."""
@@ -101,21 +94,15 @@ class HogSvmClassifier(ScoringClassifier):
         """Grey squares."""
         return [self.hog.spec]
 
-    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
-        features = self.hog.features(X).astype(np.float64)
-        with blas_threads(len(features)):
-            self._fit_features(features, np.searchsorted(self.classes_, y))
-            scores = self._scores(X_val) if len(X_val) else None
-        self._fit_temperature(scores, y_val)
+    def _features(self, X: Images | np.ndarray) -> np.ndarray:
+        return self.hog.features(X).astype(np.float64)
 
-    def _fit_features(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Fits the pipeline to HOG vectors ``(n, d)`` and class numbers ``(n,)``."""
+    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray) -> Pipeline:
         scaler = SCALERS[self.scaler]()
         scaled = scaler.fit_transform(features)
         pca = fit_pca(scaled, self._components(min(features.shape)))
         reduced = pca.transform(scaled)
         svc = self._svc(len(self.classes_), self.kernel, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
-        self.pipeline_: Pipeline = make_pipeline(scaler, pca, svc)
         predicted = set(svc.predict(reduced))
         if len(predicted) == 1:
             warnings.warn(
@@ -124,15 +111,9 @@ class HogSvmClassifier(ScoringClassifier):
                 DegenerateModelWarning,
                 stacklevel=2,
             )
+        return make_pipeline(scaler, pca, svc)
 
-    def out_of_fold(
-        self,
-        X: Images | np.ndarray,
-        y: np.ndarray,
-        X_val: Images | np.ndarray | None,
-        y_val: np.ndarray | None,
-        X_new: Images | np.ndarray,
-    ) -> np.ndarray:
+    def out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray | None, X_new: Any) -> np.ndarray:
         """As the base class states, from the fold's components and a kernel matrix, which take a tenth of the time.
 
         There is no `DegenerateModelWarning` here. With val records, which the temperature is fitted to, with one class
@@ -141,11 +122,11 @@ class HogSvmClassifier(ScoringClassifier):
         y = np.asarray(y, dtype=object)
         classes = np.array(sorted(set(y)), dtype=object)
         has_val = y_val is not None and len(y_val) > 0
-        if has_val or len(classes) < 2 or len(X) != len(y) or len(X_new) == 0 or len(X) > _ROWS_FOR_KERNEL:
+        if has_val or len(classes) < 2 or len(X) != len(y) or len(X_new) == 0 or len(X) > self.max_kernel_rows:
             return super().out_of_fold(X, y, X_val, y_val, X_new)
         with blas_threads(len(X)):
             fold = fold_scores(self.hog, SCALERS[self.scaler](), X, X_new)
-            k = min(n_kept(fold["shares"], self._components(len(fold["shares"]))), len(fold["shares"]))
+            k = n_kept(fold["shares"], self._components(len(fold["shares"])))
             # Copied: a product of a slice of columns takes longer than the copy.
             train, new = np.ascontiguousarray(fold["train"][:, :k]), np.ascontiguousarray(fold["new"][:, :k])
             gamma = absolute_gamma(self.gamma, train) if self.kernel == "rbf" else None
@@ -162,40 +143,16 @@ class HogSvmClassifier(ScoringClassifier):
         return most if self.pca_variance == 1.0 else self.pca_variance
 
     def _svc(self, n_classes: int, kernel: str, gamma: float | str) -> SVC:
-        return SVC(
-            kernel=kernel,
-            C=self.C,
-            gamma=gamma,
-            class_weight=self.class_weight,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            # One decision value for each class, and their argmax is the SVM's own prediction.
-            decision_function_shape="ovr",
-            break_ties=n_classes > 2,
-        )
-
-    def _scores(self, X: Images | np.ndarray) -> np.ndarray:
-        """Decision values ``(n, k)``."""
-        parts = [
-            self.pipeline_.decision_function(self.hog.features(X[i : i + _BATCH]).astype(np.float64))
-            for i in range(0, len(X), _BATCH)
-        ]
-        return columns(np.concatenate(parts))
+        # One decision value for each class, and their argmax is the SVM's own prediction.
+        scores = {"decision_function_shape": "ovr", "break_ties": n_classes > 2}
+        return SVC(kernel=kernel, C=self.C, gamma=gamma, class_weight=self.class_weight, **scores)
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         from spectro.classifiers.hog.attribution import cell_effects, strokes
 
-        features = self.hog.features(X).astype(np.float64)
+        features = self._features(X)
         method = "HOG strokes; fall of the decision where a cell has its mean value"
         return cell_effects(self.hog, self.pipeline_, features, labels, others), strokes(self.hog, features), method
-
-    def _save(self, folder: Path) -> dict[str, Any]:
-        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
-        return self._temperature_state()
-
-    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
-        self._load_temperature(fitted)
 
 
 def _kernel(A: np.ndarray, B: np.ndarray, gamma: float | None) -> np.ndarray:

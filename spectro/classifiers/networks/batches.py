@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
 
-# More pixels than this are read from the cache for each batch; on a GPU, half of the memory that is free.
-_RESIDENT_BYTES = 1 << 30
 _CHUNK = 256
 
 
@@ -23,8 +22,14 @@ class Batches:
         spec: Their geometry, RGB.
         mean: Of each channel in the backbone's training, of pixels from 0 to 1.
         std: Likewise.
-        device: Where batches are wanted.
+        device: Where batches are needed.
+
+    Attributes:
+        resident_bytes: Images of more bytes are read from the cache for each batch. On a GPU it is half of the memory
+            that is free.
     """
+
+    resident_bytes: ClassVar[int] = 1 << 30
 
     def __init__(
         self,
@@ -42,7 +47,14 @@ class Batches:
             self._files = Images(X.store, X.digests[first])
         self._scale = torch.tensor([1 / (255 * s) for s in std], device=device).view(1, 3, 1, 1)
         self._shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(1, 3, 1, 1)
-        self._resident = self._read_all() if self._fits() else None
+        self._resident: Tensor | None = None
+        shape = (len(self._files), *spec.shape)
+        room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else self.resident_bytes
+        if np.prod(shape) <= room:
+            self._resident = torch.empty(shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(self._files), _CHUNK):
+                files = np.arange(start, min(start + _CHUNK, len(self._files)))
+                self._resident[start : start + _CHUNK] = self._read(files)
 
     def __len__(self) -> int:
         return len(self._X)
@@ -55,33 +67,15 @@ class Batches:
         return epoch
 
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """A batch.
-
-        Args:
-            rows: Row numbers ``(b,)``.
-
-        Returns:
-            fp32 ``(b, 3, size, size)`` in channels-last order, on the device.
-        """
+        """The images of rows ``(b,)``: fp32 ``(b, 3, size, size)`` in channels-last order, on the device."""
         files = self._file_of[rows]
-        pixels = (
-            self._read(files) if self._resident is None else self._resident[torch.from_numpy(files).to(self._device)]
-        )
+        if self._resident is None:
+            pixels = self._read(files)
+        else:
+            pixels = self._resident[torch.from_numpy(files).to(self._device)]
         if isinstance(self._X, Images):
             pixels = self._X.augment(pixels, rows)
         return pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
-
-    def _fits(self) -> bool:
-        room = _RESIDENT_BYTES
-        if self._device.type == "cuda":
-            room = torch.cuda.mem_get_info(self._device)[0] // 2
-        return len(self._files) * int(np.prod(self._spec.shape)) <= room
-
-    def _read_all(self) -> Tensor:
-        pixels = torch.empty((len(self._files), *self._spec.shape), dtype=torch.uint8, device=self._device)
-        for start in range(0, len(pixels), _CHUNK):
-            pixels[start : start + _CHUNK] = self._read(np.arange(start, min(start + _CHUNK, len(pixels))))
-        return pixels
 
     def _read(self, files: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels_of(self._files[files], self._spec))).to(self._device)

@@ -4,7 +4,6 @@ import hashlib
 import io
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ log = logging.getLogger("spectro")
 
 # The newest may be damaged by the machine's own failure, so that the one before it is kept.
 _KEPT = 2
-_NAME = re.compile(r"^epoch_(\d{6})\.ckpt$")
 
 
 class Checkpoints:
@@ -52,21 +50,17 @@ class Checkpoints:
 
     def latest(self) -> dict[str, Any] | None:
         """The state in the newest checkpoint that is whole and of this training; None if there is none."""
-        return next((state for path in self._paths() if (state := self._read(path)) is not None), None)
+        for path in self._paths():
+            checksum, _, content = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(content).hexdigest().encode() != checksum:
+                log.warning("checkpoint %s is damaged; the one before it is used", path)
+                continue
+            state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
+            if state["identity"] == self._identity:
+                return state
+            log.warning("checkpoint %s is of other settings or data; it is not used", path)
+        return None
 
     def _paths(self) -> list[Path]:
         """Newest first."""
-        if self._folder is None or not self._folder.is_dir():
-            return []
-        return sorted((p for p in self._folder.iterdir() if _NAME.match(p.name)), reverse=True)
-
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        checksum, _, content = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
-            log.warning("checkpoint %s is damaged; the one before it is used", path)
-            return None
-        state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
-        if state["identity"] != self._identity:
-            log.warning("checkpoint %s is of other settings or data; it is not used", path)
-            return None
-        return state
+        return [] if self._folder is None else sorted(self._folder.glob("epoch_*.ckpt"), reverse=True)

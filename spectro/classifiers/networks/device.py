@@ -38,11 +38,8 @@ def choose(device: str, precision: str) -> Place:
     Raises:
         ConfigError: This machine does not have the device.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [name for name, is_there in there.items() if is_there]
     if device != "auto" and device not in available:
         raise ConfigError(f"device: got {device!r}; allowed on this machine: auto, {', '.join(available)}")
     chosen = torch.device(available[0] if device == "auto" else device)

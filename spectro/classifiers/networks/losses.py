@@ -1,6 +1,7 @@
 """Losses of a batch, weighted by class."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,11 +19,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 def make_loss(settings: Loss, weights: Tensor) -> LossFunction:
     """The configured loss; ``weights`` is ``(k,)``, one number for each class."""
     gamma = settings.gamma if settings.name == "focal" else 0.0
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return focal_loss(logits, labels, weights, gamma=gamma, label_smoothing=settings.label_smoothing)
-
-    return loss
+    return partial(focal_loss, weights=weights, gamma=gamma, label_smoothing=settings.label_smoothing)
 
 
 def focal_loss(
@@ -71,13 +68,11 @@ def class_weights(setting: str | Mapping[str, float], labels: np.ndarray, classe
     Raises:
         ConfigError: A label has no number.
     """
-    if isinstance(setting, Mapping):
-        missing = [label for label in classes if label not in setting]
-        if missing:
-            raise ConfigError(
-                f"loss.class_weights: got no number for {', '.join(missing)}; allowed: one for each of "
-                f"{', '.join(classes)}, or balanced, or none"
-            )
-        return np.array([setting[label] for label in classes], dtype=float)
-    balanced = "balanced" if setting == "balanced" else None
-    return compute_class_weight(balanced, classes=np.arange(len(classes)), y=labels)
+    if not isinstance(setting, Mapping):
+        return compute_class_weight(None if setting == "none" else setting, classes=np.arange(len(classes)), y=labels)
+    if missing := [label for label in classes if label not in setting]:
+        raise ConfigError(
+            f"loss.class_weights: got no number for {', '.join(missing)}; allowed: one for each of "
+            f"{', '.join(classes)}, or balanced, or none"
+        )
+    return np.array([setting[label] for label in classes], dtype=float)

@@ -1,12 +1,14 @@
-"""The base of the networks: a timm backbone, what is trained on it, and where it computes."""
+"""Networks: a timm backbone, what is trained on it, and where it computes."""
 
+import re
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from spectro.classifiers.networks.device import Place
+from spectro.errors import ConfigError
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -15,17 +17,12 @@ class Network(nn.Module, ABC):
     """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both.
 
     Attributes:
+        backbone: The timm model.
         place: Device and precision.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = Place(torch.device("cpu"), "fp32")
-
-    @property
-    @abstractmethod
-    def backbone(self) -> Any:
-        """The timm model."""
+    backbone: Any
+    place = Place(torch.device("cpu"), "fp32")
 
     @abstractmethod
     def prepare(self, place: Place) -> None:
@@ -59,6 +56,63 @@ class Network(nn.Module, ABC):
         """Numbers that are trained, and all of them."""
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return {"trainable": trainable, "total": sum(p.numel() for p in self.parameters())}
+
+
+class Convolution(Network):
+    """A convolutional timm model, whole or in part frozen.
+
+    Args:
+        model: The model, with a new head.
+        freeze: ``none``: everything is trained; ``stem``: all but the stem, as timm delimits it; ``backbone``: the head
+            alone.
+    """
+
+    def __init__(self, model: Any, freeze: str):
+        super().__init__()
+        self.backbone = model
+        if freeze == "backbone":
+            model.requires_grad_(False)
+            heads = model.get_classifier()
+            for head in heads if isinstance(heads, tuple) else (heads,):
+                head.requires_grad_(True)
+        elif freeze == "stem":
+            stem = model.group_matcher(coarse=True)["stem"]
+            patterns = [stem] if isinstance(stem, str) else [s[0] if isinstance(s, tuple) else s for s in stem]
+            frozen = [p for name, p in model.named_parameters() if any(re.match(pattern, name) for pattern in patterns)]
+            if not frozen:
+                raise ConfigError("cnn.freeze: got 'stem', but timm names no stem of this backbone; allowed: none")
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained: running statistics of frozen batch norms do not change."""
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
+    def prepare(self, place: Place) -> None:
+        """Moves to a device, in the memory format in which convolutions are fastest."""
+        self.place = place
+        self.to(place.device).to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
+        with self.place.autocast():
+            return self.backbone(images).float()
+
+    def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
+        """At the end of the backbone, see `Network.effects`."""
+        with torch.no_grad(), self.place.autocast():
+            features = self.backbone.forward_features(images)
+        if not isinstance(features, Tensor) or features.ndim != 4:
+            return None
+        features = features.detach().float().requires_grad_()
+        effects = features_times_gradient(self.backbone.forward_head(features), features, labels, others)
+        # Some backbones have channels last.
+        return effects.sum(dim=1 if features.shape[1] == self.backbone.num_features else -1)
 
 
 def features_times_gradient(logits: Tensor, features: Tensor, labels: Tensor, others: Tensor) -> Tensor:

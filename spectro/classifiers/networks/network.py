@@ -1,7 +1,8 @@
 """The base of the network families: everything but the network."""
 
+import hashlib
+import json
 import logging
-import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from spectro.classifiers.attribution import Effects
+from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.classifiers.temperature import ScoringClassifier
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
-from spectro.errors import ModelError
+from spectro.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,9 +38,9 @@ class NetworkClassifier(ScoringClassifier):
 
     Args:
         backbone: timm's name of the backbone.
-        backbone_options: timm's own arguments of it.
+        backbone_options: timm's own arguments of it, e.g. ``{"drop_rate": 0.1}``.
         pretrained: Start from pretrained weights; without, from random ones.
-        weights: A safetensors or torch file of them; None: timm downloads them.
+        weights: A safetensors or torch file of them, with a head of any size; None: timm downloads them.
         size_px: Height and width of the images.
         image_fit: ``squash``, ``center_crop`` or ``pad``, as in `ImageSpec`.
         training: How it is trained.
@@ -128,8 +129,11 @@ class NetworkClassifier(ScoringClassifier):
         )
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        import torch
+
         from spectro.classifiers.networks.device import choose, kept_memory, seeded
-        from spectro.classifiers.networks.training import Job, Split, train
+        from spectro.classifiers.networks.losses import class_weights, make_loss
+        from spectro.classifiers.networks.training import Split, train
 
         place = choose(self.device, self.training.precision)
         with seeded(self.seed, place.device):
@@ -145,19 +149,15 @@ class NetworkClassifier(ScoringClassifier):
         context = current()
         if not context.fold:
             context.on_network(context.stage, self.facts_)
-        job = Job(
-            network=network,
-            classes=list(self.classes_),
-            train=Split(self._batches(X), np.searchsorted(self.classes_, y)),
-            val=Split(self._batches(X_val), np.searchsorted(self.classes_, y_val)),
-            settings=self.training,
-            loss=self.loss,
-            seed=self.seed,
-            params={**self._params(), **origin},
-        )
+        data = Split(self._batches(X), np.searchsorted(self.classes_, y))
+        val = Split(self._batches(X_val), np.searchsorted(self.classes_, y_val))
+        weights = class_weights(self.loss.class_weights, data.labels, list(self.classes_))
+        loss = make_loss(self.loss, torch.tensor(weights, dtype=torch.float32, device=place.device))
+        made_of = [self._params(), origin, place.precision, *(a.tolist() for a in (self.classes_, y, y_val))]
+        identity = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
         with kept_memory():
-            self.history_ = train(job)
-            scores = self._logits(job.val.images) if len(y_val) else None
+            self.history_ = train(network, data, val, self.training, loss, seed=self.seed, identity=identity)
+            scores = self._logits(val.images) if len(y_val) else None
         self._fit_temperature(scores, y_val)
 
     def _batches(self, X: Images | np.ndarray) -> Any:
@@ -166,7 +166,6 @@ class NetworkClassifier(ScoringClassifier):
         return Batches(X, self.specs[0], *self.network_.normalisation, self.network_.place.device)
 
     def _scores(self, X: Any) -> np.ndarray:
-        """Logits ``(n, k)``."""
         return self._logits(self._batches(X))
 
     def _logits(self, batches: Any) -> np.ndarray:
@@ -178,7 +177,7 @@ class NetworkClassifier(ScoringClassifier):
         import torch
 
         network, batches, parts = self.network_.eval(), self._batches(X), []
-        for rows in np.array_split(np.arange(len(X)), math.ceil(len(X) / _EFFECTS_BATCH)):
+        for rows in np.split(np.arange(len(X)), range(_EFFECTS_BATCH, len(X), _EFFECTS_BATCH)):
             columns = (torch.from_numpy(numbers[rows]).to(network.place.device) for numbers in (labels, others))
             try:
                 effects = network.effects(batches(rows), *columns)
@@ -204,7 +203,6 @@ class NetworkClassifier(ScoringClassifier):
         from safetensors.torch import load_file
 
         from spectro.classifiers.networks.device import choose
-        from spectro.errors import ConfigError
 
         self.facts_ = fitted["facts"]
         try:

@@ -30,48 +30,26 @@ class PromptedViT(Network):
         deep: Prompts in every block.
         length: P, 0 or more.
         dropout: Of prompts, each value of each record.
-        projection: Width of the prompts before they are projected to that of the tokens; None: no projection.
     """
 
-    def __init__(
-        self,
-        vit: VisionTransformer,
-        num_classes: int,
-        *,
-        deep: bool,
-        length: int,
-        dropout: float = 0.0,
-        projection: int | None = None,
-    ):
+    def __init__(self, vit: VisionTransformer, num_classes: int, *, deep: bool, length: int, dropout: float = 0.0):
         super().__init__()
-        depth = len(vit.blocks)
-        self.vit = vit.requires_grad_(False)
+        self.backbone = vit.requires_grad_(False)
         self.deep = deep
-        width = projection or vit.embed_dim
-        self.prompts = nn.Parameter(torch.empty(depth if deep else 1, length, width))
+        self.prompts = nn.Parameter(torch.empty(len(vit.blocks) if deep else 1, length, vit.embed_dim))
         # Glorot and Bengio (2010) for the patch embedding, whose outputs prompts stand beside.
         ph, pw = vit.patch_embed.patch_size
-        bound = math.sqrt(6 / (3 * ph * pw + width))
+        bound = math.sqrt(6 / (3 * ph * pw + vit.embed_dim))
         nn.init.uniform_(self.prompts, -bound, bound)
-        self.projection: nn.Module = nn.Identity()
-        if projection:
-            self.projection = linear = nn.Linear(width, vit.embed_dim)
-            nn.init.kaiming_normal_(linear.weight, mode="fan_out")
-            nn.init.zeros_(linear.bias)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(vit.num_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    @property
-    def backbone(self) -> VisionTransformer:
-        """The frozen transformer."""
-        return self.vit
-
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained: dropout in a frozen backbone would be noise."""
         super().train(mode)
-        self.vit.eval()
+        self.backbone.eval()
         return self
 
     def prepare(self, place: Place) -> None:
@@ -79,23 +57,23 @@ class PromptedViT(Network):
         self.place = place
         self.to(place.device)
         if place.precision == "bf16":
-            for name, parameter in self.vit.named_parameters():
+            for name, parameter in self.backbone.named_parameters():
                 if not name.startswith(_ALWAYS_FP32):
                     parameter.data = parameter.data.to(torch.bfloat16)
         if place.precision == "bf16" and place.device.type == "cpu":
             # torch's fused attention is the slowest part of a bf16 step on a processor.
-            for block in self.vit.blocks:
+            for block in self.backbone.blocks:
                 if hasattr(block.attn, "fused_attn"):
                     block.attn.fused_attn = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
-        vit = self.vit
+        vit = self.backbone
         with torch.no_grad():
             tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
             tokens = vit.norm_pre(vit.patch_drop(tokens))  # (n, prefix + patches, d)
-        tokens = self._deep(tokens) if self.deep else self._shallow(tokens)
-        return self.head(vit.forward_head(vit.norm(tokens.float()), pre_logits=True))
+        tokens = vit.norm(self._through_blocks(tokens).float())
+        return self.head(vit.forward_head(tokens, pre_logits=True))
 
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
         """Of the patches at the input of the last block, see `Network.effects`."""
@@ -108,55 +86,48 @@ class PromptedViT(Network):
             features.append(tokens.detach().requires_grad_())
             return features[0]
 
-        block: Any = self.vit.blocks[-1]
+        block: Any = self.backbone.blocks[-1]
         hook = block.norm1.register_forward_hook(keep)
         try:
             logits = self(images)
         finally:
             hook.remove()
         effects = features_times_gradient(logits, features[0], labels, others).sum(dim=-1)
-        height, width = self.vit.patch_embed.grid_size
+        height, width = self.backbone.patch_embed.grid_size
         return effects[:, -height * width :].reshape(-1, height, width)
 
-    def _deep(self, tokens: Tensor) -> Tensor:
-        """Through all blocks, each with prompts of its own; tokens never hold outputs of prompts."""
-        for i, block in enumerate(self.vit.blocks):
-            prompts = self._prompts(i, tokens)
+    def _through_blocks(self, tokens: Tensor) -> Tensor:
+        """Tokens ``(n, t, d)`` -> the last block's outputs for those of them that the head reads."""
+        vit = self.backbone
+        reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
+        if not self.deep:
+            tokens = self._with_prompts(tokens, self._prompts(0, tokens))
+        for i, block in enumerate(vit.blocks):
+            prompts = self._prompts(i, tokens) if self.deep else None
             if is_plain(block):
-                tokens = outputs_of(block, tokens, self._n_read(i, tokens), prompts)
+                is_last = i == len(vit.blocks) - 1
+                n_read = vit.num_prefix_tokens if is_last and reads_prefix else tokens.shape[1]
+                tokens = outputs_of(block, tokens, n_read, prompts)
+            elif prompts is None:
+                tokens = block(tokens)
             else:
                 tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
-        return tokens
-
-    def _shallow(self, tokens: Tensor) -> Tensor:
-        """Through all blocks, with the prompts as tokens like any other from the first one on."""
-        n_tokens = tokens.shape[1]
-        tokens = self._with_prompts(tokens, self._prompts(0, tokens))
-        for i, block in enumerate(self.vit.blocks):
-            n_read = self._n_read(i, tokens)
-            tokens = outputs_of(block, tokens, n_read) if n_read < tokens.shape[1] else block(tokens)
-        return self._without_prompts(tokens) if tokens.shape[1] > n_tokens else tokens
+        return tokens if self.deep else self._without_prompts(tokens)
 
     def _prompts(self, i: int, tokens: Tensor) -> Tensor:
         """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""
-        prompts = self.projection(self.prompts[i])[None]
+        prompts = self.prompts[i][None]
         if self.dropout.p > 0 and self.dropout.training:
             prompts = self.dropout(prompts.expand(len(tokens), -1, -1))
         return prompts.to(tokens.dtype)
 
     def _with_prompts(self, tokens: Tensor, prompts: Tensor) -> Tensor:
-        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
+        prefix, patches = tokens.tensor_split([self.backbone.num_prefix_tokens], dim=1)
         return torch.cat([prefix, prompts.expand(len(tokens), -1, -1), patches], dim=1)
 
     def _without_prompts(self, tokens: Tensor) -> Tensor:
-        n_prefix = self.vit.num_prefix_tokens
+        n_prefix = self.backbone.num_prefix_tokens
         return torch.cat([tokens[:, :n_prefix], tokens[:, n_prefix + self.prompts.shape[1] :]], dim=1)
-
-    def _n_read(self, i: int, tokens: Tensor) -> int:
-        """How many of the first tokens that a block gives are read afterwards."""
-        vit = self.vit
-        is_last, reads_prefix = i == len(vit.blocks) - 1, vit.global_pool == "token" and vit.attn_pool is None
-        return vit.num_prefix_tokens if is_last and reads_prefix and is_plain(vit.blocks[i]) else tokens.shape[1]
 
 
 def is_plain(block: Any) -> bool:

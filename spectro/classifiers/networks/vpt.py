@@ -23,23 +23,12 @@ class VptClassifier(NetworkClassifier):
         variant: ``shallow``: prompts enter the first block; ``deep``: every block has its own.
         prompt_length: Number of prompts.
         prompt_dropout: Share of prompt values that are left out in training.
-        prompt_projection: Width of the prompts before they are projected to that of the tokens; None: no projection.
-        backbone: timm's name of the backbone.
-        backbone_options: timm's own arguments of it.
-        pretrained: Start from pretrained weights; without, from random ones.
-        weights: A safetensors or torch file of them, with a head of any size; None: timm downloads them.
-        size_px: Height and width of the images.
-        image_fit: ``squash``, ``center_crop`` or ``pad``.
-        training: How it is trained.
-        loss: The loss function.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        seed: Of all random numbers.
+        backbone: And all others: see `NetworkClassifier`.
     """
 
     variant: Literal["shallow", "deep"] = "shallow"
     prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
     prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    prompt_projection: Annotated[int, Field(ge=1)] | None = None
     backbone: Annotated[str, Field(min_length=1)] = "deit_small_patch16_224"
     image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "center_crop"
     training: Annotated[Training, "train"] = field(
@@ -54,12 +43,5 @@ class VptClassifier(NetworkClassifier):
         vit, origin = self._backbone(0, empty=empty, img_size=self.size_px)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
-        network = PromptedViT(
-            vit,
-            num_classes,
-            deep=self.variant == "deep",
-            length=self.prompt_length,
-            dropout=self.prompt_dropout,
-            projection=self.prompt_projection,
-        )
-        return network, origin
+        deep = self.variant == "deep"
+        return PromptedViT(vit, num_classes, deep=deep, length=self.prompt_length, dropout=self.prompt_dropout), origin

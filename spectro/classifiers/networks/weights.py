@@ -1,14 +1,14 @@
 """timm models and their pretrained weights, from a file or a download; never random ones in place of them."""
 
 import hashlib
+import io
 import json
 import pickle
 import socket
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from urllib.request import getproxies
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from spectro.errors import ConfigError, ModelError
@@ -50,7 +50,17 @@ def create(
         ConfigError: timm has no such model, or not with these options.
         ModelError: The pretrained weights are not available, or not those of this model.
     """
-    model = _make(family, name, num_classes, options)
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ConfigError(f"{family}.backbone: got {name!r}; allowed: a model that timm has")
+    if tag and not timm.is_model_pretrained(name):
+        tags = ", ".join(model.partition(".")[2] for model in timm.list_pretrained(f"{architecture}.*")) or "no tag"
+        raise ConfigError(f"{family}.backbone: got {name!r}; allowed after {architecture}: {tags}")
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=num_classes, **_arguments(options))
+    except (TypeError, AssertionError, RuntimeError) as error:
+        shown = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise ConfigError(f"{family}.backbone: timm makes no {name} of {shown or 'no options'} ({error})") from error
     if not pretrained:
         return model, {"source": "random", "sha256": None}
     if weights is None:
@@ -58,29 +68,12 @@ def create(
         model.load_state_dict(tensors, strict=False)
         return model, dict(origin)
     path = Path(weights).expanduser().absolute()
-    _fill(model, dict(_read(path, _stamp(path))), path, f"{family}.backbone={name}")
-    return model, {"source": str(path), "sha256": _file_hash(path, _stamp(path))}
-
-
-def _make(family: str, name: str, num_classes: int, options: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise ConfigError(f"{family}.backbone: got {name!r}; allowed: a model that timm has")
-    if tag and not timm.is_model_pretrained(name):
-        tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{architecture}.*")]
-        raise ConfigError(
-            f"{family}.backbone: got {name!r}; allowed after {architecture}: {', '.join(tags) or 'no tag'}"
-        )
-    arguments: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
-    except (TypeError, AssertionError) as error:
-        shown = ", ".join(f"{k}={v}" for k, v in options.items())
-        raise ConfigError(f"{family}.backbone: timm makes no {name} of {shown} ({error})") from error
-    except RuntimeError as error:
-        if pretrained:
-            raise
-        raise ConfigError(f"{family}.backbone: got {name!r} ({error})") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: no such file; allowed: a safetensors or torch file of pretrained weights") from error
+    _fill(model, _tensors(content, path), path, f"{family}.backbone={name}")
+    return model, {"source": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 @lru_cache(maxsize=2)
@@ -88,9 +81,7 @@ def _downloaded(family: str, name: str, options: str) -> tuple[Mapping[str, Tens
     """timm's weights without their head, downloaded once for both stages and all trials."""
     try:
         with _offline_if_unreachable():
-            model = _make(family, name, 0, json.loads(options), pretrained=True)
-    except ConfigError:
-        raise
+            model = timm.create_model(name, pretrained=True, num_classes=0, **_arguments(json.loads(options)))
     except Exception as error:
         # Whatever the hub's client, the network and the file system raise: all types.
         raise ModelError(
@@ -99,8 +90,17 @@ def _downloaded(family: str, name: str, options: str) -> tuple[Mapping[str, Tens
             f"HF_ENDPOINT set to a mirror of huggingface.co; {family}.pretrained=false to start from random weights"
         ) from error
     tensors = _without_head(model.state_dict(), model)
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     tag = model.pretrained_cfg.get("tag")  # type: ignore[union-attr, operator]
-    return tensors, {"source": f"timm:{name.partition('.')[0]}.{tag}", "sha256": tensors_hash(tensors)}
+    return tensors, {"source": f"timm:{name.partition('.')[0]}.{tag}", "sha256": digest.hexdigest()}
+
+
+def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """timm expects tuples, which YAML does not have."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
 @contextmanager
@@ -121,48 +121,17 @@ def _offline_if_unreachable() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when the file does.
-
-    Raises:
-        ModelError: No such file.
-    """
+def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors in a file's content; no code from it is run."""
     try:
-        stat = path.stat()
-    except OSError as error:
-        raise ModelError(f"{path}: no such file; allowed: a safetensors or torch file of pretrained weights") from error
-    return stat.st_size, stat.st_mtime_ns
-
-
-@lru_cache(maxsize=4)
-def _file_hash(path: Path, stamp: tuple[int, int]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=2)
-def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
-    """The tensors of a file, read once for both stages and all trials; no code from it is run."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    try:
-        # A safetensors file begins with the length of its header and a brace, a pickle with its protocol.
-        if zipfile.is_zipfile(path) or (start[:1] == b"\x80" and start[8:] != b"{"):
+        # A torch file is a zip archive or a pickle; a safetensors file begins with the length of its header.
+        if content[:2] == b"PK" or (content[:1] == b"\x80" and content[8:9] != b"{"):
             with warnings.catch_warnings():
                 # A warning about pickles of other protocols adds nothing to the error.
                 warnings.simplefilter("ignore")
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         else:
-            content = load_file(path)
+            tensors = load(content)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: refused, it holds more than tensors, and opening it could run code; allowed: a safetensors file "
@@ -171,11 +140,11 @@ def _read(path: Path, stamp: tuple[int, int]) -> Mapping[str, Tensor]:
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors or torch file ({_first_line(error)})") from error
     for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()) or not content:
+        if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
+            tensors = tensors[key]
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
         raise ModelError(f"{path}: got no table of tensors; allowed: the state_dict of a timm model")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> None:
@@ -184,12 +153,10 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -
     # Tensors that fit are left as they are: timm's filters would resample some position embeddings all the same.
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if adapt is not None and _differences(expected, got):
-        try:
+        # Whatever a filter raises for weights that it is not for.
+        with suppress(KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
             got = _without_head(adapt(dict(tensors), model), model)
-        except (KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
-            got = _without_head(tensors, model)
-    differences = _differences(expected, got)
-    if differences:
+    if differences := _differences(expected, got):
         more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
         raise ModelError(f"{path}: not the weights of {name}: {'; '.join(differences[:3])}{more}")
     model.load_state_dict(got, strict=False)

@@ -1,0 +1,71 @@
+"""The base of the families that are a scikit-learn pipeline on features of images."""
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from threadpoolctl import ThreadpoolController
+
+from spectro.classifiers import sklearn_file
+from spectro.classifiers.temperature import ScoringClassifier, columns
+from spectro.data.images import Images
+
+# Records whose features are held at once while predicting.
+_BATCH = 1024
+# Training rows from which several threads gain more than they cost.
+_ROWS_FOR_THREADS = 2000
+
+
+class PipelineClassifier(ScoringClassifier):
+    """A family whose scores are the decision values of a pipeline.
+
+    Attributes:
+        pipeline_: The fitted pipeline.
+    """
+
+    pipeline_: Pipeline
+
+    @abstractmethod
+    def _features(self, X: Images | np.ndarray) -> np.ndarray:
+        """Features of records, float64 ``(n, d)``."""
+
+    @abstractmethod
+    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray) -> Pipeline:
+        """The pipeline, fitted to features ``(n, d)`` and class numbers ``(n,)``."""
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        features = self._features(X)
+        with blas_threads(len(features)):
+            self.pipeline_ = self._fit_pipeline(features, np.searchsorted(self.classes_, y))
+            scores = self._scores(X_val) if len(X_val) else None
+        self._fit_temperature(scores, y_val)
+
+    def _scores(self, X: Images | np.ndarray) -> np.ndarray:
+        batches = [X[i : i + _BATCH] for i in range(0, len(X), _BATCH)]
+        return columns(np.concatenate([self.pipeline_.decision_function(self._features(batch)) for batch in batches]))
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        sklearn_file.save(self.pipeline_, folder / "pipeline.skops")
+        return self._temperature_state()
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+        self._load_temperature(fitted)
+
+
+def blas_threads(n_rows: int) -> AbstractContextManager:
+    """A context for products of ``n_rows`` training rows.
+
+    With a few hundred rows threads mostly wait for each other, ten times longer beside another busy process.
+    """
+    return _libraries().limit(limits=1 if n_rows < _ROWS_FOR_THREADS else None, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    # The search for loaded libraries takes half as long as a fold.
+    return ThreadpoolController()
