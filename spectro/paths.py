@@ -9,14 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
-def _conf() -> Path:
-    """The configuration groups: ``spectro/conf/`` in an installed package, beside ``spectro/`` in a checkout."""
-    package = Path(__file__).parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-CONF = _conf()
+_PACKAGE = Path(__file__).parent
+# The configuration groups: ``spectro/conf/`` in an installed package, beside ``spectro/`` in a checkout.
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 
 def new_folder(path: Path) -> Path:

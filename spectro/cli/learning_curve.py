@@ -12,7 +12,6 @@ Exit code: 0 done, 2 invalid arguments, 130 interrupted; what was measured by th
 
 import argparse
 from datetime import datetime
-from typing import Any
 
 from spectro.cli import main as cli
 from spectro.errors import ConfigError
@@ -22,15 +21,13 @@ from spectro.paths import new_folder, short
 def main() -> None:
     """Entry point of ``spectro learning-curve`` and ``python scripts/learning_curve.py``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shares", type=_shares, default=(0.125, 0.25, 0.5, 1.0), metavar="A,B,...", help=_HELP_SHARES)
+    shares = "shares of each fold's training records, above 0 to 1 (default %(default)s)"
+    parser.add_argument("--shares", type=_shares, default="0.125,0.25,0.5,1", metavar="A,B,...", help=shares)
     parser.add_argument("--seeds", type=int, default=5, help="how often, with other folds and shares (default 5)")
     arguments = cli.parse_with_overrides(parser, "as for spectro train; model=A,B for several")
     if arguments.seeds < 1:
         parser.error(f"--seeds: got {arguments.seeds}; allowed: 1 or more")
     cli.guard(lambda: measure(arguments.overrides, arguments.shares, arguments.seeds), arguments.overrides)
-
-
-_HELP_SHARES = "shares of each fold's training records, above 0 to 1 (default 0.125,0.25,0.5,1)"
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -45,6 +42,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> None:
     """Measures the curve of every model of the command line and writes it."""
+    from spectro.config.schema import KFoldKnobs
     from spectro.runs.crossval import Folds
     from spectro.runs.learning_curve import LearningCurve
     from spectro.runs.task import Task, load_data
@@ -52,7 +50,11 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
     configs = {}
     for model, words in _models(overrides).items():
         base = cli.composed(words)
-        _check(base.common.validation)
+        validation = base.common.validation
+        if not isinstance(validation, KFoldKnobs):
+            raise ConfigError(f"validation: got {validation.name!r}; allowed: kfold")
+        if validation.repeats != 1:
+            raise ConfigError(f"validation.repeats: got {validation.repeats}; allowed: 1, and --seeds for more")
         seeds = range(base.seed, base.seed + n_seeds)
         configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
     for config, *_ in configs.values():
@@ -71,13 +73,6 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
             print(f"curve: {short(folder)}")
         else:
             folder.rmdir()
-
-
-def _check(validation: Any) -> None:
-    if validation.name != "kfold":
-        raise ConfigError(f"validation: got {validation.name!r}; allowed: kfold")
-    if validation.repeats != 1:
-        raise ConfigError(f"validation.repeats: got {validation.repeats}; allowed: 1, and --seeds for more")
 
 
 def _models(overrides: list[str]) -> dict[str, list[str]]:
