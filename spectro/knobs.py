@@ -161,7 +161,7 @@ def _line(error: Any, schema: Any, values: Any, prefix: str, context: str) -> tu
         return f"{key}: got nothing; it must be given", ""
     if kind == "union_tag_invalid":
         return f"{key}: got {_shown(error['ctx']['tag'])}; allowed: ", error["ctx"]["expected_tags"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         siblings = _siblings(schema, values, path[:-1])
         hint = did_you_mean(path[-1], siblings, key.rpartition(".")[0])
         return f"{key}: unknown key{context} ({got}); allowed: ", f"{', '.join(siblings) or 'none'}{hint}"

@@ -152,6 +152,7 @@ def test_options_of_a_users_directory_work_like_built_in_ones(users_conf: Path) 
 INVALID: list[tuple[str, list[str]]] = [
     # Unknown keys.
     ("svm.c=1", ["svm.c: unknown key", "model=hog_svm", "got 1", "gamma", "did you mean svm.C?"]),
+    ("+mapping.foo=1", ["mapping.foo: unknown key", "got 1", "classes, left_out, look_alikes, name"]),
     ("svm={c: 1}", ["svm.c: unknown key", "did you mean svm.C?"]),
     ("svm.C.x=1", ["svm.C.x: unknown key"]),
     ("+seeed=1", ["seeed: unknown key", "svm, tracking", "did you mean seed?"]),
