@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import signal
 import sys
@@ -111,6 +112,7 @@ def spectro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
         monkeypatch.setattr(sys, "argv", ["spectro", *map(str, arguments)])
         handlers, hook, code = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}, sys.unraisablehook, 0
+        log_handlers = list(logging.root.handlers)
         GlobalHydra.instance().clear()
         try:
             commands.main()
@@ -119,6 +121,8 @@ def spectro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         finally:
             GlobalHydra.instance().clear()
             sys.unraisablehook = hook
+            # Hydra's own writes into the run's folder.
+            logging.root.handlers[:] = log_handlers
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         out, err = capsys.readouterr()

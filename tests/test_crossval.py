@@ -1,12 +1,11 @@
 """Cross-validation: everything inside the fold, no copy on two sides, test never read, the numbers what they say."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_tree
+from conftest import SMALL_HOG, make_tree, read_json, read_rows
 from sklearn.metrics import accuracy_score, f1_score
 from test_network_runs import history_of, results_of, tiny
 
@@ -17,12 +16,11 @@ from spectro.data import Record
 from spectro.data.images import file_digest
 from spectro.errors import ConfigError, DataError
 from spectro.runs.crossval import CrossValidated, Folds, cross_validate
-from spectro.runs.predictions import Predictions
+from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import Task, load_data
 
-SMALL = ["hog.size_px=32", "hog.cell_px=8", "data.cache_dir=null", "tracking.uri=null"]
-KFOLD = ["validation=kfold", *SMALL]
+KFOLD = ["validation=kfold", "tracking.uri=null", *SMALL_HOG]
 FLAT = ["data=folder", "mapping=identity", "cascade_stage=flat", "augmentation=none"]
 
 
@@ -41,32 +39,34 @@ def demo(demo_root):
     return lambda *overrides: task_of(f"data.demo_dir={demo_root}", "data.scale=0.1", *overrides)
 
 
-class Spy:
-    """Stands for every classifier's `out_of_fold` and remembers what it was given."""
+@pytest.fixture
+def folds_of(monkeypatch):
+    """A function that cross-validates a task and returns what each fold's fit was given, without fitting."""
 
-    def __init__(self, monkeypatch, *families):
-        self.calls = []
-        for family in families or (HogSvmClassifier,):
-            monkeypatch.setattr(family, "out_of_fold", lambda *given: self(*given))
+    def run(task, family):
+        calls = []
 
-    def __call__(self, own, X, y, X_val, y_val, X_new):
-        self.calls.append((X, y, X_val, y_val, X_new))
-        k = len(set(y))
-        return np.full((len(X_new), k), 1 / k)
+        def out_of_fold(model, X, y, X_val, y_val, X_new):
+            calls.append((X, y, X_val, y_val, X_new))
+            return np.full((len(X_new), len(set(y))), 1 / len(set(y)))
+
+        monkeypatch.setattr(family, "out_of_fold", out_of_fold)
+        validated(task)
+        return calls
+
+    return run
 
 
 # --- What is in a fold ---
 
 
 @pytest.mark.parametrize("augmentation", ["none", "mirror_halves"])
-def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, monkeypatch, augmentation):
+def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, folds_of, augmentation):
     """A copy on both sides of a fold makes its scores too good."""
     task = demo("cascade_stage=flat", f"augmentation={augmentation}", "validation.k=3")
-    spy = Spy(monkeypatch)
-    validated(task)
     pool = {record.digest for record in task.dataset.records if record.split != "test"}
     evaluated = []
-    for X, y, X_val, _, X_new in spy.calls:
+    for X, y, X_val, _, X_new in folds_of(task, HogSvmClassifier):
         assert not set(X.digests) & set(X_new.digests)
         assert set(X.digests) | set(X_new.digests) == pool
         assert len(X) == len(y) == (4 if augmentation == "mirror_halves" else 1) * len(set(X.digests))
@@ -74,6 +74,21 @@ def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, mo
         assert len(X_val) == 0
         evaluated += list(X_new.digests)
     assert sorted(evaluated) == sorted(pool)
+
+
+def test_networks_give_up_an_inner_val(demo_root, folds_of):
+    """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
+    root = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
+    config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
+    task = Task(config, load_data(config))
+    pool = {record.digest for record in task.dataset.records if record.split != "test"}
+    for X, y, X_val, y_val, X_new in folds_of(task, CnnClassifier):
+        parts = [set(part.digests) for part in (X, X_val, X_new)]
+        assert set.union(*parts) == pool
+        assert sum(map(len, parts)) == len(pool)
+        assert 0 < len(X_val) <= len(pool) / 3
+        assert set(X_val.views) == {"original"}
+        assert set(y_val) <= set(y)
 
 
 def test_test_is_never_read(demo, monkeypatch):
@@ -169,22 +184,6 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
         np.testing.assert_allclose(found.probabilities[together, 0], 1)
 
 
-def test_networks_give_up_an_inner_val(demo_root, monkeypatch):
-    """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
-    root = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
-    config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
-    task, spy = Task(config, load_data(config)), Spy(monkeypatch, CnnClassifier)
-    validated(task)
-    pool = {record.digest for record in task.dataset.records if record.split != "test"}
-    for X, y, X_val, y_val, X_new in spy.calls:
-        parts = [set(part.digests) for part in (X, X_val, X_new)]
-        assert set.union(*parts) == pool
-        assert sum(map(len, parts)) == len(pool)
-        assert 0 < len(X_val) <= len(pool) / 3
-        assert set(X_val.views) == {"original"}
-        assert set(y_val) <= set(y)
-
-
 # --- What the numbers mean ---
 
 
@@ -220,15 +219,13 @@ def test_averages_are_scikit_learns():
 
 
 def test_the_hard_pair_is_a_mean_over_the_repeats():
+    """As every other metric; one repeat has no spread over repeats."""
     cv, stage, y = simulated(look_alikes=["c", "a"])
     f1 = [f1_score(y, predictions.predicted.astype(str), average=None)[[0, 2]].mean() for predictions in stage]
     report = cv.report("", seed=0)
     assert cv.averages()["hard_pair_f1"] == report["hard_pair_f1"] == pytest.approx(np.mean(f1))
     assert report["hard_pair_f1_ci_low"] < f1[0] < report["hard_pair_f1_ci_high"]
     assert report["hard_pair_classes"] == ["a", "c"]
-
-
-def test_one_repeat_has_no_spread_over_repeats():
     averages = simulated(repeats=1)[0].averages()
     assert averages["macro_f1_std_repeats"] is None
     assert averages["macro_f1_std_folds"] > 0
@@ -245,15 +242,15 @@ def test_repeats_and_seeds_deal_other_folds_and_the_seed_of_the_run_does_not(dem
 
 
 def test_more_folds_than_sources(tmp_path, run_here):
+    """Before anything is written."""
     root = make_tree(tmp_path / "data", {s: {"a": 2, "b": 1} for s in ("train", "val", "test")})
-    overrides = ["validation=kfold", *FLAT, f"data.root={root}", "validation.k=7", *SMALL]
     with pytest.raises(DataError, match=r"validation.k: got 7 folds for 6 sources in train and val; allowed: 2 to 6"):
-        run_here(*overrides)
+        run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=7")
     assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["validation=kfold", "validation.k=1"], "validation.k: got 1; allowed: greater than or equal to 2"),
         (
@@ -261,22 +258,29 @@ def test_more_folds_than_sources(tmp_path, run_here):
             "validation.repeats: got 0; allowed: greater than or equal to 1",
         ),
         (["validation=kfold", "validation.k=2.5"], "validation.k: got 2.5; allowed: integer"),
-        (["objective=cv/macro_f1"], r"objective: got 'cv/macro_f1'; .*\(cv/... needs validation=kfold\)"),
+        (["objective=cv/macro_f1"], "objective: got 'cv/macro_f1'; allowed: .*validation=kfold"),
         (["validation=kfold", "objective=cv/f1"], "objective: got 'cv/f1'; allowed: cv/macro_f1, cv/accuracy"),
         (["validation=kfold", "cascade_stage=flat", "objective=easy/cv/macro_f1"], "got 'easy/cv/macro_f1'"),
         (["cascade_stage=hard", "objective=val/hard_pair_f1"], "objective: got 'val/hard_pair_f1'"),
         (["mapping=identity", "cascade_stage=flat", "objective=val/hard_pair_f1"], "got 'val/hard_pair_f1'"),
     ],
 )
-def test_wrong_settings(overrides, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_settings(overrides, message):
+    """One message with the key, the value and what is allowed."""
+    with pytest.raises(ConfigError, match=message):
         cli.composed(overrides)
 
 
-def test_objectives():
-    assert cli.composed([]).common.objective == "val/macro_f1"
+def test_objectives_of_a_cross_validation():
+    """cv/macro_f1 is the default; every metric and stage may be named, or none."""
     assert cli.composed(["validation=kfold"]).common.objective == "cv/macro_f1"
-    for objective in ("val/macro_f1", "hard/cv/accuracy", "easy/cv/balanced_accuracy", "cv/hard_pair_f1"):
+    for objective in (
+        "cv/accuracy",
+        "easy/cv/macro_f1",
+        "hard/cv/balanced_accuracy",
+        "val/accuracy",
+        "cv/hard_pair_f1",
+    ):
         assert cli.composed(["validation=kfold", f"objective={objective}"]).common.objective == objective
     assert cli.composed(["validation=kfold", "objective=null"]).common.objective is None
 
@@ -288,35 +292,48 @@ def test_a_run(run_here, demo_root, capsys):
     """metrics.json, oof_predictions.csv, figures, run.json and terminal have the cross-validation."""
     overrides = [*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "validation.repeats=2"]
     run_dir = run_here(*overrides, "objective=hard/cv/accuracy", figures=True)
-    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics, cv = read_json(run_dir / "metrics.json"), validated(task_of(*overrides))
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
-    assert {"val", "test", "cv"} <= set(metrics)
-    assert {"cv", "val", "test"} == set(metrics["stages"]["easy"])
-    cv = validated(task_of(*overrides))
+    assert list(metrics) == ["cv", "val", "test", "stages", "objective"]
+    assert set(metrics["stages"]["easy"]) == {"cv", "val", "test"}
     assert metrics["cv"] == cv.report("", seed=0)
     assert metrics["stages"]["easy"]["cv"]["macro_f1"] == cv.averages("easy")["macro_f1"]
-    with (run_dir / "oof_predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(run_dir / "oof_predictions.csv")
     assert list(rows[0])[:6] == ["repeat", "fold", "path", "source", "label", "predicted"]
     n = metrics["cv"]["n_records"]
     assert [(r["repeat"], r["path"]) for r in rows] == [(str(i), r["path"]) for i in (1, 2) for r in rows[:n]]
     assert {r["fold"] for r in rows} == {"1", "2", "3"}
     assert np.mean([r["label"] == r["predicted"] for r in rows]) == pytest.approx(metrics["cv"]["accuracy"])
-    assert (run_dir / "figures" / "confusion_cv.png").exists()
+    again = read_predictions(run_dir / "oof_predictions.csv", "repeat")
+    for predictions, expected in zip(again.values(), cv.stages[""], strict=True):
+        np.testing.assert_array_equal(predictions.probabilities, expected.probabilities)
+        np.testing.assert_array_equal(predictions.fold, expected.fold)
     assert (run_dir / "figures" / "confusion_cv_hard.png").exists()
-    info = RunInfo.read(run_dir)
+    info, shown = RunInfo.read(run_dir), capsys.readouterr().out
     assert info.wall_s["cross_validation"] > 0
     assert any("for 3 folds" in line for line in info.warnings)
-    shown = capsys.readouterr().out
     assert "3 folds" in shown
     assert "± folds" in shown
+
+
+def test_damaged_predictions_are_refused(tmp_path):
+    """A table that somebody has edited is no result: the prediction is the largest probability."""
+    path = tmp_path / "predictions.csv"
+    for row, message in (
+        ("test,a.png,a,x,y,0.75,0.25", "predicted is not the class of the largest"),
+        ("test,a.png,a,x,z,0.75,0.25", "labels without a column: z"),
+        ("test,a.png,a,x,x,nan,0.25", "NaN"),
+        ("test,a.png,a,x", "rows differ in length"),
+    ):
+        path.write_text(f"split,path,source,label,predicted,p_x,p_y\n{row}\n")
+        with pytest.raises(DataError, match=message):
+            read_predictions(path)
 
 
 def test_a_run_without_val_records(tmp_path, run_here):
     """Two images a class: val is empty, and cross-validation still has a result."""
     root = make_tree(tmp_path / "data", {"a": 2, "b": 2, "c": 2})
-    run_dir = run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=2")
-    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics = read_json(run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=2") / "metrics.json")
     assert metrics["objective"] == metrics["cv"]["macro_f1"]
     assert metrics["val"]["n_records"] == 0
 
@@ -350,15 +367,16 @@ def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root
 def test_a_finished_fold_of_another_configuration_is_ignored(demo_root, tmp_path):
     """Or of other data: its predictions would be those of another model."""
     small = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "cascade_stage=flat", epochs=1)
-    small.append("data.cache_dir=null")
+    small += ["data.cache_dir=null", "validation=kfold", "validation.k=2", "augmentation=none"]
 
     def trained(*overrides):
         epochs = []
-        context = FitContext(
-            tmp_path, "flat", lambda stage, rows: epochs.extend((stage, row["seconds"]) for row in rows)
-        )
-        with fit_context(context):
-            config = cli.composed([*small, "validation=kfold", "validation.k=2", "augmentation=none", *overrides])
+
+        def on_epoch(stage, rows):
+            epochs.extend((stage, row["seconds"]) for row in rows)
+
+        config = cli.composed([*small, *overrides])
+        with fit_context(FitContext(tmp_path, "flat", on_epoch)):
             validated(Task(config, load_data(config)))
         return epochs
 
@@ -368,18 +386,12 @@ def test_a_finished_fold_of_another_configuration_is_ignored(demo_root, tmp_path
     other = trained("train.lr=0.01")
     assert [stage for stage, _ in other] == ["flat fold 1", "flat fold 2"]
     assert not set(other) & set(first)
-    (tmp_path / "fold_2.json").write_text("{")
-    again = trained("train.lr=0.01")
-    assert (again[0] == other[0], again[1] == other[1]) == (True, False)
 
 
-def test_without_a_folder_nothing_is_written(demo, tmp_path, monkeypatch):
+def test_without_a_folder_nothing_is_written_and_holdout_has_no_folds(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     task = demo("cascade_stage=flat", "validation.k=2")
     before = sorted(tmp_path.rglob("*"))
     validated(task)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_holdout_has_no_folds(demo):
     assert Folds.of(demo("validation=holdout")) is None

@@ -2,10 +2,8 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,13 @@ import numpy as np
 import pytest
 from conftest import make_tree, read_json, read_rows
 from PIL import Image
+from test_network_runs import tiny
 
 from spectro.classifiers import load
 from spectro.cli import main as cli
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
-from spectro.runs import results
 from spectro.runs import run as experiment
-from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import Task
 
 TRAIN = CONF.parent / "train.py"
 FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
@@ -30,21 +26,15 @@ LABELS = ["brak_Empty zone", "шум", "a[1].b"]
 FLAT = ["data=folder", "mapping=identity", "cascade_stage=flat"]
 # Small descriptors: what they see is not the point here.
 SMALL = ["hog.size_px=32", "hog.cell_px=8"]
+SPLITS = ("train", "val", "test")
 
 RunHere = Callable[..., Path]
 Tree = Callable[[Mapping], Path]
 
 
 def train(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, TRAIN, *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    command, env = [sys.executable, TRAIN, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False)
 
 
 def contents(run_dir: Path) -> dict[str, bytes]:
@@ -58,13 +48,17 @@ def probabilities(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> 
     return np.array([[float(row[f"p_{label}"]) for label in classes] for row in rows])
 
 
+@pytest.fixture
+def data(demo_root: Path) -> list[str]:
+    """Overrides of the small demo data and small descriptors."""
+    return [f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
+
+
 @pytest.fixture(scope="module")
 def full_run(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whole run of the cascade with its figures, without a command line."""
-    run_dir = tmp_path_factory.mktemp("full")
-    config = cli.composed(
-        ["tracking.uri=null", "data.cache_dir=null", f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
-    )
+    run_dir, data = tmp_path_factory.mktemp("full"), [f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
+    config = cli.composed(["tracking.uri=null", "data.cache_dir=null", *data])
     assert experiment.run(config, run_dir) == read_json(run_dir / "metrics.json")["objective"]
     return run_dir
 
@@ -79,19 +73,18 @@ def test_metrics_are_as_the_contract_says(full_run: Path) -> None:
     assert set(metrics["stages"]) == {"easy", "hard"}
     assert metrics["objective"] == metrics["val"]["macro_f1"]
     rows = read_rows(full_run / "predictions.csv")
-    for tables in (metrics, *metrics["stages"].values()):
-        for split in ("val", "test"):
-            table = tables[split]
-            assert {"macro_f1", "accuracy", "balanced_accuracy", "per_class", "classes"} <= set(table)
-            assert list(table["per_class"]) == table["classes"]
-            for label, row in zip(table["classes"], table["confusion_matrix"], strict=True):
-                assert {"precision", "recall", "f1", "support"} <= set(table["per_class"][label])
-                # Rows are the truth.
-                assert sum(row) == table["per_class"][label]["support"]
     for split in ("val", "test"):
+        for reports in (metrics, *metrics["stages"].values()):
+            report = reports[split]
+            assert {"macro_f1", "accuracy", "balanced_accuracy", "per_class", "classes"} <= set(report)
+            assert list(report["per_class"]) == report["classes"]
+            for label, row in zip(report["classes"], report["confusion_matrix"], strict=True):
+                assert {"precision", "recall", "f1", "support"} <= set(report["per_class"][label])
+                # Rows are the truth.
+                assert sum(row) == report["per_class"][label]["support"]
         classes = metrics[split]["classes"]
-        told = [[row["label"], row["predicted"]] for row in rows if row["split"] == split]
-        matrix = [[told.count([truth, guess]) for guess in classes] for truth in classes]
+        pairs = [(row["label"], row["predicted"]) for row in rows if row["split"] == split]
+        matrix = [[pairs.count((label, predicted)) for predicted in classes] for label in classes]
         assert metrics[split]["confusion_matrix"] == matrix
 
 
@@ -100,17 +93,15 @@ def test_predictions_are_as_the_contract_says(full_run: Path, demo_root: Path) -
     rows = read_rows(full_run / "predictions.csv")
     classes = sorted(path.name for path in (demo_root / "train").iterdir())
     assert list(rows[0]) == ["split", "path", "source", "label", "predicted", *(f"p_{label}" for label in classes)]
-    there = {p.relative_to(demo_root).as_posix() for s in ("val", "test") for p in (demo_root / s).rglob("*.png")}
-    assert {row["path"] for row in rows} == there
-    assert len(rows) == len(there)
-    for row in rows:
-        assert row["path"] == f"{row['split']}/{row['label']}/{row['source']}.png"
+    images = [p.relative_to(demo_root).as_posix() for s in ("val", "test") for p in (demo_root / s).rglob("*.png")]
+    assert sorted(row["path"] for row in rows) == sorted(images)
+    assert all(row["path"] == f"{row['split']}/{row['label']}/{row['source']}.png" for row in rows)
     p = probabilities(rows, classes)
     assert np.abs(p.sum(axis=1) - 1).max() < 1e-12
     assert [row["predicted"] for row in rows] == [classes[i] for i in p.argmax(axis=1)]
 
 
-def test_records_and_card_say_what_was_used(full_run: Path, demo_root: Path) -> None:
+def test_records_and_run_metadata_name_what_was_used(full_run: Path, demo_root: Path) -> None:
     """A result must be traceable to its images, its configuration and its code."""
     records = read_rows(full_run / "records.csv")
     assert list(records[0]) == ["split", "path", "source", "folder", "label", "sha256"]
@@ -119,20 +110,15 @@ def test_records_and_card_say_what_was_used(full_run: Path, demo_root: Path) -> 
     assert (info["status"], info["reason"], info["seed"]) == ("FINISHED", None, 0)
     assert info["ended_at"] > info["started_at"]
     assert info["config"]["svm"]["C"] == 1.0
-    assert info["mlflow"] == {
-        "tracking_uri": None,
-        "artifact_location": None,
-        "run_id": None,
-        "experiment_id": None,
-        "sent": False,
-    }
+    places = ("tracking_uri", "artifact_location", "run_id", "experiment_id")
+    assert info["mlflow"] == {**dict.fromkeys(places), "sent": False}
     assert {"data", "fit", "evaluate", "write", "figures"} <= set(info["wall_s"])
     assert {"python", "spectro", "torch", "scikit-learn", "mlflow", "hydra-core"} <= set(info["versions"])
     assert len(info["data"]["fingerprint"]) == 16
     assert info["git_commit"] is None or len(info["git_commit"].removesuffix("-dirty")) == 40
     assert info["data"]["left_out"] == {}
     counted = {s: sum(labels.values()) for s, labels in info["data"]["records"].items()}
-    assert counted == {s: sum(row["split"] == s for row in records) for s in ("train", "val", "test")}
+    assert counted == {s: sum(row["split"] == s for row in records) for s in SPLITS}
 
 
 def test_model_holds_no_code_and_figures_are_images(full_run: Path) -> None:
@@ -154,46 +140,31 @@ def test_model_holds_no_code_and_figures_are_images(full_run: Path) -> None:
 def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: Path, demo_root: Path) -> None:
     """To the last bit, or a stored prediction could not be checked."""
     code = (
-        "import csv, json, sys\nfrom pathlib import Path\nfrom spectro.classifiers import load\n"
-        "from spectro.data import Crop, Images, ImageStore\nfrom spectro.data.images import file_digest\n"
+        "import csv, sys\nfrom pathlib import Path\nfrom spectro import predict_files\n"
         "run, root = map(Path, sys.argv[1:])\n"
-        "model, use = load(run / 'model'), json.loads((run / 'model/use.json').read_text())\n"
         "paths = [root / row['path'] for row in csv.DictReader(open(run / 'predictions.csv', encoding='utf-8'))]\n"
-        "store, digests = ImageStore(crop=Crop(**use['crop'])), [file_digest(p) for p in paths]\n"
-        "assert store.add(paths, digests, model.specs) == {}\n"
-        "for row in model.predict_proba(Images(store, digests)): print(*(float(p).hex() for p in row))\n"
+        "predictions, bad = predict_files(run / 'model', paths)\n"
+        "for record, row in zip(predictions.records, predictions.probabilities):\n"
+        "    print(record.path.relative_to(root).as_posix(), *(float(p).hex() for p in row), sep='|')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, full_run, demo_root],
-        cwd=TRAIN.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code, full_run, demo_root]
+    done = subprocess.run(command, cwd=TRAIN.parent, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    seen = [[float.fromhex(text) for text in line.split()] for line in done.stdout.splitlines()]
-    rows = read_rows(full_run / "predictions.csv")
-    classes = load(full_run / "model").classes_
-    # Batches of another size may round differently: images of val and test are asked for together here.
-    assert np.array_equal(seen, probabilities(rows, classes))
+    again = {line.split("|")[0]: [float.fromhex(p) for p in line.split("|")[1:]] for line in done.stdout.splitlines()}
+    rows, classes = read_rows(full_run / "predictions.csv"), load(full_run / "model").classes_
+    # Batches of another size may round differently: images of val and test are predicted together here.
+    assert np.array_equal([again[row["path"]] for row in rows], probabilities(rows, classes))
 
 
-def test_same_seed_gives_the_same_bytes(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
+def test_same_seed_gives_the_same_bytes(full_run: Path, data: list[str], run_here: RunHere) -> None:
     """Metrics, tables, figures and model: a difference between two runs must come from what was changed."""
-    again = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, figures=True)
-    assert contents(again) == contents(full_run)
+    assert contents(run_here(*data, figures=True)) == contents(full_run)
 
 
 @pytest.mark.slow
-def test_the_command_line_gives_what_python_gives(full_run: Path, demo_root: Path, tmp_path: Path) -> None:
+def test_the_command_line_gives_what_python_gives(full_run: Path, data: list[str], tmp_path: Path) -> None:
     """Other processes, hash seeds and alphabets of the terminal, a cache first cold and then warm: the same bytes."""
-    arguments = [
-        "tracking.uri=null",
-        f"data.demo_dir={demo_root}",
-        "data.scale=0.1",
-        *SMALL,
-        "hydra.run.dir=outputs/${seed}",
-    ]
+    arguments = ["tracking.uri=null", *data, "hydra.run.dir=outputs/${seed}"]
     for hash_seed, encoding in (("1", "utf-8"), ("2", "ascii")):
         done = train(*arguments, cwd=tmp_path, PYTHONHASHSEED=hash_seed, PYTHONIOENCODING=encoding)
         assert (done.returncode, done.stderr) == (0, "")
@@ -209,52 +180,41 @@ def test_the_command_line_gives_what_python_gives(full_run: Path, demo_root: Pat
 # --- Stages ---
 
 
-@pytest.mark.parametrize(
-    ("stage", "classes", "count"),
-    [
-        ("full", ["brak_Empty zone", "brak_Station", "noise_DNS", "noise_Tip-off"], 9),
-        ("easy", ["brak_Empty zone", "brak_Station", "noise_combined"], 9),
-        ("hard", ["noise_DNS", "noise_Tip-off"], 5),
-        ("flat", ["brak_Empty zone", "brak_Station", "noise_DNS", "noise_Tip-off"], 9),
-    ],
-)
-def test_stages(stage: str, classes: list[str], count: int, demo_root: Path, run_here: RunHere) -> None:
-    """Each stage has its own classes and its own records; only the whole cascade has stages inside."""
-    objective = "objective=hard/val/accuracy" if stage == "full" else "objective=val/accuracy"
-    run_dir = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", objective, *SMALL)
-    metrics = read_json(run_dir / "metrics.json")
-    assert metrics["test"]["classes"] == classes
-    assert list(load(run_dir / "model").classes_) == classes
-    assert len(read_rows(run_dir / "predictions.csv")) == count
-    assert set(metrics["stages"]) == ({"easy", "hard"} if stage == "full" else set())
-    evaluated = metrics["stages"]["hard"] if stage == "full" else metrics
-    assert metrics["objective"] == evaluated["val"]["accuracy"]
+@pytest.mark.parametrize("stage", ["easy", "hard", "flat"])
+def test_stages(stage: str, full_run: Path, data: list[str], run_here: RunHere) -> None:
+    """A stage alone is the stage inside the cascade: what is tuned on it must hold there."""
+    run_dir = run_here(*data, f"cascade_stage={stage}", "objective=val/accuracy")
+    metrics, cascade = read_json(run_dir / "metrics.json"), read_json(full_run / "metrics.json")
+    alone = {split: metrics[split] for split in ("val", "test")}
+    assert metrics["stages"] == {}
+    assert metrics["objective"] == alone["val"]["accuracy"]
+    assert list(load(run_dir / "model").classes_) == alone["test"]["classes"]
+    n_records = sum(report["n_records"] for report in alone.values())
+    assert len(read_rows(run_dir / "predictions.csv")) == n_records == (5 if stage == "hard" else 9)
+    if stage == "flat":
+        assert alone["test"]["classes"] == cascade["test"]["classes"]
+    else:
+        assert alone == cascade["stages"][stage]
 
 
-def test_a_stage_alone_is_the_stage_inside(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
-    """What is tuned on one stage alone must hold in the cascade."""
-    metrics = read_json(full_run / "metrics.json")
-    for stage in ("easy", "hard"):
-        alone = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", *SMALL, name=stage)
-        own = read_json(alone / "metrics.json")
-        assert {split: own[split] for split in ("val", "test")} == metrics["stages"][stage]
-
-
-def test_the_knob_of_one_stage_changes_that_stage(full_run: Path, demo_root: Path, run_here: RunHere) -> None:
+def test_the_knob_of_one_stage_changes_that_stage(full_run: Path, data: list[str], run_here: RunHere) -> None:
     """``stages.hard.svm.C`` that arrived nowhere would look like a tuned cascade."""
-    other = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", "stages.hard.svm.C=0.01", *SMALL)
+    other = run_here(*data, "stages.hard.svm.C=0.01", "objective=hard/val/accuracy")
     files = {name: (contents(full_run)[name], text) for name, text in contents(other).items()}
     assert len(set(files["model/easy/pipeline.skops"])) == 1
     assert len(set(files["model/hard_0/pipeline.skops"])) == 2
+    metrics = read_json(other / "metrics.json")
+    assert metrics["objective"] == metrics["stages"]["hard"]["val"]["accuracy"]
 
 
 def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
     """Group names may hold anything; the stages' metrics carry them, files carry numbers."""
     root = tree({name: 6 for name in ("p", "s", "q", "r", "other")})
     groups = "mapping.look_alikes={on_set: [p, s], x/y: [q, r]}"
-    run_dir = run_here(*FLAT[:2], groups, f"data.root={root}", *SMALL, figures=True)
+    run_dir = run_here(*FLAT[:2], groups, f"data.root={root}", *SMALL, "objective=hard/x/y/val/accuracy", figures=True)
     metrics = read_json(run_dir / "metrics.json")
     assert set(metrics["stages"]) == {"easy", "hard/on_set", "hard/x/y"}
+    assert metrics["objective"] == metrics["stages"]["hard/x/y"]["val"]["accuracy"]
     # Of all groups together, and in the whole task alone: a hard stage's macro-F1 is its own.
     test = metrics["test"]
     assert test["hard_pair_classes"] == ["p", "q", "r", "s"]
@@ -269,32 +229,23 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
 
 def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
     """Three images a class, labels of any alphabet: one for each split, and every table keeps the labels."""
-    root = tree({label: 3 for label in LABELS})
-    run_dir = run_here(*FLAT, f"data.root={root}", *SMALL, figures=True)
+    run_dir = run_here(*FLAT, f"data.root={tree(dict.fromkeys(LABELS, 3))}", *SMALL, figures=True)
     info = read_json(run_dir / "run.json")
     assert info["data"]["split_here"] is True
-    assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in ("train", "val", "test")}
+    assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in SPLITS}
     rows = read_rows(run_dir / "predictions.csv")
     assert {row["label"] for row in rows} == set(LABELS)
     assert {f"p_{label}" for label in LABELS} <= set(rows[0])
     assert list(load(run_dir / "model").classes_) == sorted(LABELS)
 
 
-def test_a_folder_with_splits_keeps_them(tree: Tree, run_here: RunHere) -> None:
-    """A split on disk is somebody's decision."""
-    shares = {"train": 4, "val": 2, "test": 3}
-    root = tree({f"{split}/{label}": n for split, n in shares.items() for label in LABELS})
-    run_dir = run_here(*FLAT, f"data.root={root}", *SMALL)
-    info = read_json(run_dir / "run.json")
-    assert info["data"]["split_here"] is False
-    assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), n) for split, n in shares.items()}
-
-
-def test_a_class_that_is_only_in_train(tree: Tree, run_here: RunHere) -> None:
-    """It is reported with support 0, and macro-F1 says over which classes it was taken."""
-    counts = {"train/a": 4, "train/b": 4, "train/c": 2, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}
+def test_splits_on_disk_stay_and_a_class_may_be_in_train_alone(tree: Tree, run_here: RunHere) -> None:
+    """A split on disk is somebody's decision. A class without records elsewhere is reported with support 0."""
+    counts = {"train": {"a": 4, "b": 4, "c": 2}, "val": {"a": 2, "b": 2}, "test": {"a": 3, "b": 2}}
     run_dir = run_here(*FLAT, f"data.root={tree(counts)}", *SMALL, figures=True)
-    metrics = read_json(run_dir / "metrics.json")
+    info, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
+    assert info["data"]["split_here"] is False
+    assert info["data"]["records"] == {s: {label: counts[s].get(label, 0) for label in "abc"} for s in SPLITS}
     for split in ("val", "test"):
         assert metrics[split]["classes"] == ["a", "b", "c"]
         assert metrics[split]["per_class"]["c"]["support"] == 0
@@ -304,23 +255,15 @@ def test_a_class_that_is_only_in_train(tree: Tree, run_here: RunHere) -> None:
 @pytest.mark.parametrize("stage", ["easy", "hard", "full"])
 def test_look_alikes_with_a_single_training_record(stage: str, tree: Tree, run_here: RunHere) -> None:
     """The smallest data that can be trained on must come through."""
-    root = tree({"a": 4, "p": 2, "s": 3})
-    run_dir = run_here(
-        "data=folder",
-        "mapping=identity",
-        "mapping.look_alikes={m: [p, s]}",
-        f"cascade_stage={stage}",
-        f"data.root={root}",
-        "augmentation=none",
-        *SMALL,
-    )
+    mapping = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", f"cascade_stage={stage}", "augmentation=none"]
+    run_dir = run_here("data=folder", f"data.root={tree({'a': 4, 'p': 2, 's': 3})}", *mapping, *SMALL)
     assert read_json(run_dir / "run.json")["status"] == "FINISHED"
 
 
 def test_the_hard_pair_of_a_flat_task_may_be_the_objective(
     tree: Tree, tmp_path: Path, run_here: RunHere, capsys: Any
 ) -> None:
-    """Also where nothing is merged the look-alikes are what one is after; without them in val there is no objective."""
+    """Also where nothing is merged the look-alikes are what matters; without them in val there is no objective."""
     overrides = [*FLAT, "mapping.look_alikes={m: [p, s]}", "objective=val/hard_pair_f1", "augmentation=none", *SMALL]
     run_dir = run_here(*overrides, f"data.root={tree({'a': 6, 'p': 6, 's': 6})}")
     metrics = read_json(run_dir / "metrics.json")
@@ -349,22 +292,22 @@ def test_test_labels_choose_nothing(tree: Tree, run_here: RunHere) -> None:
     records = tree({split: dict.fromkeys(("a", "p", "s"), n) for split, n in counts.items()})
     overrides = ["data=folder", f"data.root={records}", "mapping=identity", "mapping.look_alikes={m: [p, s]}", *SMALL]
     before = run_here(*overrides, name="before")
-    (records / "test" / "p").rename(records / "test" / "x")
-    (records / "test" / "s").rename(records / "test" / "p")
-    (records / "test" / "x").rename(records / "test" / "s")
+    for label, other in (("p", "x"), ("s", "p"), ("x", "s")):
+        (records / "test" / label).rename(records / "test" / other)
     after = run_here(*overrides, name="after")
     for path in (before / "model").rglob("model.json"):
         assert path.read_bytes() == (after / path.relative_to(before)).read_bytes()
 
 
-def test_a_temperature_needs_val_records(tree: Tree, run_here: RunHere) -> None:
-    """A stage with fewer than 8 val records keeps temperature 1; a warning names the stage."""
+def test_warnings_of_a_run(tree: Tree, run_here: RunHere) -> None:
+    """A mistyped source leaves a wrong image in; a stage with fewer than 8 val records keeps temperature 1."""
     root = tree({"train/a": 4, "train/p": 4, "train/s": 4, "val/a": 4, "val/p": 4, "val/s": 3, "test/a": 1})
-    stages = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", "augmentation=none"]
-    info = read_json(run_here("data=folder", f"data.root={root}", *stages, *SMALL) / "run.json")
+    words = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", "augmentation.exclude={nobody: [double_l]}"]
+    info = read_json(run_here("data=folder", f"data.root={root}", *words, *SMALL) / "run.json")
     assert info["temperature"]["hard"] == 1
     assert info["temperature"]["easy"] != 1
     assert [line.split(":")[0] for line in info["warnings"] if "temperature" in line] == ["temperature of stage hard"]
+    assert any("nobody" in line for line in info["warnings"])
 
 
 def test_bad_files_that_are_left_out_are_listed(tree: Tree, run_here: RunHere) -> None:
@@ -372,129 +315,82 @@ def test_bad_files_that_are_left_out_are_listed(tree: Tree, run_here: RunHere) -
     root = tree({"a": 6, "b": 6})
     (root / "a" / "bad.png").write_bytes(b"no image")
     (root / "b" / "empty.png").touch()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"(?s)bad file: a/bad.png.*data.on_bad_file=skip leaves the 2 bad files out"):
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
-    assert "bad file: a/bad.png" in str(caught.value)
-    assert "data.on_bad_file=skip leaves the 2 bad files out" in str(caught.value)
     info = read_json(run_here(*FLAT, f"data.root={root}", "data.on_bad_file=skip", *SMALL) / "run.json")
     assert set(info["data"]["left_out"]) == {"a/bad.png", "b/empty.png"}
     assert any("2 bad files" in line for line in info["warnings"])
 
 
-def test_exclusions_of_unknown_sources_are_told(tree: Tree, run_here: RunHere) -> None:
-    """A mistyped source would leave a wrong image in the training set."""
-    root = tree({"a": 5, "b": 5})
-    exclude = "augmentation.exclude={r0001: [mirrored], nobody: [double_l]}"
-    run_dir = run_here(*FLAT, f"data.root={root}", exclude, *SMALL)
-    assert any("nobody" in line for line in read_json(run_dir / "run.json")["warnings"])
-
-
 # --- Bad input ---
 
 
-def spoil_unknown(root: Path) -> list[str]:
-    return ["mapping=lake"]
-
-
-def spoil_look_alike(root: Path) -> list[str]:
-    return ["mapping.look_alikes={m: [a, wind]}", "cascade_stage=full"]
-
-
-def spoil_split(root: Path) -> list[str]:
+def remove_val(root: Path) -> None:
     shutil.rmtree(root / "val")
-    return []
 
 
-def spoil_leak(root: Path) -> list[str]:
-    name = next((root / "train" / "a").iterdir()).name
-    shutil.copy(root / "train" / "a" / name, root / "test" / "a" / name)
-    return []
+def copy_into_test(root: Path) -> None:
+    path = next((root / "train" / "a").iterdir())
+    shutil.copy(path, root / "test" / "a" / path.name)
 
 
-def spoil_class(root: Path) -> list[str]:
+def empty_a_class(root: Path) -> None:
     for path in (root / "train" / "b").iterdir():
         path.unlink()
-    return []
 
 
-def spoil_all(root: Path) -> list[str]:
+def rename_all(root: Path) -> None:
     for path in root.rglob("*.png"):
         path.rename(path.with_suffix(".txt"))
-    return []
-
-
-def spoil_root(root: Path) -> list[str]:
-    shutil.rmtree(root)
-    return []
-
-
-def spoil_crop(root: Path) -> list[str]:
-    return ["data.crop.left=48"]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "parts"),
+    ("spoil", "extra", "message"),
     [
-        (spoil_unknown, ["folder 'a' is neither in mapping.classes nor in mapping.left_out", "class 'brak' has no"]),
-        (spoil_look_alike, ["mapping.look_alikes.m: got 'wind'; allowed: a, b"]),
-        (spoil_split, ["split folder missing", "val"]),
-        (spoil_leak, ["in two splits"]),
-        (spoil_class, ["class 'b' has no training images"]),
-        (spoil_all, ["no images found", "DIR/{train,val,test}/<class>/*"]),
-        (spoil_root, ["data.root: got", "allowed: a folder that exists"]),
-        (spoil_crop, ["bad file: ", "data.crop (left 48"]),
+        (None, "mapping=lake", "folder 'a' is neither in mapping.classes nor in mapping.left_out.*class 'brak' has no"),
+        (None, "mapping.look_alikes={m: [a, wind]}", "mapping.look_alikes.m: got 'wind'; allowed: a, b"),
+        (None, "data.crop.left=48", r"bad file: .*data.crop \(left 48"),
+        (None, "augmentation.exclude={SOURCES}", "augmentation.exclude: leaves a class"),
+        (remove_val, "", "split folder missing.*val"),
+        (copy_into_test, "", "in two splits"),
+        (empty_a_class, "", "class 'b' has no training images"),
+        (rename_all, "", "no images found.*DIR/{train,val,test}/<class>/"),
+        (shutil.rmtree, "", "data.root: got.*allowed: a folder that exists"),
     ],
-    ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_data_that_do_not_fit_are_refused_before_a_run_is_there(
-    spoil: Callable[[Path], list[str]],
-    parts: list[str],
-    tree: Tree,
-    run_here: RunHere,
-    tmp_path: Path,
+    spoil: Callable[[Path], None] | None, extra: str, message: str, tree: Tree, run_here: RunHere, tmp_path: Path
 ) -> None:
     """One message with everything that is wrong, and no trace of a run."""
-    root = tree({f"{split}/{label}": 3 for split in ("train", "val", "test") for label in ("a", "b")})
-    extra = spoil(root)
-    with pytest.raises(SpectroError) as caught:
-        run_here(*FLAT, f"data.root={root}", *extra, *SMALL)
-    for part in parts:
-        assert part in str(caught.value)
+    root = tree({f"{split}/{label}": 3 for split in SPLITS for label in ("a", "b")})
+    sources = ", ".join(f"{path.stem}: [original, mirrored]" for path in (root / "train" / "a").iterdir())
+    if spoil is not None:
+        spoil(root)
+    words = [extra.replace("SOURCES", sources)] if extra else []
+    with pytest.raises(SpectroError, match=f"(?s){message}"):
+        run_here(*FLAT, f"data.root={root}", "augmentation=mirror", *words, *SMALL)
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_an_exclusion_that_empties_a_class_is_refused(tree: Tree, run_here: RunHere) -> None:
-    root = tree({f"{split}/{label}": 2 for split in ("train", "val", "test") for label in ("a", "b")})
-    sources = [path.stem for path in (root / "train" / "a").iterdir()]
-    exclude = ", ".join(f"{source}: [original, mirrored]" for source in sources)
-    with pytest.raises(ConfigError, match=r"augmentation.exclude: leaves a class"):
-        run_here(*FLAT, f"data.root={root}", "augmentation=mirror", f"augmentation.exclude={{{exclude}}}", *SMALL)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["svm.C=abc"], "error: svm.C: got 'abc'; allowed: number\n"),
-        (["data=folder", "data.root=~/no such folder", "mapping=identity", "cascade_stage=flat"], "data.root: got"),
-    ],
+    ("arguments", "message"),
+    [(["svm.C=abc"], "svm.C: got 'abc'; allowed: number"), ([*FLAT, "data.root=~/no such folder"], "data.root: got")],
     ids=["config", "data"],
 )
-def test_what_a_user_can_mend_ends_with_2_and_leaves_nothing(
-    tmp_path: Path, spectro: Callable[..., Any], arguments: list[str], told: str
+def test_a_user_error_ends_with_2_and_leaves_nothing(
+    tmp_path: Path, spectro: Callable[..., Any], arguments: list[str], message: str
 ) -> None:
     """One message, no traceback, no run directory, no MLflow run."""
     done = spectro("train", *arguments)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert done.stderr.startswith("error: ")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}")
     assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not list(tmp_path.glob("outputs/runs/*"))
 
 
 def test_full_error_shows_the_traceback(spectro: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks for the place asks for it."""
+    """It names the place in the code."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError, match=r"svm\.C: got 'abc'"):
         spectro("train", "svm.C=abc")
@@ -508,111 +404,78 @@ def test_full_error_shows_the_traceback(spectro: Callable[..., Any], monkeypatch
     [(RuntimeError("boom"), "FAILED", "RuntimeError: boom"), (KeyboardInterrupt(), "KILLED", "interrupted")],
     ids=["error", "interrupt"],
 )
-@pytest.mark.parametrize("where", [(RunInfo, "open_in_mlflow"), (Task, "fit"), (results, "metrics_of")])
-def test_a_run_that_ends_badly_says_so(
-    where: tuple[Any, str],
-    error: BaseException,
-    status: str,
-    reason: str,
-    demo_root: Path,
-    run_here: RunHere,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_run_that_ends_badly_is_marked(
+    error: BaseException, status: str, reason: str, data: list[str], run_here: RunHere, tmp_path: Path
 ) -> None:
     """A run that is marked RUNNING for ever cannot be told from one that runs."""
 
-    def fail(*_: object) -> None:
+    def fail(stage: str, history: Any) -> None:
+        assert read_json(tmp_path / "run" / "run.json")["status"] == "RUNNING"
         raise error
 
-    monkeypatch.setattr(*where, fail)
     with pytest.raises(type(error)):
-        run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL)
+        run_here(*tiny("resnet18", epochs=1), *data[:2], on_epoch=fail)
     info = read_json(tmp_path / "run" / "run.json")
     assert (info["status"], info["reason"]) == (status, reason)
     assert info["ended_at"] is not None
 
 
-def test_ctrl_c_marks_the_run_killed(demo_root: Path, tmp_path: Path) -> None:
-    """Exit code 130, no traceback, and a info that says what happened."""
-    # A fit that only waits: where else an interrupt lands is chance, and libraries may turn it into errors of theirs.
+def test_ctrl_c_marks_the_run_killed(data: list[str], tmp_path: Path) -> None:
+    """Exit code 130, no traceback, and run metadata that name the reason."""
+    # Sent at a fixed place: where else an interrupt lands is chance, and libraries may turn it into errors of theirs.
     code = (
-        "import runpy, sys, time\nfrom spectro.runs.task import Task\nTask.fit = lambda self: time.sleep(60)\n"
-        "sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom spectro.cli import main as cli\n"
+        "from spectro.runs.run import run\n"
+        "stop = lambda stage, history: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.guard(lambda: run(cli.composed(sys.argv[1:]), Path.cwd(), on_epoch=stop))\n"
     )
-    arguments = [
-        sys.executable,
-        "-c",
-        code,
-        str(TRAIN),
-        "tracking.uri=null",
-        f"data.demo_dir={demo_root}",
-        "data.scale=0.1",
-    ]
-    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 60
-        while not (cards := list(tmp_path.glob("outputs/runs/*/run.json"))) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130
-    assert errors == "interrupted\n"
-    assert (read_json(cards[0])["status"], read_json(cards[0])["reason"]) == ("KILLED", "interrupted")
+    arguments = [sys.executable, "-c", code, "tracking.uri=null", *tiny("resnet18"), *data[:2]]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    info = read_json(tmp_path / "run.json")
+    assert (info["status"], info["reason"]) == ("KILLED", "interrupted")
+
+
+# --- Several runs, and MLflow ---
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_every_job(demo_root: Path, tmp_path: Path) -> None:
-    """One folder for the sweep, whatever it changes, and in it one for each job, each a whole run directory."""
-    swept = ["seed=0,1", "cascade_stage=flat,easy"]
-    done = train(
-        "--multirun", *swept, "tracking.uri=null", f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    jobs = sorted(tmp_path.glob("outputs/sweeps/*/[0-9]"))
-    assert [job.name for job in jobs] == ["0", "1", "2", "3"]
-    assert len({job.parent for job in jobs}) == 1
-    for number, job in enumerate(jobs):
+def test_a_multirun_is_one_run_over_its_jobs(data: list[str], tmp_path: Path) -> None:
+    """One folder with a run directory for each job; in MLflow twenty jobs belong visibly together."""
+    from mlflow import MlflowClient
+
+    done = train("--multirun", "model=pixels", "seed=0,1", "cascade_stage=flat,easy", *data[:2], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    parent = read_json(folder / "run.json")
+    assert (parent["status"], parent["mlflow"]["sent"]) == ("FINISHED", True)
+    assert parent["run_name"] == "multirun seed=0,1 cascade_stage=flat,easy"
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    assert client.get_run(parent["mlflow"]["run_id"]).info.status == "FINISHED"
+    assert sorted(path.name for path in folder.glob("[0-9]*")) == ["0", "1", "2", "3"]
+    for number in range(4):
+        job = folder / str(number)
         assert {path.name for path in job.iterdir()} >= FILES
         info = read_json(job / "run.json")
         assert (info["status"], info["seed"]) == ("FINISHED", number // 2)
         assert info["config"]["cascade_stage"]["name"] == ["flat", "easy"][number % 2]
+        run = client.get_run(info["mlflow"]["run_id"])
+        assert run.data.tags["mlflow.parentRunId"] == parent["mlflow"]["run_id"]
 
 
 @pytest.mark.slow
-def test_a_multirun_is_one_run_over_its_jobs(demo_root: Path, tmp_path: Path) -> None:
-    """Twenty jobs would stand in MLflow's list without a sign that they belong together."""
+def test_a_run_is_in_mlflow_as_well(data: list[str], tmp_path: Path) -> None:
+    """The default: a database and artifacts under outputs/, the run finished, its metrics those of the file."""
     from mlflow import MlflowClient
 
-    done = train("--multirun", "model=pixels", "seed=0,1", f"data.demo_dir={demo_root}", "data.scale=0.1", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    (folder,) = tmp_path.glob("outputs/sweeps/*")
-    info = read_json(folder / "run.json")
-    assert (info["status"], info["mlflow"]["sent"], info["run_name"]) == ("FINISHED", True, "multirun seed=0,1")
-    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
-    assert client.get_run(info["mlflow"]["run_id"]).info.status == "FINISHED"
-    for job in ("0", "1"):
-        run = client.get_run(read_json(folder / job / "run.json")["mlflow"]["run_id"])
-        assert run.data.tags["mlflow.parentRunId"] == info["mlflow"]["run_id"]
-
-
-@pytest.mark.slow
-def test_a_run_is_in_mlflow_as_well(demo_root: Path, tmp_path: Path) -> None:
-    """The default: a database and artifacts under outputs/, the run finished, its metrics those of the file."""
-    done = train(f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL, cwd=tmp_path)
+    done = train(*data, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in done.stdout
     (run_dir,) = (tmp_path / "outputs" / "runs").iterdir()
-    info = read_json(run_dir / "run.json")
+    info, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
     assert info["mlflow"]["sent"] is True
-    from mlflow import MlflowClient
-
     run = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").get_run(info["mlflow"]["run_id"])
     assert run.info.status == "FINISHED"
-    metrics = read_json(run_dir / "metrics.json")
-    assert run.data.metrics["test/macro_f1"] == metrics["test"]["macro_f1"]
     assert run.data.metrics["hard/val/macro_f1"] == metrics["stages"]["hard"]["val"]["macro_f1"]
     for name in ("macro_f1", "accuracy", "balanced_accuracy", "hard_pair_f1"):
         for end in ("", "_ci_low", "_ci_high"):

@@ -1,10 +1,10 @@
-"""Learning curves: shares are nested, by source and of the fold alone; the sentence says what the numbers do."""
+"""Learning curves: shares are nested, by source and of the fold alone; the last line follows the numbers."""
 
-import csv
 import re
 
 import numpy as np
 import pytest
+from conftest import read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from spectro.errors import DataError
 from spectro.evaluation.paired import Difference
 from spectro.figures.curves import label_curve_figure
 from spectro.runs.crossval import Folds, cross_validate
-from spectro.runs.learning_curve import Gain, LearningCurve
+from spectro.runs.learning_curve import LearningCurve, gain_line
 from spectro.runs.task import Task, load_data
 
 QUIET = ["data.cache_dir=null", "tracking.uri=null"]
@@ -30,21 +30,16 @@ def test_shares_are_nested_by_source_and_leave_every_class(data):
     single = data.draw(st.booleans())
     sources = np.arange(n) if single else np.array(data.draw(st.lists(st.integers(0, n), min_size=n, max_size=n)))
     small, large = sorted(data.draw(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1))))
-    seed = data.draw(st.integers(0, 100))
-    kept = {share: part_of(labels, sources, share, seed) for share in (small, large, 1)}
-    assert kept[1].all()
-    assert not (kept[small] & ~kept[large]).any()
-    for own in kept.values():
-        assert set(sources[own]).isdisjoint(sources[~own])
-        if single:
-            assert set(labels[own]) == set(labels)
-    if single:
-        for label in set(labels):
-            count = (labels == label).sum()
-            assert (kept[small] & (labels == label)).sum() == max(1, round(small * count))
+    parts = {share: part_of(labels, sources, share, 7) for share in (small, large, 1)}
+    assert parts[1].all()
+    assert not (parts[small] & ~parts[large]).any()
+    for part in parts.values():
+        assert set(sources[part]).isdisjoint(sources[~part])
+    for label in set(labels) if single else ():
+        assert (parts[small] & (labels == label)).sum() == max(1, round(small * (labels == label).sum()))
 
 
-def test_a_share_that_is_none():
+def test_an_invalid_share():
     for share in (0, -1, 1.1):
         with pytest.raises(ValueError, match=f"share: got {share}; allowed: above 0, at most 1"):
             part_of(np.array(["a"]), np.array([0]), share)
@@ -76,49 +71,36 @@ def test_a_share_is_trained_on_in_its_own_fold_and_all_are_evaluated(demo):
     assert np.abs(small.probabilities - large.probabilities).max() > 1e-3
 
 
-def measured(demo, folder, seeds=(0, 1), shares=(1.0, 0.5, 0.25)):
-    configs = {"pixels": [demo(f"seed={seed}", f"validation.seed={seed}") for seed in seeds]}
-    folder.mkdir()
-    curve = LearningCurve(folder, load_data(configs["pixels"][0]), resamples=50)
-    curve.measure(configs, shares)
-    return curve
-
-
-def rows_of(folder):
-    with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_curve_is_written(demo, tmp_path):
-    curve = measured(demo, tmp_path / "curve")
-    rows = rows_of(tmp_path / "curve")
+    """A row for each seed and share, the line about the last step, the figure; the same again the same bytes."""
+    dataset = load_data(demo())
+    for name in ("curve", "again"):
+        folder = tmp_path / name
+        folder.mkdir()
+        curve = LearningCurve(folder, dataset)
+        curve.measure({"pixels": [demo(f"seed={n}", f"validation.seed={n}") for n in (0, 1)]}, (1.0, 0.5, 0.25))
+    rows = read_rows(folder / "curve.csv")
     assert [(row["seed"], row["share"]) for row in rows] == [(s, x) for s in "01" for x in ("0.25", "0.5", "1.0")]
-    task = Task(demo(), curve.dataset)
+    task = Task(demo(), dataset)
     assert float(rows[2]["macro_f1"]) == cross_validate(task, Folds.of(task)).averages()["macro_f1"]
     records = [float(row["records"]) for row in rows[:3]]
     assert records == sorted(records)
-    pool = [record for record in curve.dataset.records if record.split != "test"]
-    assert records[2] == pytest.approx(len(pool) * 2 / 3)
+    assert records[2] == pytest.approx(len([r for r in dataset.records if r.split != "test"]) * 2 / 3)
     for row in rows:
         counts = [float(value) for key, value in row.items() if key.startswith("records_")]
-        assert sum(counts) == pytest.approx(float(row["records"]))
-        assert min(counts) == float(row["smallest_class"])
-    (gain,) = curve.gains()
-    assert (gain.n_before, gain.n_after) == pytest.approx((records[1], records[2]), abs=0.5)
-    text = (tmp_path / "curve" / "curve.md").read_text(encoding="utf-8")
-    assert gain.sentence in text
-    assert (tmp_path / "curve" / "curve.png").stat().st_size
-    again = measured(demo, tmp_path / "again")
-    assert again.curves() == curve.curves()
-    assert (tmp_path / "again" / "curve.png").read_bytes() == (tmp_path / "curve" / "curve.png").read_bytes()
+        assert (sum(counts), min(counts)) == pytest.approx((float(row["records"]), float(row["smallest_class"])))
+    (line,) = curve.gains()
+    assert [float(n) for n in re.findall(r"from (\d+) to (\d+)", line)[0]] == pytest.approx(records[1:], abs=1)
+    assert line in (folder / "curve.md").read_text(encoding="utf-8")
+    assert (tmp_path / "curve" / "curve.png").read_bytes() == (folder / "curve.png").read_bytes()
 
 
 def test_what_was_measured_before_an_error_is_kept(demo, tmp_path):
     """A curve of networks takes hours."""
-    curve = LearningCurve(tmp_path, load_data(demo()), resamples=50)
+    curve = LearningCurve(tmp_path, load_data(demo()))
     with pytest.raises(DataError):
         curve.measure({"pixels": [demo(), demo("validation.k=5000")]}, (0.25, 0.5))
-    assert len(rows_of(tmp_path)) == 2
+    assert len(read_rows(tmp_path / "curve.csv")) == 2
     assert "| pixels |" in (tmp_path / "curve.md").read_text(encoding="utf-8")
     assert (tmp_path / "curve.png").exists()
 
@@ -134,33 +116,30 @@ def test_what_was_measured_before_an_error_is_kept(demo, tmp_path):
 )
 def test_a_gain_is_called_by_its_interval(difference, text):
     """A gain whose interval holds 0 must not read as one."""
-    assert text in Gain("svm", 60.2, 120.0, difference).sentence
+    assert text in gain_line("svm", 60.2, 120.0, difference)
 
 
 def test_the_figure_draws_a_single_point(tmp_path):
+    """Of one seed, without an interval."""
     one = {"$m_1$": [(10.0, 0.5, None, None, [0.5])]}
     assert label_curve_figure(one, [(10.0, 1.0, 2.5)], tmp_path / "c.png", "$t", "").stat().st_size
 
 
 def test_the_command(demo_root, tmp_path, spectro):
     """Several models, and a knob that only one of them has."""
-    words = [
-        "model=pixels,hog_svm",
-        "hog.size_px=32",
-        "cascade_stage=flat",
-        f"data.demo_dir={demo_root}",
-        "data.scale=0.1",
-    ]
-    done = spectro("learning-curve", *words, *QUIET, "validation.k=2", "--seeds", "1", "--shares", "0.5,1")
+    data = [f"data.demo_dir={demo_root}", "data.scale=0.1", *QUIET]
+    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", "validation.k=2"]
+    done = spectro("learning-curve", *words, *data, "--seeds", "1", "--shares", "0.5,1")
     assert done.returncode == 0, done.stderr
     assert "pixels: from" in done.stdout
     assert "hog_svm: from" in done.stdout
     (folder,) = (tmp_path / "outputs" / "learning_curve").iterdir()
-    assert {row["model"] for row in rows_of(folder)} == {"pixels", "hog_svm"}
+    assert {row["model"] for row in read_rows(folder / "curve.csv")} == {"pixels", "hog_svm"}
     assert {path.name for path in folder.iterdir()} == {"curve.csv", "curve.png", "curve.md"}
 
 
 def test_an_invalid_command_makes_no_folder(tmp_path, spectro):
+    """One message, exit code 2."""
     done = spectro("learning-curve", "model=pixels", "svm.C=1")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "svm" in done.stderr
@@ -168,7 +147,7 @@ def test_an_invalid_command_makes_no_folder(tmp_path, spectro):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["model=pixels,nothing"], "nothing"),
         (["model=pixels,hog_svm", "cnn.size_px=32"], "cnn"),
@@ -179,9 +158,10 @@ def test_an_invalid_command_makes_no_folder(tmp_path, spectro):
     ],
     ids=str,
 )
-def test_what_a_user_can_mend(words, said, demo_root, tmp_path):
+def test_user_errors(words, message, demo_root, tmp_path):
+    """Each is one message, before anything is written."""
     common = [f"data.demo_dir={demo_root}", "data.scale=0.1", f"outputs={tmp_path}", *QUIET]
-    with pytest.raises(Exception, match=re.escape(said)) as caught:
+    with pytest.raises(Exception, match=re.escape(message)) as caught:
         measure([*words, *common], (1.0,), 1)
     assert explain(caught.value, words) is not None
     assert list(tmp_path.iterdir()) == []

@@ -9,17 +9,19 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import read_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectro.cli.resend import main as command
-from spectro.runs.resend import resend
-from spectro.runs.runinfo import RunInfo
-from spectro.tracking import store
+from spectro.cli.resend import resend
+from spectro.paths import CONF
+from spectro.runs.runinfo import Cost, DataInfo, RunInfo
+from spectro.tracking import MlflowEntry, store
 from spectro.tracking.notes import NOTE, note_tags
 from spectro.tracking.values import flatten_metrics, flatten_params, safe_name, safe_names
 
@@ -44,64 +46,48 @@ def database(template: Path, tmp_path: Path) -> Path:
 
 
 def make_run(outputs: Path, *, uri: str = "", name: str = "one", **changes: Any) -> Path:
-    """Writes a run directory as experiment.py leaves it before `open_run`."""
+    """Writes a run directory as it is before the run is opened in MLflow."""
     run_dir = outputs / "runs" / name
     run_dir.mkdir(parents=True)
-    run = {
-        "status": "RUNNING",
-        "reason": None,
+    content: dict[str, Any] = {
         "run_name": f"hog_svm full {name}",
         "experiment": "field",
         "started_at": 1700000000.25,
-        "ended_at": None,
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
         "tags": {"model": "hog_svm", "git_commit": "0123abc", "seed": "0"},
         "config": {
             "svm": {"C": 1.5, "gamma": None},
             "text": "x" * 7000,
             "mapping": {"classes": {"a[1].b": ["x", "y"]}},
         },
-        "data": {
-            "name": "demo",
-            "root": "/records",
-            "fingerprint": "0123456789abcdef",
-            "records": {"train": {label: 3 for label in CLASSES}},
-        },
+        "data": DataInfo(
+            name="demo", root="/records", fingerprint="0123456789abcdef", records={"train": dict.fromkeys(CLASSES, 3)}
+        ),
         "wall_s": {"fit": 1.5},
-        "peak_memory_mb": 512.25,
-        "mlflow": {
-            "tracking_uri": uri or f"sqlite:///{outputs / 'mlflow.db'}",
-            "artifact_location": (outputs / "mlartifacts" / "field").as_uri(),
-            "run_id": None,
-            "sent": False,
-        },
-        **changes,
+        "mlflow": MlflowEntry.new(uri or f"sqlite:///{outputs / 'mlflow.db'}", outputs),
     }
-    (run_dir / "run.json").write_text(json.dumps(run))
+    RunInfo.start(run_dir, **{**content, **changes}).write()
     return run_dir
 
 
 def finish(run_dir: Path, status: str = "FINISHED", reason: str | None = None) -> None:
-    """Adds the results and the final status, as experiment.py does before `send`."""
+    """Adds the results and the final status."""
     per_class = {
         label: {"precision": 0.1 * i, "recall": 0.2 * i, "f1": None, "support": i} for i, label in enumerate(CLASSES)
     }
     table = {"macro_f1": 0.5, "accuracy": None, "n_records": 15, "classes": CLASSES, "per_class": per_class}
     stages = {"easy": {"val": table}, "hard": {"test": table}, "hard/a + b": {"test": table}}
     (run_dir / "metrics.json").write_text(json.dumps({"val": table, "test": table, "stages": stages, "objective": 0.5}))
-    (run_dir / "history.csv").write_text("stage,epoch,train_loss\neasy,0,0.9\neasy,1,0.4\nhard,0,\n")
+    (run_dir / "history.csv").write_text("stage,epoch,train_loss,best\neasy,0,0.9,False\neasy,1,0.4,True\nhard,0,,\n")
     for part in (".hydra/config.yaml", "figures/confusion_test.png", "model/model.safetensors"):
         (run_dir / part).parent.mkdir(exist_ok=True)
         (run_dir / part).write_bytes(part.encode())
-    run = read(run_dir)
-    run.update(status=status, reason=reason, ended_at=1700000009.5)
-    (run_dir / "run.json").write_text(json.dumps(run))
+    info = RunInfo.read(run_dir)
+    info.status, info.reason, info.ended_at, info.peak_memory_mb = status, reason, 1700000009.5, 512.25
+    info.write()
 
 
 def read(run_dir: Path) -> dict[str, Any]:
-    """Returns the content of run.json."""
-    return json.loads((run_dir / "run.json").read_text())
+    return read_json(run_dir / "run.json")
 
 
 def open_run(run_dir: Path) -> bool:
@@ -119,29 +105,28 @@ def send(run_dir: Path) -> bool:
 
 
 def client_of(run_dir: Path) -> Any:
-    """Returns a client of the store that a run directory names."""
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=read(run_dir)["mlflow"]["tracking_uri"])
 
 
 def stored(run_dir: Path) -> Any:
-    """Returns the MLflow run of a run directory."""
+    """The MLflow run of a run directory."""
     return client_of(run_dir).get_run(read(run_dir)["mlflow"]["run_id"])
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Returns relative path -> content of every file."""
+    """Relative path -> content of every file."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def artifacts(run_dir: Path) -> dict[str, bytes]:
-    """Returns relative path -> content of every artifact of the run."""
+    """Relative path -> content of every artifact of the run."""
     return files_below(Path(stored(run_dir).info.artifact_uri.removeprefix("file://")))
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Returns the warnings that spectro gave."""
+    """The warnings that spectro gave."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -203,38 +188,23 @@ def test_the_store_equals_the_run_directory_also_after_a_resend(
     assert resend([run_dir], outputs=database.parent) == 0
     assert stored(run_dir).to_dictionary() == first.to_dictionary()
     assert artifacts(run_dir) == files
-    assert all(len(client_of(run_dir).get_metric_history(first.info.run_id, name)) == 1 for name in ("val/macro_f1",))
+    assert len(client_of(run_dir).get_metric_history(first.info.run_id, "val/macro_f1")) == 1
     assert len(client_of(run_dir).search_runs([first.info.experiment_id])) == 1
     assert not warnings_in(caplog)
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_whose_id_was_lost_is_found_again(database: Path) -> None:
-    """run.json written over by a stale copy does not make a second run."""
-    run_dir = make_run(database.parent)
-    stale = (run_dir / "run.json").read_text()
-    open_run(run_dir)
-    run_id = read(run_dir)["mlflow"]["run_id"]
-    (run_dir / "run.json").write_text(stale)
-    finish(run_dir)
-    assert send(run_dir)
-    assert read(run_dir)["mlflow"]["run_id"] == run_id
-
-
-@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
-def test_the_reason_of_a_bad_end_is_a_tag(database: Path, status: str) -> None:
+def test_the_reason_of_a_bad_end_is_a_tag(database: Path) -> None:
     """A failed run is in the store with its reason, and with what it had by then."""
     run_dir = make_run(database.parent)
-    finish(run_dir, status, "loss is not a number in epoch 3\nat step 7")
+    finish(run_dir, "FAILED", "loss is not a number in epoch 3\nat step 7")
     (run_dir / "metrics.json").unlink()
     assert send(run_dir)
-    assert stored(run_dir).info.status == status
+    assert stored(run_dir).info.status == "FAILED"
     assert stored(run_dir).data.tags["reason"] == "loss is not a number in epoch 3\nat step 7"
 
 
-def test_a_run_that_died_silently_is_sent_as_killed(
-    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_died_silently_is_sent_as_killed(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a process behind it, RUNNING means killed; a living one is left alone."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -255,12 +225,16 @@ def test_a_run_that_died_silently_is_sent_as_killed(
     assert "reason" not in stored(dead).data.tags
 
 
-def test_a_deleted_experiment_or_run_comes_back(database: Path) -> None:
-    """What a person threw away in the UI does not stop the next run, nor a resend."""
+def test_what_was_lost_or_deleted_comes_back(database: Path) -> None:
+    """An id that a stale copy of run.json lacks, and what a person deleted in the UI, make no second run."""
     run_dir = make_run(database.parent)
+    stale = (run_dir / "run.json").read_text()
+    open_run(run_dir)
+    client, info = client_of(run_dir), stored(run_dir).info
+    (run_dir / "run.json").write_text(stale)
     finish(run_dir)
     assert send(run_dir)
-    client, info = client_of(run_dir), stored(run_dir).info
+    assert stored(run_dir).info.run_id == info.run_id
     client.delete_run(info.run_id)
     assert send(run_dir)
     client.delete_experiment(info.experiment_id)
@@ -269,50 +243,37 @@ def test_a_deleted_experiment_or_run_comes_back(database: Path) -> None:
     assert stored(run_dir).info.lifecycle_stage == "active"
 
 
-def test_losing_the_race_for_an_experiment(database: Path) -> None:
-    """Another process may create the experiment between the question and the creation."""
+class Late:
+    """A client that does what another process does just before: once, then it is an ordinary client."""
 
-    class Late:
-        def __init__(self, client: Any) -> None:
-            self.client, self.answers = client, iter([None])
+    def __init__(self, client: Any, before: str) -> None:
+        self.client, self.before = client, before
 
-        def get_experiment_by_name(self, name: str) -> Any:
-            return next(self.answers, self.client.get_experiment_by_name(name))
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if name == self.before:
+                self.before = ""
+                getattr(self.client, name)(*args, **kwargs)
+                if name == "log_inputs":
+                    from mlflow.exceptions import MlflowException
 
-        def create_experiment(self, name: str, **rest: Any) -> str:
-            return self.client.create_experiment(name, **rest)
+                    raise MlflowException("UNIQUE constraint failed: datasets.experiment_id")
+            return getattr(self.client, name)(*args, **kwargs)
 
+        return call
+
+
+def test_losing_a_race(database: Path) -> None:
+    """Another process may create the experiment, or add the same data set, between the question and the creation."""
     client = store.connect(f"sqlite:///{database}")
-    made = client.create_experiment("contested")
     with store.settings(store.PROBE):
-        assert store.experiment_id(Late(client), "contested", None) == made
-
-
-def test_losing_the_race_for_a_data_set(database: Path) -> None:
-    """Two runs may add the same data set at once; the slower one takes the other's."""
+        made = store.experiment_id(Late(client, "create_experiment"), "contested", None)
+    assert client.get_experiment_by_name("contested").experiment_id == made
     run_dir = make_run(database.parent)
     open_run(run_dir)
-    client, run, errors = client_of(run_dir), stored(run_dir), [1]
-
-    class Late:
-        def log_inputs(self, run_id: str, **inputs: Any) -> None:
-            from mlflow.exceptions import MlflowException
-
-            if errors:
-                errors.pop()
-                raise MlflowException("UNIQUE constraint failed: datasets.experiment_id")
-            client.log_inputs(run_id, **inputs)
-
-    store.log_dataset(Late(), run.info.run_id, read(run_dir)["data"])
+    run_id = stored(run_dir).info.run_id
+    store.log_dataset(Late(client, "log_inputs"), run_id, read(run_dir)["data"])
     assert len(stored(run_dir).inputs.dataset_inputs) == 1
-
-
-def silent_server() -> socket.socket:
-    """Accepts connections and never answers."""
-    server = socket.socket()
-    server.bind(("127.0.0.1", 0))
-    server.listen()
-    return server
 
 
 @pytest.mark.parametrize("kind", ["refuses", "silent", "folder", "garbage", "below a file"])
@@ -320,9 +281,9 @@ def test_a_dead_store_costs_one_warning_and_little_time(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line with the address, the reason and the command to send later."""
-    monkeypatch.setitem(store.PROBE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     (tmp_path / "garbage.db").write_text("not a database")
-    with silent_server() as server:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it never answers
         uri = {
             "refuses": "http://user:secret@127.0.0.1:9",
             "silent": f"http://127.0.0.1:{server.getsockname()[1]}",
@@ -357,68 +318,61 @@ def test_a_user_s_own_settings_win_and_ours_leave_no_trace(monkeypatch: pytest.M
     assert dict(os.environ) == before
 
 
-def test_resend_delivers_once_the_store_is_back(
-    database: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The command sends what is unsent, says so line by line, and has an exit code for each outcome."""
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["resend.py", "--outputs", str(database.parent), *map(str, arguments)])
-        return command()
-
-    away = database.with_name("away.db")
-    database.rename(away)
+def test_resend_delivers_once_the_store_is_back(database: Path, spectro: Callable[..., Any]) -> None:
+    """The command sends what is unsent, prints a line for each, and has an exit code for each outcome."""
+    outputs = database.parent
+    away = database.rename(database.with_name("away.db"))
     database.write_text("broken")
-    run_dir = make_run(database.parent)
-    assert not open_run(run_dir)
+    run_dir = make_run(outputs)
     finish(run_dir)
     assert not send(run_dir)
-    assert call() == 1
-    assert f"{run_dir}: not sent: DatabaseError" in capsys.readouterr().out
-    away.replace(database)
-    assert call(run_dir, database.parent) == 2
-    assert f"{database.parent}: not a run directory: expected" in capsys.readouterr().out
-    assert call() == 0
+    for restore, arguments, code, line in (
+        (False, [], 1, f"{run_dir}: not sent: DatabaseError"),
+        (True, [run_dir, outputs], 2, f"{outputs}: not a run directory: expected"),
+        (False, [], 0, f"{run_dir}: sent to sqlite:"),
+        (False, [], 0, "nothing to send: MLflow has all 1 runs"),
+    ):
+        if restore:
+            away.replace(database)
+        done = spectro("resend", "--outputs", outputs, *arguments)
+        assert done.returncode == code
+        assert line in done.stdout
     assert stored(run_dir).info.status == "FINISHED"
     assert artifacts(run_dir) == files_below(run_dir)
-    capsys.readouterr()
-    assert call() == 0
-    assert "nothing to send: MLflow has all 1 runs" in capsys.readouterr().out
+
+
+def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was meant for a server under its old address; nothing lands in the current folder."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run_dir = make_run(tmp_path, uri="http://127.0.0.1:9")
+    finish(run_dir)
+    assert resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
+    assert stored(run_dir).info.status == "FINISHED"
+    assert artifacts(run_dir) == files_below(run_dir)
+    assert not list(elsewhere.iterdir())
 
 
 @pytest.mark.slow
 def test_two_processes_start_on_a_fresh_folder_at_once(tmp_path: Path) -> None:
-    """Both find a whole database and one experiment; neither says a word."""
-    run_dirs = [make_run(tmp_path / "outputs", name=name, status="FINISHED", ended_at=1700000001.0) for name in "ab"]
-    code = (
-        "import sys, pathlib; from spectro.runs.runinfo import RunInfo; info = RunInfo.read(pathlib.Path(sys.argv[1]));"
-        "info.send_to_mlflow(); sys.exit(not info.mlflow.sent)"
-    )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
-        for path in run_dirs
-    ]
-    said = [process.communicate(timeout=120)[1] for process in processes]
-    assert said == ["", ""]
+    """Both find a whole database and one experiment, without a warning."""
+    outputs = tmp_path / "outputs"
+    run_dirs = [make_run(outputs, name=name, status="FINISHED", ended_at=1700000001.0) for name in "ab"]
+    command = [sys.executable, CONF.parent / "scripts" / "resend.py", "--outputs", outputs]
+    processes = [subprocess.Popen([*command, path], stderr=subprocess.PIPE, text=True) for path in run_dirs]
+    assert [process.communicate(timeout=120)[1] for process in processes] == ["", ""]
     assert [process.returncode for process in processes] == [0, 0]
     assert stored(run_dirs[0]).info.experiment_id == stored(run_dirs[1]).info.experiment_id
-    assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {
-        "runs",
-        "mlartifacts",
-        "mlflow.db",
-        "mlflow.db.lock",
-    }
+    assert {path.name for path in outputs.iterdir()} <= {"runs", "mlartifacts", "mlflow.db", "mlflow.db.lock"}
 
 
-def test_numbers_of_a_run_are_metrics() -> None:
+def test_numbers_of_a_run_are_metrics(tmp_path: Path) -> None:
     """Every number of some sections of run.json, named by section or by stage; nothing else."""
     facts = {"parameters": {"trainable": 5380, "total": 21_000_000}, "epochs": 9, "device": "cpu", "frozen": True}
-    run = {
-        "networks": {"easy": facts},
-        "temperature": {"easy": 1.5},
-        "cost": {"fit_s": 2.5, "predict_records_per_s": None},
-    }
-    assert flatten_metrics({}, {**run, "seed": 7}) == {
+    sections = {"networks": {"easy": facts}, "temperature": {"easy": 1.5}, "cost": Cost(fit_s=2.5), "wall_s": {}}
+    run = read(make_run(tmp_path, seed=7, **sections))
+    assert flatten_metrics({}, run) == {
         "easy/parameters/trainable": 5380,
         "easy/parameters/total": 21_000_000,
         "easy/epochs": 9,
@@ -426,15 +380,9 @@ def test_numbers_of_a_run_are_metrics() -> None:
         "cost/fit_s": 2.5,
     }
     cv = {"macro_f1": 0.5, "macro_f1_std_folds": 0.1, "k": 5, "classes": ["a"], "confusion_matrix": [[1]]}
-    names = {
-        "cv/macro_f1",
-        "cv/macro_f1_std_folds",
-        "cv/k",
-        "hard/cv/macro_f1",
-        "hard/cv/macro_f1_std_folds",
-        "hard/cv/k",
-    }
-    assert set(flatten_metrics({"cv": cv, "stages": {"hard": {"cv": cv}}, "objective": None}, {})) == names
+    names = {f"{stage}cv/{key}" for stage in ("", "hard/") for key in ("macro_f1", "macro_f1_std_folds", "k")}
+    metrics = {"cv": cv, "stages": {"hard": {"cv": cv}}, "objective": None}
+    assert set(flatten_metrics(metrics, run)) - set(flatten_metrics({}, run)) == names
 
 
 @settings(max_examples=150, deadline=None, database=None)
@@ -466,54 +414,34 @@ def test_labels_that_nearly_meet() -> None:
     assert len(flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
 
 
-def test_resend_to_a_store_that_moved(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was meant for a server under its old address could never be sent; nothing lands where one stands."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    run_dir = make_run(tmp_path, uri="http://127.0.0.1:9")
-    finish(run_dir)
-    assert resend([run_dir], outputs=tmp_path, uri=f"sqlite:///{database}") == 0
-    assert stored(run_dir).info.status == "FINISHED"
-    assert artifacts(run_dir) == files_below(run_dir)
-    assert not list(elsewhere.iterdir())
-
-
 # --- Descriptions ---
 
 FIGURES = ["figures/wrong_test.png", "figures/recall.png", "figures/confusion_test.png"]
-SHOWN = ["figures/confusion_test.png", "figures/recall.png"]
+RUN: dict[str, Any] = {"tags": {}, "warnings": [], "config": {}}
 
 
-def metrics_of(labels: list[str]) -> dict[str, Any]:
-    """A small metrics.json."""
+def note_of(labels: list[str], tags: dict[str, str] | None = None, **run: Any) -> dict[str, str]:
+    """The tags of the description of a small run."""
 
     def table(shift: float) -> dict[str, Any]:
         ends = {"macro_f1_ci_low": 0.25 + shift, "macro_f1_ci_high": None if shift else 0.75}
         rows = {label: {"recall": 0.5, "recall_ci_low": 0.1, "recall_ci_high": 0.9, "support": 4} for label in labels}
         return {"macro_f1": 0.5 + shift, **ends, "accuracy": None, "n_records": 21, "per_class": rows}
 
-    return {"val": table(0.125), "test": table(0), "stages": {"easy": {"test": table(0)}}, "objective": 0.5}
+    metrics = {"val": table(0.125), "test": table(0), "stages": {"easy": {"test": table(0)}}, "objective": 0.5}
+    return note_tags({**RUN, **run}, metrics, FIGURES, "RUN", tags or {})
 
 
-def note_of(labels: list[str], tags: dict[str, str] | None = None, **run: Any) -> dict[str, str]:
-    """The tags of a description."""
-    return note_tags(run, metrics_of(labels), FIGURES, "RUN", tags or {})
-
-
-def test_every_number_of_a_description_has_its_records_and_its_interval() -> None:
-    """As on the terminal: no lone number, and an interval only where there is one."""
-    note = note_of(["a"])[NOTE].replace("&emsp;", "").splitlines()
-    assert note[0] == "|  | test | val |"
-    assert "| macro-F1 | 0.50 [0.25, 0.75] n=21 | 0.62 n=21 |" in note
-    assert "| recall of a | 0.50 [0.10, 0.90] n=4 | 0.50 [0.10, 0.90] n=4 |" in note
-    assert not any("accuracy" in line for line in note)
-    assert "| stage easy: macro-F1 | 0.50 [0.25, 0.75] n=21 | – n=0 |" in note
-
-
-def test_the_images_that_matter_come_first() -> None:
+def test_a_description_has_scores_warnings_and_figures() -> None:
+    """As on the terminal: no lone number, an interval only where there is one; of the figures the important ones."""
     note = note_of(["a"], warnings=["val has *few* records"])[NOTE]
-    assert re.findall(r"path=(.*?)&", note) == SHOWN
+    lines = note.replace("&emsp;", "").splitlines()
+    assert lines[0] == "|  | test | val |"
+    assert "| macro-F1 | 0.50 [0.25, 0.75] n=21 | 0.62 n=21 |" in lines
+    assert "| recall of a | 0.50 [0.10, 0.90] n=4 | 0.50 [0.10, 0.90] n=4 |" in lines
+    assert not any("accuracy" in line for line in lines)
+    assert "| stage easy: macro-F1 | 0.50 [0.25, 0.75] n=21 | – n=0 |" in lines
+    assert re.findall(r"path=(.*?)&", note) == ["figures/confusion_test.png", "figures/recall.png"]
     assert "get-artifact?path=figures/recall.png&run_uuid=RUN" in note
     assert "- val has \\*few\\* records" in note
 
@@ -526,7 +454,7 @@ def test_any_labels_leave_the_table_a_table(count: int) -> None:
     assert {line.replace("\\|", "").count("|") for line in rows} == {4}
     assert "<b>" not in note
     assert len(note) <= 8000
-    assert note.count("get-artifact") == len(SHOWN)
+    assert note.count("get-artifact") == 2
     assert ("more in metrics.json" in note) == (count > 1)
 
 
@@ -534,19 +462,14 @@ def test_what_a_person_wrote_stays() -> None:
     """A description is written again with the results of a resumed run, but not over a person's."""
     first = note_of(["a"])
     assert note_of(["b"], first)[NOTE] != first[NOTE]
-    assert note_of(["b"], {**first, NOTE: "a person's"}) == {}
-    assert note_of(["b"], {NOTE: "a person's"}) == {}
+    assert note_of(["b"], {**first, NOTE: "a person's"}) == note_of(["b"], {NOTE: "a person's"}) == {}
+    assert note_tags(RUN, {}, [], "RUN", {}) == {}  # a failed run has no result
 
 
-def test_a_failed_run_has_nothing_to_say() -> None:
-    assert note_tags({}, {}, [], "RUN", {}) == {}
-
-
-def test_a_search_says_what_it_is_about_before_and_after() -> None:
-    run = {
-        "tags": {"sweep": "true", "study": "s 1"},
-        "config": {"objective": "cv/macro_f1", "search": {"svm": {"C": "1 to 10"}}},
-    }
+def test_a_search_is_described_before_and_after() -> None:
+    """Its space while it runs; how its trials ended when it is over."""
+    config = {"objective": "cv/macro_f1", "search": {"svm": {"C": "1 to 10"}}}
+    run = {**RUN, "tags": {"sweep": "true"}, "config": config}
     before = note_tags(run, {}, [], "RUN", {})
     assert "| `svm.C`&emsp; | 1 to 10&emsp; |" in before[NOTE]
     ends = {"best": 0.75, "trials": {"complete": 2, "pruned": 0, "fail": 1, "all": 3}}

@@ -67,10 +67,8 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
     try:
         curve.measure(configs, shares)
     finally:
-        for gain in curve.gains():
-            print(gain.sentence)
         if curve.points:
-            print(f"curve: {short(folder)}")
+            print(*curve.gains(), f"curve: {short(folder)}", sep="\n")
         else:
             folder.rmdir()
 

@@ -13,7 +13,7 @@ from spectro.data import Record
 from spectro.errors import DataError
 from spectro.files import read_csv
 from spectro.paths import short
-from spectro.runs.predictions import Predictions, read_out_of_fold, read_predictions
+from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
 
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
@@ -66,7 +66,7 @@ class Run:
     def out_of_fold(self) -> list[Predictions]:
         """Its out-of-fold predictions of train and val, repeat by repeat; empty without ``validation=kfold``."""
         path = self.info.folder / "oof_predictions.csv"
-        return read_out_of_fold(path) if path.exists() else []
+        return list(read_predictions(path, "repeat").values()) if path.exists() else []
 
 
 def load_runs(
@@ -157,9 +157,9 @@ def _of_mlflow(
         return [folder for run_id in ids for folder in _folders(str(local[run_id]), outputs)]
     files = [name.format(split=split) for name in _FILES]
     return [
-        local.get(entry.run_id) or download(uri, entry.run_id, files, scratch)
-        for entry in find_runs(uri, ids, experiment)
-        if entry.tags.get("kind") != "comparison"
+        local.get(found_id) or download(uri, found_id, files, scratch)
+        for found_id, tags in find_runs(uri, ids, experiment).items()
+        if tags.get("kind") != "comparison"
     ]
 
 

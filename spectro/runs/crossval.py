@@ -6,7 +6,7 @@ Nothing is written, but for finished folds of networks where a `fit_context` has
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from spectro.data import Record, labels_of
 from spectro.data.splits import folds as deal
 from spectro.data.splits import groups_of, inner_val, part_of, uneven
 from spectro.errors import DataError
-from spectro.evaluation.metrics import applicable_metrics, evaluate, macro_f1
-from spectro.files import write_json
+from spectro.evaluation.metrics import evaluate, macro_f1
+from spectro.files import read_json, write_json
 from spectro.progress import progress
-from spectro.runs.predictions import Predictions, never_predicted
+from spectro.runs.predictions import Predictions, never_predicted, write_predictions
 from spectro.runs.task import Task
 
 # An inner val is at most this part of a fold's training records, also where there are only two or three folds.
@@ -68,14 +68,11 @@ class Folds:
         for number, group in enumerate(groups_of(records)):
             groups[group] = number
         labels = labels_of(records)
-        try:
-            numbers = [deal(labels, groups, knobs.k, [knobs.seed, repeat]) for repeat in range(knobs.repeats)]
-        except ValueError as error:
-            n = len(set(groups))
+        n = len(set(groups))
+        if knobs.k > n:
             allowed = f"2 to {n}" if n > 1 else "none"
-            raise DataError(
-                f"validation.k: got {knobs.k} folds for {n} sources in train and val; allowed: {allowed}"
-            ) from error
+            raise DataError(f"validation.k: got {knobs.k} folds for {n} sources in train and val; allowed: {allowed}")
+        numbers = [deal(labels, groups, knobs.k, [knobs.seed, repeat]) for repeat in range(knobs.repeats)]
         warnings = uneven(task.labels_of(records), groups, numbers[0], knobs.k)
         return cls(records, groups, np.array(numbers), knobs.k, knobs.seed, share, warnings)
 
@@ -143,14 +140,13 @@ class CrossValidated:
 
     def report(self, stage: str, *, seed: int) -> dict[str, Any]:
         """Every metric: `averages` over all repeats; intervals, matrix and calibration of the first repeat."""
-        first, look_alikes = self.stages[stage][0], () if stage else self.look_alikes
-        report, averages = first.report(seed=seed, look_alikes=look_alikes), self.averages(stage)
-        for name in (metric.name for metric in applicable_metrics(list(first.classes), look_alikes)):
-            value, low, high = averages[name], f"{name}_ci_low", f"{name}_ci_high"
-            # The mean over repeats need not lie inside the interval of the first repeat.
-            if value is not None and report[low] is not None:
-                report[low], report[high] = min(report[low], value), max(report[high], value)
-        return {**report, **averages, "k": self.k, "repeats": len(self.stages[stage])}
+        repeats, look_alikes = self.stages[stage], () if stage else self.look_alikes
+        report = repeats[0].report(seed=seed, look_alikes=look_alikes, averages=self.averages(stage))
+        return {**report, "k": self.k, "repeats": len(repeats)}
+
+    def write(self, path: Path, name_of: Callable[[Record], str]) -> None:
+        """Writes ``oof_predictions.csv`` of the whole task; repeats and folds count from 1."""
+        write_predictions(path, dict(enumerate(self.stages[""], 1)), name_of, key="repeat")
 
 
 def cross_validate(task: Task, folds: Folds) -> CrossValidated:
@@ -165,9 +161,8 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
     classes = {stage: np.array(sorted(set(y[rows])), dtype=object) for stage, (y, rows) in stage_labels.items()}
     shape = folds.number.shape
     probabilities = {stage: np.zeros((*shape, len(labels))) for stage, labels in classes.items()}
-    identity = hashlib.sha256(
-        json.dumps([task.config.raw, task.dataset.fingerprint, folds.share], sort_keys=True).encode()
-    ).hexdigest()
+    settings = json.dumps([task.config.raw, task.dataset.fingerprint, folds.share], sort_keys=True)
+    identity = hashlib.sha256(settings.encode()).hexdigest()
     with progress("cross-validation", shape[0] * folds.k) as advance:
         for repeat, fold in np.ndindex(shape[0], folds.k):
             rows = np.flatnonzero(folds.number[repeat] == fold)
@@ -198,11 +193,11 @@ def _fold(
     name = f"{f'repeat {repeat + 1} ' if len(folds.number) > 1 else ''}fold {fold + 1}"
     stem = name.replace(" ", "_")
     path = None if context.folder is None else context.folder / f"{stem}.json"
-    if path is not None and (content := _read_fold(path, identity)) is not None:
+    content = {} if path is None else read_json(path) or {}
+    if content.get("identity") == identity:
         for stage, history in content["history"].items():
             context.on_epoch(stage, history)
-        outputs = content["outputs"].items()
-        return {s: StageOutput(np.array(o["classes"], dtype=object), np.array(o["p"])) for s, o in outputs}
+        return {stage: StageOutput(*map(np.array, output)) for stage, output in content["outputs"].items()}
     histories: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
@@ -216,17 +211,8 @@ def _fold(
         )
     if path is not None and histories:
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = {s: {"classes": list(o.classes), "p": o.probabilities.tolist()} for s, o in stages.items()}
-        write_json(path, {"identity": identity, "history": histories, "outputs": values})
+        outputs = {stage: [part.tolist() for part in output] for stage, output in stages.items()}
+        write_json(path, {"identity": identity, "history": histories, "outputs": outputs})
         # Checkpoints of a network are large, and this fold is finished.
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
     return stages
-
-
-def _read_fold(path: Path, identity: str) -> dict[str, Any] | None:
-    """The content of a finished fold; None if there is none of this configuration and these data."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if content["identity"] == identity else None

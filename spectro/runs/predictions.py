@@ -1,6 +1,6 @@
 """Predictions of a model for some records, and their tables."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,49 +41,86 @@ class Predictions:
         """The source of each record, ``n``."""
         return [record.source for record in self.records]
 
-    def report(self, *, seed: int, look_alikes: Sequence[str] = ()) -> dict[str, Any]:
+    def report(
+        self, *, seed: int, look_alikes: Sequence[str] = (), averages: Mapping[str, float | None] | None = None
+    ) -> dict[str, Any]:
         """Every metric with its interval, and the calibration of the probabilities.
 
         Args:
             seed: Seed of the bootstrap.
             look_alikes: Classes whose mean F1 is reported too.
+            averages: Values in the place of those of the metrics, and further ones; intervals are widened to hold them.
         """
-        classes, sources = list(self.classes), self.sources
-        return {
-            **score(self.y_true, self.predicted, classes, sources=sources, seed=seed, look_alikes=look_alikes),
-            **calibration(self.y_true, self.probabilities, self.classes, seed=seed),
-        }
-
-    def rows(self, name_of: Callable[[Record], str]) -> Iterator[list[Any]]:
-        """The rows of a table: path, source, label, predicted label, probability of each class."""
-        for record, label, predicted, row in zip(
-            self.records, self.y_true, self.predicted, self.probabilities, strict=True
-        ):
-            yield [name_of(record), record.source, label, predicted, *row]
+        classes = list(self.classes)
+        scores = score(self.y_true, self.predicted, classes, sources=self.sources, seed=seed, look_alikes=look_alikes)
+        for name, value in (averages or {}).items():
+            scores[name], ends = value, (f"{name}_ci_low", f"{name}_ci_high")
+            if value is not None and scores.get(ends[0]) is not None:
+                scores[ends[0]], scores[ends[1]] = min(scores[ends[0]], value), max(scores[ends[1]], value)
+        return {**scores, **calibration(self.y_true, self.probabilities, classes, seed=seed)}
 
 
-def write_predictions(path: Path, splits: Mapping[str, Predictions], name_of: Callable[[Record], str]) -> None:
-    """Writes ``predictions.csv``: a row for each record of the splits.
+def write_predictions(
+    path: Path, groups: Mapping[Any, Predictions], name_of: Callable[[Record], str], *, key: str = "split"
+) -> None:
+    """Writes a table with a row for each record, with a column ``fold``, from 1, where there are folds.
 
     Args:
         path: The file.
-        splits: Split -> predictions, all of the same classes.
+        groups: Split or repeat -> predictions, all of the same classes.
         name_of: Record -> its path below the data set's folder.
+        key: The column of the group: ``split`` or ``repeat``.
     """
-    classes = next(iter(splits.values())).classes
-    rows = ([split, *row] for split, predictions in splits.items() for row in predictions.rows(name_of))
-    write_csv(path, ["split", "path", "source", "label", "predicted", *(f"p_{c}" for c in classes)], rows)
+    rows: list[list[Any]] = []
+    for group, p in groups.items():
+        folds = [[]] * len(p.records) if p.fold is None else [[fold + 1] for fold in p.fold.tolist()]
+        for record, fold, label, predicted, row in zip(
+            p.records, folds, p.y_true, p.predicted, p.probabilities, strict=True
+        ):
+            rows.append([group, *fold, name_of(record), record.source, label, predicted, *row])
+    first = next(iter(groups.values()))
+    columns = [key, *(["fold"] if first.fold is not None else []), "path", "source", "label", "predicted"]
+    write_csv(path, [*columns, *(f"p_{label}" for label in first.classes)], rows)
 
 
-def write_out_of_fold(path: Path, repeats: Sequence[Predictions], name_of: Callable[[Record], str]) -> None:
-    """Writes ``oof_predictions.csv``: a row for each repeat and record; repeats and folds count from 1."""
-    rows = (
-        [repeat, int(fold) + 1, *row]
-        for repeat, predictions in enumerate(repeats, start=1)
-        for fold, row in zip(np.array(predictions.fold), predictions.rows(name_of), strict=True)
-    )
-    classes = repeats[0].classes
-    write_csv(path, ["repeat", "fold", "path", "source", "label", "predicted", *(f"p_{c}" for c in classes)], rows)
+def read_predictions(path: Path, key: str = "split") -> dict[str, Predictions]:
+    """Reads what `write_predictions` has written; the paths of the records are relative.
+
+    Args:
+        path: The file.
+        key: The column of the group: ``split`` or ``repeat``.
+
+    Returns:
+        Split or repeat -> predictions, ordered as in the file.
+
+    Raises:
+        DataError: The file is damaged or does not exist.
+    """
+    groups: dict[str, list[dict[str, str]]] = {}
+    try:
+        for row in read_csv(path):
+            groups.setdefault(row[key], []).append(row)
+        return {group: _of_rows(rows) for group, rows in groups.items()}
+    except KeyError as error:
+        raise DataError(f"{path}: damaged; it has no column {error}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged or not there ({error})") from error
+
+
+def _of_rows(rows: Sequence[Mapping[str, str]]) -> Predictions:
+    classes = np.array([name.removeprefix("p_") for name in rows[0] if name.startswith("p_")], dtype=object)
+    labels, predicted = (np.array([row[name] for row in rows], dtype=object) for name in ("label", "predicted"))
+    probabilities = np.array([[float(row[f"p_{label}"]) for label in classes] for row in rows])
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities are NaN or infinite")
+    if unknown := {*labels, *predicted} - set(classes):
+        raise ValueError(f"labels without a column: {', '.join(sorted(unknown))}")
+    records = [Record(Path(row["path"]), row.get("split", ""), "", row["source"], label=row["label"]) for row in rows]
+    fold = np.array([int(row["fold"]) - 1 for row in rows]) if "fold" in rows[0] else None
+    predictions = Predictions(records, labels, classes, probabilities, fold)
+    if (predictions.predicted != predicted).any():
+        raise ValueError("predicted is not the class of the largest probability")
+    return predictions
 
 
 def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str) -> list[str]:
@@ -101,47 +138,3 @@ def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str) -> 
             model, n = f"stage {stage}" if stage else "the model", int(np.isin(y_true, never).sum())
             lines.append(f"{where}: {model} never predicts {' or '.join(never)}, the label of {n} of {len(y_true)}")
     return lines
-
-
-def read_predictions(path: Path) -> dict[str, Predictions]:
-    """Reads ``predictions.csv``: split -> predictions, ordered as in the file.
-
-    Raises:
-        DataError: The file is damaged or does not exist.
-    """
-    return _read(path, "split")
-
-
-def read_out_of_fold(path: Path) -> list[Predictions]:
-    """Reads ``oof_predictions.csv``: predictions of each repeat, with folds from 0.
-
-    Raises:
-        DataError: The file is damaged or does not exist.
-    """
-    return list(_read(path, "repeat").values())
-
-
-def _read(path: Path, key: str) -> dict[str, Predictions]:
-    """The groups of rows with an equal ``key``, in order; paths of the records are relative."""
-    try:
-        groups: dict[str, list[dict[str, str]]] = {}
-        for row in read_csv(path):
-            groups.setdefault(row[key], []).append(row)
-        return {value: _of_rows(rows) for value, rows in groups.items()}
-    except KeyError as error:
-        raise DataError(f"{path}: damaged; it has no column {error}") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: damaged or not there ({error})") from error
-
-
-def _of_rows(rows: Sequence[Mapping[str, str]]) -> Predictions:
-    classes = np.array([name.removeprefix("p_") for name in rows[0] if name.startswith("p_")], dtype=object)
-    probabilities = np.array([[float(row[f"p_{label}"]) for label in classes] for row in rows])
-    if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities are NaN or infinite")
-    unknown = {row[name] for row in rows for name in ("label", "predicted")} - set(classes)
-    if unknown:
-        raise ValueError(f"labels without a column: {', '.join(sorted(unknown))}")
-    records = [Record(Path(row["path"]), row.get("split", ""), "", row["source"], label=row["label"]) for row in rows]
-    fold = np.array([int(row["fold"]) - 1 for row in rows]) if "fold" in rows[0] else None
-    return Predictions(records, np.array([row["label"] for row in rows], dtype=object), classes, probabilities, fold)

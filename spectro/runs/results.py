@@ -17,26 +17,18 @@ from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import EVAL_SPLITS, SHOW, Task
 
 
-class History:
-    """``history.csv``: called after every epoch of a stage, it writes the epochs of all stages so far.
+def history_writer(path: Path, on_epoch: OnEpoch) -> OnEpoch:
+    """Returns what is called after every epoch: it writes the epochs of all stages so far, then calls ``on_epoch``."""
+    stages: dict[str, Sequence[Mapping[str, Any]]] = {}
 
-    Args:
-        path: The file.
-        on_epoch: Called with the same arguments when the file is written.
-    """
-
-    def __init__(self, path: Path, on_epoch: OnEpoch):
-        self._path, self._on_epoch = path, on_epoch
-        self._stages: dict[str, Sequence[Mapping[str, Any]]] = {}
-
-    def __call__(self, stage: str, history: Sequence[Mapping[str, Any]]) -> None:
-        """Takes the rows of a stage, one for each epoch so far."""
-        self._stages[stage] = history
-        rows = [{"epoch": row["epoch"], "stage": name, **row} for name, all_ in self._stages.items() for row in all_]
+    def write(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
+        stages[stage] = history
+        rows = [{"epoch": row["epoch"], "stage": name, **row} for name, epochs in stages.items() for row in epochs]
         if rows:
-            table = [["" if value is None else value for value in row.values()] for row in rows]
-            write_csv(self._path, list(rows[0]), table)
-        self._on_epoch(stage, history)
+            write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+        on_epoch(stage, history)
+
+    return write
 
 
 def metrics_of(
@@ -57,8 +49,8 @@ def metrics_of(
         reports[stage] |= {split: p.report(seed=task.seed, look_alikes=look_alikes) for split, p in splits}
     metrics: dict[str, Any] = {**reports.pop(""), "stages": reports, "objective": None}
     if task.objective is not None:
-        *stage_name, split, metric = task.objective.split("/")
-        metrics["objective"] = (reports["/".join(stage_name)] if stage_name else metrics)[split][metric]
+        stage, split, metric = f"/{task.objective}".rsplit("/", 2)
+        metrics["objective"] = (reports[stage[1:]] if stage else metrics)[split][metric]
     return metrics
 
 
@@ -129,26 +121,25 @@ def _draw_wrong(
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_IMAGES]
     records = [predictions.records[i] for i in order]
     images = list(dataset.images(records).pixels(SHOW)) if records else []
-    captions = [
-        (y_true[i], y_pred[i], float(confidence[i]), record.path.name) for i, record in zip(order, records, strict=True)
-    ]
+    names = [record.path.name for record in records]
+    captions = list(zip(y_true[order], y_pred[order], confidence[order].tolist(), names, strict=True))
     order_text = f"{split}, the most confident first"
     wrong_figure(images, captions, folder / f"wrong_{split}.png", f"{title}: wrong on {order_text}", len(wrong))
     shown = order[:MAX_PAIRS]
-    if not len(shown):
+    maps = classifier.attribution(dataset.images(records[:MAX_PAIRS]), y_pred[shown], y_true[shown]) if records else []
+    explained = [
+        (a, image, caption) for a, image, caption in zip(maps, images, captions, strict=False) if a is not None
+    ]
+    if not explained:
         return
-    maps = classifier.attribution(dataset.images(records[: len(shown)]), y_pred[shown], y_true[shown])
-    shown_maps = [(a, images[n], captions[n]) for n, a in enumerate(maps) if a is not None]
-    if not shown_maps:
-        return
-    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in shown_maps)
+    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in explained)
     attribution_figure(
-        [image for _, image, _ in shown_maps],
-        [a.seen for a, _, _ in shown_maps],
-        [a.map for a, _, _ in shown_maps],
-        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in shown_maps],
+        [image for _, image, _ in explained],
+        [a.seen for a, _, _ in explained],
+        [a.map for a, _, _ in explained],
+        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in explained],
         folder / f"attribution_{split}.png",
         f"{title}: why wrong on {order_text}",
-        f"{len(shown_maps)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
+        f"{len(explained)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
         f"predicted label and against the true one ({'; '.join(methods)})",
     )

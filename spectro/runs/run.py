@@ -15,8 +15,8 @@ from spectro.errors import DataError
 from spectro.files import write_json
 from spectro.runs import results
 from spectro.runs.crossval import Folds, cross_validate
-from spectro.runs.predictions import never_predicted, write_out_of_fold, write_predictions
-from spectro.runs.runinfo import DataInfo, RunInfo
+from spectro.runs.predictions import never_predicted, write_predictions
+from spectro.runs.runinfo import Cost, DataInfo, RunInfo, peak_memory_mb
 from spectro.runs.task import Task, load_data
 from spectro.runs.terminal import show_network, show_result
 
@@ -61,7 +61,7 @@ def run(
     with _ending(info):
         with info.phase("mlflow_open"):
             info.open_in_mlflow()
-        history = results.History(run_dir / "history.csv", on_epoch)
+        history = results.history_writer(run_dir / "history.csv", on_epoch)
         with _fitting(info, FitContext(run_dir / "checkpoints", config.stage, history, show_network)):
             with info.phase("cross_validation") if folds else nullcontext():
                 cv = cross_validate(task, folds) if folds else None
@@ -84,11 +84,17 @@ def run(
             write_json(run_dir / "metrics.json", metrics)
             write_predictions(run_dir / "predictions.csv", stages[""], task.dataset.name_of)
             if cv is not None:
-                write_out_of_fold(run_dir / "oof_predictions.csv", cv.stages[""], task.dataset.name_of)
+                cv.write(run_dir / "oof_predictions.csv", task.dataset.name_of)
         with info.phase("figures"):
             results.draw(info, task, classifier, metrics, stages[""])
 
-    info.add_cost(predict_records_per_s)
+    trainable = [facts["parameters"]["trainable"] for facts in info.networks.values()]
+    info.cost = Cost(
+        fit_s=info.wall_s["fit"],
+        predict_records_per_s=predict_records_per_s,
+        trainable_parameters=sum(trainable) if trainable else None,
+        peak_memory_mb=peak_memory_mb(),
+    )
     info.end("FINISHED")
     # Checkpoints are large, and the run will not be resumed.
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
@@ -110,7 +116,8 @@ def fit_and_score_trial(task: Task, info: RunInfo, on_epoch: OnEpoch) -> float:
     Returns:
         The objective.
     """
-    run_dir, history = info.folder, results.History(info.folder / "history.csv", on_epoch)
+    run_dir, name_of = info.folder, task.dataset.name_of
+    history = results.history_writer(run_dir / "history.csv", on_epoch)
     with _fitting(info, FitContext(None, task.config.stage, history)):
         folds = Folds.of(task) if "cv" in str(task.objective).split("/") else None
         if folds is not None:
@@ -118,7 +125,7 @@ def fit_and_score_trial(task: Task, info: RunInfo, on_epoch: OnEpoch) -> float:
                 cv = cross_validate(task, folds)
             with info.phase("evaluate"):
                 metrics = results.metrics_of(task, {}, cv)
-            write_out_of_fold(run_dir / "oof_predictions.csv", cv.stages[""], task.dataset.name_of)
+            cv.write(run_dir / "oof_predictions.csv", name_of)
             info.warn(cv.warnings)
         else:
             with info.phase("fit"):
@@ -126,7 +133,7 @@ def fit_and_score_trial(task: Task, info: RunInfo, on_epoch: OnEpoch) -> float:
             with info.phase("evaluate"):
                 stages = task.evaluate(classifier, splits=("val",))
                 metrics = results.metrics_of(task, stages)
-            write_predictions(run_dir / "predictions.csv", stages[""], task.dataset.name_of)
+            write_predictions(run_dir / "predictions.csv", stages[""], name_of)
             _add_facts(info, task.stages_of(classifier))
     write_json(run_dir / "metrics.json", metrics)
     info.end("FINISHED")
@@ -160,6 +167,6 @@ def _fitting(info: RunInfo, context: FitContext) -> Iterator[None]:
 def _add_facts(info: RunInfo, stages: Mapping[str, ImageClassifier]) -> None:
     """Facts of fitted networks: parameters, weights, epochs."""
     info.networks = {stage: facts for stage, classifier in stages.items() if (facts := classifier.facts)}
-    weights = {facts["weights"]["sha256"] or "random" for facts in info.networks.values()}
-    if weights:
+    if info.networks:
+        weights = {facts["weights"]["sha256"] or "random" for facts in info.networks.values()}
         info.tags["weights"] = " ".join(sorted(weights))

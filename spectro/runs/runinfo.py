@@ -1,5 +1,6 @@
 """``run.json``: what a run is, how it went, what it cost, and where it is in MLflow."""
 
+import json
 import os
 import platform
 import socket
@@ -20,7 +21,7 @@ from spectro import __version__, tracking
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
-from spectro.files import read_json, write_json
+from spectro.files import write_json
 from spectro.paths import redact
 from spectro.progress import status
 from spectro.runs.task import data_name
@@ -149,15 +150,15 @@ class RunInfo:
             "started_at": time.time(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": _versions(),
             "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
         }
         info = cls(folder=folder, **{**process, **content})
         if before is not None:
             info.started_at, info.wall_s = before.started_at, before.wall_s
+            info.resumed_at = [*before.resumed_at, time.time()]
             if info.mlflow.tracking_uri == before.mlflow.tracking_uri:
                 info.mlflow = before.mlflow
-            info.resumed_at = [*before.resumed_at, time.time()]
         return info
 
     @classmethod
@@ -172,38 +173,39 @@ class RunInfo:
         """
         common, commit = config.common, git_commit(Path(__file__).parent)
         uri = common.tracking.uri
-        tags = {
-            "model": common.model.name,
-            "stage": config.stage,
-            "mapping": common.mapping.name,
-            "augmentation": common.augmentation.label,
-            "seed": str(common.seed),
-            "git_commit": commit or "unknown",
-            **content.pop("tags", {}),
-        }
-        described = {
+        described: dict[str, Any] = {
             "run_name": f"{common.model.name} {config.stage} seed {common.seed}",
             "experiment": common.mapping.name,
             "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
             "seed": common.seed,
             "git_commit": commit,
             "mlflow": MlflowEntry.new(uri, Path(common.outputs)),
+            **content,
+            "tags": {
+                "model": common.model.name,
+                "stage": config.stage,
+                "mapping": common.mapping.name,
+                "augmentation": common.augmentation.label,
+                "seed": str(common.seed),
+                "git_commit": commit or "unknown",
+                **content.get("tags", {}),
+            },
         }
-        return cls.start(folder, before=before, tags=tags, **{**described, **content})
+        return cls.start(folder, before=before, **described)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads ``run.json``; keys that are not known are ignored.
+        """Reads ``run.json``.
 
         Raises:
             DataError: It does not exist or is damaged.
         """
         path = folder / "run.json"
         try:
-            return TypeAdapter(cls).validate_python({**(read_json(path) or {}), "folder": folder})
+            return TypeAdapter(cls).validate_python({**json.loads(path.read_text(encoding="utf-8")), "folder": folder})
         except ValidationError as error:
             problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
-            raise DataError(f"{path}: damaged or not there ({'; '.join(problems)})") from error
+            raise DataError(f"{path}: damaged ({'; '.join(problems)})") from error
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: damaged or not there ({error})") from error
 
@@ -229,16 +231,6 @@ class RunInfo:
         finally:
             self.wall_s[name] = round(self.wall_s.get(name, 0.0) + time.perf_counter() - start, 3)
 
-    def add_cost(self, predict_records_per_s: float | None) -> None:
-        """Fills in ``cost`` from what is known of the fit."""
-        trainable = [facts["parameters"]["trainable"] for facts in self.networks.values()]
-        self.cost = Cost(
-            fit_s=self.wall_s.get("fit"),
-            predict_records_per_s=predict_records_per_s,
-            trainable_parameters=sum(trainable) if trainable else None,
-            peak_memory_mb=peak_memory_mb(),
-        )
-
     def end(self, status: str, reason: str | None = None) -> None:
         """Sets how and when the run ended, and writes the file."""
         self.status, self.reason, self.ended_at = status, reason, time.time()
@@ -259,15 +251,15 @@ class RunInfo:
 @cache
 def git_commit(folder: Path) -> str | None:
     """The commit of a checkout, with ``-dirty`` appended where tracked files differ; None outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        ask = ["git", "-C", str(folder)]
-        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changed = subprocess.run(
-            [*ask, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=10
-        )
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 def peak_memory_mb() -> float | None:
@@ -282,4 +274,5 @@ def peak_memory_mb() -> float | None:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"spectro": __version__, **{name: version(name) for name in _VERSIONS_OF}}
+    libraries = {name: version(name) for name in _VERSIONS_OF}
+    return {"python": platform.python_version(), "spectro": __version__, **libraries}

@@ -5,6 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -12,29 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from spectro import progress
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
 from spectro.paths import redact, short, sqlite_path
-from spectro.progress import say
 from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import EVAL_SPLITS
 from spectro.tracking import page_of
-
-
-def set_up() -> None:
-    """Progress bars and warnings of the package go to stderr from now on."""
-    from spectro import progress
-
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a label's alphabet must not end a run whose results are written.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    console = Console(stderr=True)
-    progress.enable(console)
-    log = logging.getLogger("spectro")
-    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
-        log.addHandler(_ConsoleHandler(console))
-
 
 # Classes with fewer records are named: they make the intervals of the averages wide.
 _FEW = 5
@@ -49,6 +34,25 @@ class _ConsoleHandler(logging.Handler):
         self.console.print(f"[yellow]note:[/yellow] {escape(record.getMessage())}", highlight=False, soft_wrap=True)
 
 
+def set_up() -> None:
+    """Progress bars and warnings of the package go to stderr from now on."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a label's alphabet must not end a run whose results are written.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    console = Console(stderr=True)
+    progress.enable(console)
+    log = logging.getLogger("spectro")
+    if not any(isinstance(handler, _ConsoleHandler) for handler in log.handlers):
+        log.addHandler(_ConsoleHandler(console))
+
+
+def show_network(stage: str, facts: Mapping[str, Any]) -> None:
+    """Prints the number of parameters; ``facts`` as a network's entry of ``run.json``."""
+    counts = facts["parameters"]
+    progress.say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
+
+
 def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     """One table of val and test, where the run is, and how to open MLflow.
 
@@ -57,91 +61,77 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
         metrics: The content of ``metrics.json``.
     """
     console = Console(highlight=False)
-    title = f"{info.run_name}, mapping {info.experiment}"
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    averages = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    _add_columns(table, ["class"], [("recall", "95 %", "F1", "n")] * 2, EVAL_SPLITS)
-    _add_columns(averages, ["", ""], [("mean", "95 %", "n")] * 2, EVAL_SPLITS)
-    for label in metrics["test"]["classes"]:
+    show = partial(console.print, soft_wrap=True)
+    test = metrics["test"]
+    classes = _table(["class"], ("recall", "95 %", "F1", "n"), EVAL_SPLITS)
+    classes.title, classes.title_justify = escape(f"{info.run_name}, mapping {info.experiment}"), "left"
+    for label in test["classes"]:
         scores = [metrics[split]["per_class"][label] for split in EVAL_SPLITS]
-        cells = [
-            (format_number(s["recall"]), _interval(s, "recall"), format_number(s["f1"]), str(s["support"]))
-            for s in scores
-        ]
-        table.add_row(escape(label), *cells[0], *cells[1])
+        cells = [(*_score(s, "recall"), format_number(s["f1"]), str(s["support"])) for s in scores]
+        classes.add_row(escape(label), *cells[0], *cells[1])
+    console.print(classes)
+    averages = _table(["", ""], ("mean", "95 %", "n"), EVAL_SPLITS)
     for stage, key, reports in _averages(metrics, "test"):
-        scores = [reports[split] for split in EVAL_SPLITS]
-        means = [(format_number(s[key]), _interval(s, key), str(_support(s, key))) for s in scores]
+        means = [(*_score(reports[split], key), _support(reports[split], key)) for split in EVAL_SPLITS]
         averages.add_row(escape(stage), METRICS[key].label, *means[0], *means[1])
-    console.print(table)
     console.print(averages)
     if "cv" in metrics:
-        _show_cv(console, metrics)
+        console.print(_cv_table(metrics))
+        note = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
+        show(f"[dim]{note}[/dim]")
     for split in EVAL_SPLITS:
-        absent = set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])
-        if absent:
-            console.print(f"macro-F1 on {split} is without {', '.join(map(escape, sorted(absent)))}: no records")
-    console.print("[dim]95 %: intervals, of recall by Wilson, of means by bootstrap over sources[/dim]")
-    few = [label for label, s in metrics["test"]["per_class"].items() if 0 < s["support"] < _FEW]
-    if few:
-        line = f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}"
-        console.print(f"[dim]{escape(line)}[/dim]", soft_wrap=True)
-    if metrics["test"].get("ece") is not None:
-        console.print(f"[dim]{escape(_calibrated(metrics['test']))}[/dim]", soft_wrap=True)
+        if absent := sorted(set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])):
+            show(escape(f"macro-F1 on {split} is without {', '.join(absent)}: no records"))
+    notes = ["95 %: intervals, of recall by Wilson, of means by bootstrap over sources"]
+    if few := [label for label, scores in test["per_class"].items() if 0 < scores["support"] < _FEW]:
+        notes.append(f"few records make intervals wide: fewer than {_FEW} test records of {', '.join(few)}")
+    if test["ece"] is not None:
+        # The calibration error beside what as many records show by chance.
+        by_chance = test["ece_by_chance_high"]
+        verdict = "more than" if test["ece"] > by_chance else "within"
+        notes.append(
+            f"calibration on test: error {test['ece']:.2f}, {verdict} what {test['n_records']} records show by chance "
+            f"(up to {by_chance:.2f}); NLL {test['nll']:.2f}"
+        )
+    for note in notes:
+        show(f"[dim]{escape(note)}[/dim]")
     for stage, network in info.networks.items():
-        console.print(escape(_about(stage, network)), soft_wrap=True)
+        weights = network["weights"]
+        digest = f" ({weights['sha256'][:12]})" if weights["sha256"] else ""
+        best = f"epoch {network['best_epoch']} of {network['epochs']} is the best"
+        on = f"{network['precision']} on {network['device']}"
+        show(escape(f"{stage}: {best}; {on}, weights {weights['source']}{digest}"))
     for warning in info.warnings:
-        console.print(f"[yellow]note:[/yellow] {escape(warning)}", soft_wrap=True)
-    console.print(f"run:    {escape(shlex.quote(short(info.folder)))}", soft_wrap=True)
-    uri = info.mlflow.tracking_uri
-    if uri is not None and info.mlflow.sent:
+        show(f"[yellow]note:[/yellow] {escape(warning)}")
+    show(f"run:    {escape(shlex.quote(short(info.folder)))}")
+    if info.mlflow.sent:
         # A relative address of a local file is what one can type; a server's password is not for the screen.
-        database = sqlite_path(uri)
-        shown = redact(uri) if database is None else f"sqlite:///{short(database)}"
-        command = shown if database is None else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-        console.print(f"mlflow: {escape(command)}", soft_wrap=True)
-        console.print(f"        {escape(str(page_of(info.mlflow)))}", soft_wrap=True)
+        uri, database = str(info.mlflow.tracking_uri), sqlite_path(info.mlflow.tracking_uri)
+        ui = f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{short(database)}')}" if database else redact(uri)
+        show(f"mlflow: {escape(ui)}")
+        show(f"        {escape(str(page_of(info.mlflow)))}")
 
 
-def _show_cv(console: Console, metrics: Mapping[str, Any]) -> None:
+def _cv_table(metrics: Mapping[str, Any]) -> Table:
     """The whole task and each stage: out-of-fold averages, and how much macro-F1 varies."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    _add_columns(table, [f"{metrics['cv']['k']} folds", ""], [("cv", "95 %", "± folds", "± repeats", "n")])
+    table = _table([f"{metrics['cv']['k']} folds", ""], ("cv", "95 %", "± folds", "± repeats", "n"))
     for stage, key, reports in _averages(metrics, "cv"):
         cv = reports["cv"]
         spread = [format_number(cv[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
-        numbers = (format_number(cv[key]), _interval(cv, key), *spread, str(_support(cv, key)))
-        table.add_row(escape(stage), METRICS[key].label, *numbers)
-    console.print(table)
-    note = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
-    console.print(f"[dim]{note}[/dim]", soft_wrap=True)
+        table.add_row(escape(stage), METRICS[key].label, *_score(cv, key), *spread, _support(cv, key))
+    return table
 
 
-def _add_columns(
-    table: Table, names: Sequence[str], groups: Sequence[Sequence[str]], above: Sequence[str] = ()
-) -> None:
-    """Adds columns of text, then groups of columns of numbers with a heading ``above`` the first of each group."""
+def _table(names: Sequence[str], numbers: Sequence[str], splits: Sequence[str] = ("",)) -> Table:
+    """Columns of text, then for each split the same columns of numbers, with its name above the first."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold", min_width=10)
-    for number, group in enumerate(groups):
-        for i, name in enumerate(group):
-            heading = f"{above[number] if i == 0 else ''}\n{name}" if above else name
+    for split in splits:
+        for i, name in enumerate(numbers):
+            heading = f"{'' if i else split}\n{name}" if split else name
             table.add_column(heading, justify="center" if name == "95 %" else "right", no_wrap=True)
-
-
-def show_network(stage: str, facts: Mapping[str, Any]) -> None:
-    """Prints the number of parameters; ``facts`` as a network's entry of ``run.json``."""
-    counts = facts["parameters"]
-    say(escape(f"{stage}: {counts['trainable']:,} of {counts['total']:,} parameters are trained"))
-
-
-def _about(stage: str, network: Mapping[str, Any]) -> str:
-    weights = network["weights"]
-    came_from = weights["source"] if weights["sha256"] is None else f"{weights['source']} ({weights['sha256'][:12]})"
-    return (
-        f"{stage}: epoch {network['best_epoch']} of {network['epochs']} is the best; "
-        f"{network['precision']} on {network['device']}, weights {came_from}"
-    )
+    return table
 
 
 def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -152,22 +142,13 @@ def _averages(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[str, str
         yield f"stage {stage}", "macro_f1", reports
 
 
-def _support(scores: Mapping[str, Any], key: str) -> int:
+def _score(scores: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """A value and its interval."""
+    return format_number(scores[key]), format_interval(scores[f"{key}_ci_low"], scores[f"{key}_ci_high"])
+
+
+def _support(scores: Mapping[str, Any], key: str) -> str:
     """The number of records of a metric."""
     if not METRICS[key].needs_look_alikes:
-        return int(scores["n_records"])
-    return sum(int(scores["per_class"][label]["support"]) for label in scores["hard_pair_classes"])
-
-
-def _calibrated(test: Mapping[str, Any]) -> str:
-    """The calibration error beside what as many records show by chance."""
-    by_chance = test["ece_by_chance_high"]
-    verdict = "more than" if test["ece"] > by_chance else "within"
-    return (
-        f"calibration on test: error {test['ece']:.2f}, {verdict} what {test['n_records']} records show by chance "
-        f"(up to {by_chance:.2f}); NLL {test['nll']:.2f}"
-    )
-
-
-def _interval(scores: Mapping[str, Any], name: str) -> str:
-    return format_interval(scores[f"{name}_ci_low"], scores[f"{name}_ci_high"])
+        return str(scores["n_records"])
+    return str(sum(scores["per_class"][label]["support"] for label in scores["hard_pair_classes"]))

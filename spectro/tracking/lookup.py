@@ -1,8 +1,7 @@
 """Finding runs in an MLflow store and fetching their files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,53 +10,45 @@ from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
 from spectro.tracking.sender import reason_of
 
-
-@dataclass(frozen=True)
-class Found:
-    """A run in a store.
-
-    Attributes:
-        run_id: Its id.
-        name: Its name.
-        tags: Its tags.
-    """
-
-    run_id: str
-    name: str
-    tags: dict[str, str]
+_MOST = 50_000  # runs that MLflow gives at a time
 
 
-def find_runs(uri: str, ids: Sequence[str] = (), experiment: str | None = None) -> list[Found]:
-    """The runs with these ids, or those of an experiment, from the oldest to the newest.
+def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) -> dict[str, dict[str, str]]:
+    """Runs of a store, or those of an experiment that were not deleted, from the oldest to the newest.
 
     In the place of a run that has children (a sweep) stand its children.
 
     Args:
         uri: The store.
         ids: Ids of runs.
-        experiment: The name of an experiment; then all its runs that were not deleted.
+        experiment: The name of an experiment; takes the place of ``ids``.
+
+    Returns:
+        Id -> tags of the run.
 
     Raises:
         SpectroError: The store cannot be asked, an id is unknown, or there is no such experiment.
     """
     with _asking(uri) as client:
+
+        def search(experiment_id: str, query: str = "") -> list[Any]:
+            order = ["attributes.start_time ASC"]
+            return list(client.search_runs([experiment_id], query, order_by=order, max_results=_MOST))
+
+        runs: list[Any] = []
         if experiment is not None:
             known = client.get_experiment_by_name(experiment)
             if known is None:
                 names = ", ".join(sorted(e.name for e in client.search_experiments()))
                 raise SpectroError(f"--experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
-            runs = _search(client, known.experiment_id, "")
-        else:
-            runs = []
-            for run_id in ids:
-                run = store.find_run(client, run_id)
-                if run is None or run.info.lifecycle_stage == "deleted":
-                    raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
-                children = f"tags.`mlflow.parentRunId` = '{run_id}'"
-                runs += _search(client, run.info.experiment_id, children) or [run]
-        parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
-        runs = [run for run in runs if run.info.run_id not in parents]
-        return [Found(run.info.run_id, run.info.run_name, dict(run.data.tags)) for run in runs]
+            runs, ids = search(known.experiment_id), ()
+        for run_id in ids:
+            run = store.find_run(client, run_id)
+            if run is None or run.info.lifecycle_stage == "deleted":
+                raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
+            runs += search(run.info.experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'") or [run]
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
+    return {run.info.run_id: dict(run.data.tags) for run in runs if run.info.run_id not in parents}
 
 
 def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
@@ -85,19 +76,8 @@ def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
     return folder
 
 
-def _search(client: Any, experiment_id: str, query: str) -> list[Any]:
-    runs: list[Any] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment_id], query, order_by=["attributes.start_time ASC"], page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
 @contextmanager
-def _asking(uri: str) -> Any:
+def _asking(uri: str) -> Iterator[Any]:
     """A client of a store that is there; an error inside becomes one line."""
     database = sqlite_path(uri)
     if database is not None and not database.is_file():

@@ -4,11 +4,12 @@ import hashlib
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
 from spectro.evaluation import METRICS
-from spectro.evaluation.format import format_number
+from spectro.evaluation.format import format_number, markdown_table
 from spectro.paths import flatten
 from spectro.tracking.values import MAX_TAG
 
@@ -40,67 +41,59 @@ def note_tags(
     present = tags.get(NOTE)
     if present is not None and _digest(present) != tags.get(_DIGEST):
         return {}
-    parts = _sweep(run, metrics) if (run.get("tags") or {}).get("sweep") == "true" else _result(metrics)
-    parts += [f"- {_plain(warning)}" for warning in run.get("warnings") or []][:10]
+    parts = _sweep(run["config"], metrics) if run["tags"].get("sweep") == "true" else _result(metrics)
+    parts += [f"- {_plain(warning)}" for warning in run["warnings"][:10]]
     if not parts:
         return {}
-    there = set(figures)
-    images = [path for name in _IMAGES if (path := f"figures/{name}") in there]
-    address = "get-artifact?path={}&run_uuid=" + run_id
-    parts += ["", *(f"![{_plain(path)}]({address.format(quote(path))})" for path in images)]
+    images = [path for name in _IMAGES if (path := f"figures/{name}") in set(figures)]
+    parts += ["", *(f"![{_plain(path)}](get-artifact?path={quote(path)}&run_uuid={run_id})" for path in images)]
     note = "\n".join(parts)[:MAX_TAG]
     return {NOTE: note, _DIGEST: _digest(note)}
 
 
 def _result(metrics: Mapping[str, Any]) -> list[str]:
     """The table of a run's result: rows are scores, columns the splits; every score with interval and records."""
-    whole = {split: metrics[split] for split in _SPLITS if "n_records" in (metrics.get(split) or {})}
+    whole = {split: metrics[split] for split in _SPLITS if split in metrics}
     if not whole:
         return []
-    rows: list[Sequence[str]] = []
-    for key, metric in METRICS.items():
-        if any(table.get(key) is not None for table in whole.values()):
-            rows.append([_plain(metric.label), *(_score(table, key, table["n_records"]) for table in whole.values())])
-    for stage, splits in (metrics.get("stages") or {}).items():
-        tables = [splits.get(split) or {} for split in whole]
-        rows.append(
-            [f"stage {_plain(stage)}: macro-F1", *(_score(t, "macro_f1", t.get("n_records", 0)) for t in tables)]
-        )
-    for label in dict.fromkeys(label for table in whole.values() for label in table.get("per_class") or {}):
-        columns = [(table.get("per_class") or {}).get(label) or {} for table in whole.values()]
-        rows.append([f"recall of {_plain(label)}", *(_score(row, "recall", row.get("support", 0)) for row in columns)])
-    return [*_table(["", *whole], rows), "", "In brackets: 95 % intervals; n: records.", ""]
+    rows = [
+        [_plain(metric.label), *(_score(report, key) for report in whole.values())]
+        for key, metric in METRICS.items()
+        if any(report.get(key) is not None for report in whole.values())
+    ]
+    for stage, reports in metrics["stages"].items():
+        of_splits = (reports.get(split, {}) for split in whole)
+        rows.append([f"stage {_plain(stage)}: macro-F1", *(_score(report, "macro_f1") for report in of_splits)])
+    for label in next(iter(whole.values()))["per_class"]:
+        of_class = (report["per_class"][label] for report in whole.values())
+        rows.append([f"recall of {_plain(label)}", *(_score(scores, "recall", "support") for scores in of_class)])
+    return [_table(["", *whole], rows), "", "In brackets: 95 % intervals; n: records.", ""]
 
 
-def _sweep(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+def _sweep(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     """The objective, the trials and the space of a search."""
-    config, trials = run.get("config") or {}, metrics.get("trials") or {}
-    lines = [f"A search for the best `{config.get('objective')}`; below this run are its trials and its final run."]
-    if trials:
-        ends = ", ".join(f"{trials[state]} {state}" for state in ("complete", "pruned", "fail") if trials.get(state))
-        lines += ["", f"{trials['all']} trials: {ends}; the best reached {format_number(metrics.get('best'))}."]
-    rows = [[f"`{key}`", _plain(str(text))] for key, text in flatten(config.get("search") or {}).items()]
-    return [*lines, "", *_table(["searched", "in"], rows)] if rows else lines
+    lines = [f"A search for the best `{config['objective']}`; below this run are its trials and its final run.", ""]
+    if metrics:
+        trials = metrics["trials"]
+        ends = ", ".join(f"{trials[state]} {state}" for state in ("complete", "pruned", "fail") if trials[state])
+        lines += [f"{trials['all']} trials: {ends}; the best reached {format_number(metrics['best'])}.", ""]
+    rows = [[f"`{key}`", _plain(str(text))] for key, text in flatten(config["search"]).items()]
+    return [*lines, _table(["searched", "in"], rows)]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [_row(head), _row(["---"] * len(head))]
-    size = 0
-    for row in rows:
-        size += len(line := _row(row)) + 1
-        if size > _MAX_TABLE:
-            return [*lines, _row(["more in metrics.json", *[""] * (len(head) - 1)])]
-        lines.append(line)
-    return lines
-
-
-def _row(cells: Sequence[str]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     # The page sets tables without any room between columns.
-    return f"| {' | '.join(cell + '&emsp;' * (set(cell) != {'-'}) for cell in cells)} |"
+    spaced = [[f"{cell}&emsp;" for cell in row] for row in rows]
+    sizes = accumulate(len(" | ".join(row)) for row in spaced)
+    shown = [row for row, size in zip(spaced, sizes, strict=True) if size <= _MAX_TABLE]
+    if len(shown) < len(rows):
+        shown.append(["more in metrics.json", *[""] * (len(head) - 1)])
+    return markdown_table([f"{cell}&emsp;" for cell in head], shown)
 
 
-def _score(table: Mapping[str, Any], key: str, records: int) -> str:
-    return f"{format_number(table.get(key), table.get(f'{key}_ci_low'), table.get(f'{key}_ci_high'))} n={records}"
+def _score(report: Mapping[str, Any], key: str, records: str = "n_records") -> str:
+    score = format_number(report.get(key), report.get(f"{key}_ci_low"), report.get(f"{key}_ci_high"))
+    return f"{score} n={report.get(records, 0)}"
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,10 @@
 
 import hashlib
 import logging
+import os
 import shlex
+import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +14,6 @@ from typing import Any
 from spectro.files import as_json, read_json
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
-from spectro.tracking.ending import ending
 from spectro.tracking.notes import note_tags
 from spectro.tracking.values import cut, flatten_metrics, flatten_params, read_history, tags_of
 
@@ -62,9 +64,8 @@ def page_of(entry: MlflowEntry) -> str | None:
     """
     if entry.experiment_id is None or entry.tracking_uri is None:
         return None
-    server = (
-        redact(entry.tracking_uri).rstrip("/") if entry.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
-    )
+    is_server = entry.tracking_uri.startswith("http")
+    server = redact(entry.tracking_uri).rstrip("/") if is_server else "http://127.0.0.1:5000"
     # Without the kind of work in the address, MLflow opens its pages for language models.
     return f"{server}/#/experiments/{entry.experiment_id}/runs?workflowType=machine_learning"
 
@@ -80,7 +81,7 @@ def open_run(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         The new entry ``mlflow`` of run.json; the present one if the store could not be used, after a warning on the
         logger `spectro`.
     """
-    return _attempt(run_dir, run, lambda: _open(run_dir, run)[2])
+    return _attempt(lambda run_dir, run: _open(run_dir, run)[2], run_dir, run)
 
 
 def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
@@ -96,15 +97,72 @@ def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         The new entry ``mlflow`` of run.json, with ``sent`` false if something could not be sent; at most one warning
         per process and run gives the reason.
     """
-    return _attempt(run_dir, run, lambda: send_now(run_dir, run))
+    return _attempt(send_now, run_dir, run)
 
 
-def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], MlflowEntry]) -> MlflowEntry:
+def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
+    """`send` that raises whatever MLflow raises."""
+    status, reason, ended_at = _ending(run_dir, run)
+    client, stored, entry = _open(run_dir, run)
+    entry = replace(entry, sent=True)
+    run_id, ended_ms = stored.info.run_id, int(ended_at * 1000)
+    with store.settings(store.PATIENT):
+        from mlflow.entities import Metric, RunTag
+
+        scores = read_json(run_dir / "metrics.json") or {}
+        # The time is the run's, not now: equal points sent again are then the same points to MLflow.
+        metrics = [Metric(name, value, ended_ms, 0) for name, value in flatten_metrics(scores, run).items()]
+        metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
+        figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
+        tags = tags_of({**run["tags"], "reason": reason})
+        tags |= note_tags(run, scores, figures, run_id, stored.data.tags)
+        client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+        if reason is None and "reason" in stored.data.tags:
+            client.delete_tag(run_id, "reason")
+        if run["data"]:
+            store.log_dataset(client, run_id, run["data"])
+        for path in sorted(run_dir.iterdir()):
+            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
+                client.log_artifacts(run_id, str(path), path.name)
+            elif path.is_file() and path.suffix != ".lock" and path.name != "run.json" and not _holds_password(path):
+                client.log_artifact(run_id, str(path))
+        client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
+        client.set_terminated(run_id, status=status, end_time=ended_ms)
+    return entry
+
+
+def is_alive(run: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a run (its ``pid``, ``host``, ``started_at``) exists; None where that is unknown here."""
+    if run["pid"] is None or run["host"] != socket.gethostname() or os.name == "nt":
+        return None
+    try:
+        os.kill(run["pid"], 0)
+        # The number may have been given to another process since: that one started after the run.
+        state = Path(f"/proc/{run['pid']}/stat").read_text().rpartition(")")[2].split()
+        started_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + int(state[19]) / os.sysconf("SC_CLK_TCK")
+    except ProcessLookupError:
+        return False
+    except (OSError, AttributeError):
+        return True  # it exists, and more is unknown
+    return state[0] != "Z" and started_at < run["started_at"] + 5  # Z: a zombie
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of the error at the root: the outer ones are long and say that a request failed."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    lines = str(error).strip().splitlines() or [""]
+    return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
+
+
+def _attempt(
+    action: Callable[[Path, Mapping[str, Any]], MlflowEntry], run_dir: Path, run: Mapping[str, Any]
+) -> MlflowEntry:
     entry = MlflowEntry(**run["mlflow"])
     if entry.tracking_uri is None:
         return entry
     try:
-        return action()
+        return action(run_dir, run)
     except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
         if run_dir.resolve() not in _warned:
             _warned.add(run_dir.resolve())
@@ -117,82 +175,44 @@ def _attempt(run_dir: Path, run: Mapping[str, Any], action: Callable[[], MlflowE
         return replace(entry, sent=False)
 
 
-def reason_of(error: BaseException) -> str:
-    """Returns the first line of the error at the root: the outer ones are long and say that a request failed."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    lines = str(error).strip().splitlines() or [""]
-    return redact(cut(f"{type(error).__name__}: {lines[0]}", 250))
-
-
 def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]:
     """Finds or creates the MLflow run; returns the client, the run and its entry."""
+    entry, name = MlflowEntry(**run["mlflow"]), run["run_name"]
+    key = hashlib.sha256(f"{run_dir.resolve().name}|{name}|{run['started_at']}".encode()).hexdigest()[:16]
     with store.settings(store.PROBE):
-        entry, key = run["mlflow"], _key(run_dir, run)
-        client = store.connect(entry["tracking_uri"])
-        stored = store.find_run(client, entry["run_id"]) if entry.get("run_id") else None
+        from mlflow.entities import Param, ViewType
+
+        client = store.connect(str(entry.tracking_uri))
+        stored = store.find_run(client, entry.run_id) if entry.run_id else None
         if stored is None or stored.info.lifecycle_stage == "deleted":
-            experiment = store.experiment_id(client, run["experiment"], entry.get("artifact_location"))
+            experiment = store.experiment_id(client, run["experiment"], entry.artifact_location)
             # The run may be there without its id here: the answer was lost, or run.json was written over.
-            stored = store.search_run(client, experiment, f"tags.`{_KEY}` = '{key}'")
-            if stored is None:
+            same = client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'", run_view_type=ViewType.ALL)
+            if same:
+                stored = same[0]
+            else:
                 tags, started_ms = (
-                    {**tags_of(run), **_parent(run_dir, run), _KEY: key},
-                    int(run["started_at"] * 1000),
+                    {**tags_of(run["tags"]), **_parent(run_dir, run), _KEY: key},
+                    run["started_at"] * 1000,
                 )
-                stored = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=run["run_name"])
+                stored = client.create_run(experiment, start_time=int(started_ms), tags=tags, run_name=name)
             if stored.info.lifecycle_stage == "deleted":
                 client.restore_run(stored.info.run_id)
     with store.settings(store.PATIENT):
-        from mlflow.entities import Param
-
         # MLflow refuses to change a parameter: those that are there are left alone.
-        params = flatten_params(run.get("config") or {})
+        params = flatten_params(run["config"])
         new = [Param(name, value) for name, value in params.items() if name not in stored.data.params]
         client.log_batch(stored.info.run_id, params=new)
-    ids = {"run_id": stored.info.run_id, "experiment_id": stored.info.experiment_id}
-    return client, stored, replace(MlflowEntry(**entry), **ids)
-
-
-def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
-    """`send` that raises whatever MLflow raises."""
-    status, reason, ended_at = ending(run_dir, run)
-    client, stored, entry = _open(run_dir, run)
-    entry = replace(entry, sent=True)
-    run_id, ended_ms = stored.info.run_id, int(ended_at * 1000)
-    with store.settings(store.PATIENT):
-        from mlflow.entities import Metric, RunTag
-
-        scores = read_json(run_dir / "metrics.json") or {}
-        values = flatten_metrics(scores, run)
-        # The time is the run's, not now: equal points sent again are then the same points to MLflow.
-        metrics = [Metric(name, value, ended_ms, 0) for name, value in values.items()]
-        metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
-        tags = tags_of({**run, "tags": {**(run.get("tags") or {}), "reason": reason}})
-        figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
-        tags |= note_tags(run, scores, figures, run_id, stored.data.tags)
-        client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
-        if reason is None and "reason" in stored.data.tags:
-            client.delete_tag(run_id, "reason")
-        if run.get("data"):
-            store.log_dataset(client, run_id, run["data"])
-        for path in sorted(run_dir.iterdir()):
-            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
-                client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file() and path.suffix != ".lock" and path.name != "run.json" and not _holds_password(path):
-                client.log_artifact(run_id, str(path))
-        client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
-        client.set_terminated(run_id, status=status, end_time=ended_ms)
-    return entry
+    return client, stored, replace(entry, run_id=stored.info.run_id, experiment_id=stored.info.experiment_id)
 
 
 def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the tag that puts a run below the one whose folder it names, which is opened if it has to be."""
-    if run.get("parent") is None:
+    """The tag that puts a run below the one whose folder it names, which is opened if it has to be."""
+    if run["parent"] is None:
         return {}
     folder = run_dir / run["parent"]
     parent = read_json(folder / "run.json")
-    run_id = parent["mlflow"].get("run_id")
+    run_id = parent["mlflow"]["run_id"]
     if run_id is None:
         from filelock import FileLock
 
@@ -202,11 +222,19 @@ def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
     return {"mlflow.parentRunId": run_id}
 
 
+def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, float]:
+    """Status, reason and end (Unix seconds) of a run; one that is marked RUNNING without a process was killed."""
+    status, reason = run["status"], run["reason"]
+    if status == "PRUNED":
+        status = "KILLED"  # MLflow has no such status
+    if status == "RUNNING":
+        if is_alive(run):
+            raise RuntimeError(f"the run is still going in process {run['pid']}")
+        status, reason = "KILLED", reason or "the process ended without reporting a result"
+    files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
+    return status, reason, run["ended_at"] or max(files, default=run["started_at"])
+
+
 def _holds_password(path: Path) -> bool:
     """Whether a configuration names an address with a password: then it stays where it is."""
     return path.suffix == ".yaml" and redact(text := path.read_text(encoding="utf-8")) != text
-
-
-def _key(run_dir: Path, run: Mapping[str, Any]) -> str:
-    """Returns the mark by which a run is found again without its id."""
-    return hashlib.sha256(f"{run_dir.resolve().name}|{run['run_name']}|{run['started_at']}".encode()).hexdigest()[:16]

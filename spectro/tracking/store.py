@@ -73,17 +73,18 @@ def _ensure_database(path: Path) -> None:
     process at a time makes the file aside and moves it into place whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_database(path):
-        from filelock import FileLock
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    if _is_database(path):
+        return
+    from filelock import FileLock
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
-            if not _is_database(path):
-                aside = path.with_name(f"{path.name}.new")
-                for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
-                    leftover.unlink(missing_ok=True)
-                SqlAlchemyStore(f"sqlite:///{aside}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
-                os.replace(aside, path)
+    with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
+        if not _is_database(path):
+            aside = path.with_name(f"{path.name}.new")
+            for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
+                leftover.unlink(missing_ok=True)
+            SqlAlchemyStore(f"sqlite:///{aside}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
+            aside.replace(path)
 
 
 def _is_database(path: Path) -> bool:
@@ -124,20 +125,13 @@ def find_run(client: Any, run_id: str) -> Any:
         return None
 
 
-def search_run(client: Any, experiment: str, query: str) -> Any:
-    """The run of an experiment that fits the query, deleted ones included, or None."""
-    from mlflow.entities import ViewType
-
-    return next(iter(client.search_runs([experiment], query, run_view_type=ViewType.ALL)), None)
-
-
 def log_dataset(client: Any, run_id: str, data: Mapping[str, Any]) -> None:
     """Logs the data set of a run (the entry "data" of run.json) as an input of its MLflow run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
-    source = json.dumps({"uri": data.get("root") or data["name"]}, ensure_ascii=False)
-    profile = json.dumps(data.get("records") or {}, ensure_ascii=False)
+    source = json.dumps({"uri": data["root"]}, ensure_ascii=False)
+    profile = json.dumps(data["records"], ensure_ascii=False)
     dataset = Dataset(data["name"], data["fingerprint"], "local", source, profile=profile)
     inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
     try:

@@ -28,9 +28,9 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
         metrics: Content of metrics.json.
         run: Content of run.json.
     """
-    values = dict(_numbers({**metrics, "stages": None, **{key: run.get(key) for key in _SECTIONS}}))
-    for stages in (metrics.get("stages"), run.get("networks")):
-        for stage, content in (stages or {}).items():
+    values = dict(_numbers({**metrics, "stages": None, **{key: run[key] for key in _SECTIONS}}))
+    for stages in (metrics.get("stages", {}), run["networks"]):
+        for stage, content in stages.items():
             values |= dict(_numbers(content, *stage.split("/", 1)))
     names = safe_names(part for path in values for part in path)
     return {"/".join(names[part] for part in path): value for path, value in sorted(values.items())}
@@ -42,7 +42,7 @@ def _numbers(node: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
         for key, value in node.items():
             if key != "per_class":
                 yield from _numbers(value, *path, key)
-        for label, row in (node.get("per_class") or {}).items():
+        for label, row in node.get("per_class", {}).items():
             for key in row.keys() - {"support"}:
                 yield from _numbers(row[key], *path, key, label)
     elif isinstance(node, int | float) and not isinstance(node, bool) and math.isfinite(node):
@@ -65,21 +65,21 @@ def flatten_params(config: Mapping[str, Any]) -> dict[str, str]:
 
 def read_history(path: Path) -> list[tuple[str, float, int]]:
     """The learning curves of history.csv: ``<stage>/history/<column>``, value, epoch. Empty without the file."""
-    points: dict[tuple[tuple[str, ...], int], float] = {}
-    for row in read_csv(path) if path.exists() else []:
-        stage, epoch = row.pop("stage"), int(row.pop("epoch"))
-        for column, text in row.items():
-            if (value := _number(text)) is not None:
-                points[(stage, "history", column), epoch] = value
-    names = safe_names(part for parts, _ in points for part in parts)
-    return [("/".join(names[part] for part in parts), value, epoch) for (parts, epoch), value in points.items()]
+    rows = read_csv(path) if path.exists() else []
+    names = safe_names(name for row in rows for name in ("history", row["stage"], *row))
+    return [
+        (f"{names[row['stage']]}/{names['history']}/{names[column]}", float(text), int(row["epoch"]))
+        for row in rows
+        for column, text in row.items()
+        if column not in ("stage", "epoch", "best") and text and math.isfinite(float(text))
+    ]
 
 
-def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of a run as MLflow takes them, with those that its pages read."""
-    tags = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **(run.get("tags") or {})}
-    tags.setdefault("mlflow.source.git.commit", tags.get("git_commit"))
-    return {key: cut(str(value), MAX_TAG) for key, value in tags.items() if value is not None}
+def tags_of(tags: Mapping[str, str | None]) -> dict[str, str]:
+    """The tags of a run as MLflow takes them, with those that its pages read; None is left out."""
+    shown = {"mlflow.source.name": "train.py", "mlflow.source.type": "LOCAL", **tags}
+    shown.setdefault("mlflow.source.git.commit", tags.get("git_commit"))
+    return {key: cut(value, MAX_TAG) for key, value in shown.items() if value is not None}
 
 
 def safe_name(label: str, *, limit: int = MAX_LABEL, digits: int = 8) -> str:
@@ -119,11 +119,3 @@ def safe_names(labels: Iterable[str], *, limit: int = MAX_LABEL) -> dict[str, st
 def cut(text: str, limit: int) -> str:
     """Text of at most ``limit`` characters, cut visibly."""
     return text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
