@@ -135,31 +135,25 @@ def test_every_stage_is_evaluated_in_the_same_folds(demo, stage):
 def test_out_of_fold_is_what_a_fit_by_hand_gives(demo):
     """The shorter way of a family must be the same model."""
     task = demo("cascade_stage=flat", "augmentation=mirror", "validation.k=3")
-    (found,) = validated(task).stages[""]
+    folds, (predictions,) = Folds.of(task), validated(task).stages[""]
     for fold in range(3):
-        is_new = found.fold == fold
-        parts = {True: [], False: []}
-        for record, new in zip(found.records, is_new.tolist(), strict=True):
-            parts[new].append(record)
-        fitted = task.estimator().fit(*task.training_set(parts[False]))
-        columns = np.searchsorted(found.classes, fitted.classes_)
-        expected = fitted.predict_proba(task.dataset.images(parts[True]))
-        np.testing.assert_allclose(found.probabilities[is_new][:, columns], expected, atol=1e-3)
+        train, _, new = folds.split(0, fold, with_val=False)
+        fitted = task.estimator().fit(*task.training_set(train))
+        columns = np.searchsorted(predictions.classes, fitted.classes_)
+        out_of_fold = predictions.probabilities[predictions.fold == fold][:, columns]
+        np.testing.assert_allclose(out_of_fold, fitted.predict_proba(task.dataset.images(new)), atol=1e-3)
 
 
 def test_a_fold_without_a_class_gives_it_no_probability(tmp_path):
     """A class of one source has no training records where it is evaluated; a warning names it."""
-    root = make_tree(
-        tmp_path / "data",
-        {"train": {"a": 8, "b": 2, "c": 1}, "val": {"a": 2, "b": 0, "c": 0}, "test": {"a": 1, "b": 1, "c": 1}},
-    )
-    cv = validated(task_of(*FLAT, f"data.root={root}"))
-    (found,) = cv.stages[""]
-    assert list(found.classes) == ["a", "b", "c"]
-    only = found.y_true == "c"
-    assert (found.probabilities[found.fold == found.fold[only], 2] == 0).all()
-    assert (found.probabilities[found.fold != found.fold[only], 2] > 0).all()
-    assert (found.predicted[only] != "c").all()
+    counts = {"train": {"a": 8, "b": 2, "c": 1}, "val": {"a": 2, "b": 0, "c": 0}, "test": {"a": 1, "b": 1, "c": 1}}
+    cv = validated(task_of(*FLAT, f"data.root={make_tree(tmp_path / 'data', counts)}"))
+    (predictions,) = cv.stages[""]
+    assert list(predictions.classes) == ["a", "b", "c"]
+    single = predictions.y_true == "c"
+    is_its_fold = predictions.fold == predictions.fold[single]
+    np.testing.assert_array_equal(predictions.probabilities[:, 2] == 0, is_its_fold)
+    assert (predictions.predicted[single] != "c").all()
     assert [any(f"class '{label}'" in line for line in cv.warnings) for label in "abc"] == [False, True, True]
     report = cv.report("", seed=0)
     assert report["per_class"]["c"]["support"] == 1
@@ -179,9 +173,9 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
     cv = validated(task_of(*groups, f"data.root={root}", "validation.k=3"))
     assert (cv.stages["hard"][0].probabilities == 0).all()
     for stage in ("", "easy"):
-        (found,) = cv.stages[stage]
-        together = found.fold == found.fold[found.y_true != "a"][0]
-        np.testing.assert_allclose(found.probabilities[together, 0], 1)
+        (predictions,) = cv.stages[stage]
+        without_hard = predictions.fold == predictions.fold[predictions.y_true != "a"][0]
+        np.testing.assert_allclose(predictions.probabilities[without_hard, 0], 1)
 
 
 # --- What the numbers mean ---
