@@ -125,10 +125,11 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     try:
         raw = _plain(cfg)
     except OmegaConfBaseException as error:
-        key, reason = error.full_key or str(error).rsplit(" ", 1)[-1], str(error).splitlines()[0]
+        key, text = error.full_key or "config", str(error).splitlines()[0]
         if isinstance(error, MissingMandatoryValue):
-            reason = f"got nothing; it must be given, e.g. {key}=VALUE"
-        raise ConfigError(f"{key}: {reason}") from error
+            key = error.full_key or text.rsplit(" ", 1)[-1]
+            text = f"got nothing; it must be given, e.g. {key}=VALUE"
+        raise ConfigError(f"{key}: {text}") from error
     load_plugins(validate(Plugins, {"plugins": raw.get("plugins", [])}).plugins)
     common = validate(Common, {key: value for key, value in raw.items() if key in Common.model_fields})
     of_family = {key: value for key, value in raw.items() if key not in Common.model_fields}
@@ -230,7 +231,8 @@ def _contradictions(config: Config) -> list[str]:
         if override and name not in config.classifiers:
             fitted = ", ".join(f"stages.{s}" for s in STAGES if s == stage) or "none, set the knobs themselves"
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
-    if common.objective not in (None, *(objectives := _objectives(config))):
+    objectives = _objectives(config)
+    if common.objective not in (None, *objectives):
         hint = "" if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
     if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
