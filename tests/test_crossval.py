@@ -367,7 +367,7 @@ def test_a_finished_fold_of_another_configuration_is_ignored(demo_root, tmp_path
         epochs = []
 
         def on_epoch(stage, rows):
-            epochs.extend((stage, row["seconds"]) for row in rows)
+            epochs.extend((stage, row["seconds"], row["train_loss"]) for row in rows)
 
         config = cli.composed([*small, *overrides])
         with fit_context(FitContext(tmp_path, "flat", on_epoch)):
@@ -375,11 +375,11 @@ def test_a_finished_fold_of_another_configuration_is_ignored(demo_root, tmp_path
         return epochs
 
     first = trained()
-    assert [stage for stage, _ in first] == ["flat fold 1", "flat fold 2"]
+    assert [stage for stage, *_ in first] == ["flat fold 1", "flat fold 2"]
     assert trained() == first
-    other = trained("train.lr=0.01")
-    assert [stage for stage, _ in other] == ["flat fold 1", "flat fold 2"]
-    assert not set(other) & set(first)
+    other = trained("loss.label_smoothing=0.2")
+    assert [stage for stage, *_ in other] == ["flat fold 1", "flat fold 2"]
+    assert not {loss for *_, loss in other} & {loss for *_, loss in first}
 
 
 def test_without_a_folder_nothing_is_written_and_holdout_has_no_folds(demo, tmp_path, monkeypatch):
