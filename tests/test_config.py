@@ -10,8 +10,8 @@ from spectro.classifiers import HogSvmClassifier
 from spectro.cli import main as cli
 from spectro.cli.explain import explain
 from spectro.cli.help import knobs
+from spectro.cli.job import result_folder, run
 from spectro.cli.multirun import multirun
-from spectro.cli.train import result_folder, run
 from spectro.config import schema
 from spectro.config.groups import Groups, search_path
 from spectro.errors import ConfigError, SpectroError

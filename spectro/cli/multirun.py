@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from spectro import interrupt
 from spectro.cli.explain import conflict, explained
-from spectro.cli.train import checked, job, result_folder
+from spectro.cli.job import checked, job, result_folder
 from spectro.config.check import Config
 from spectro.errors import ConfigError
 from spectro.paths import redact

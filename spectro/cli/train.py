@@ -2,24 +2,19 @@
 
 import os
 import re
-import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from spectro import __version__
+from spectro.cli.job import job, run
 from spectro.cli.main import guard
-from spectro.errors import ConfigError, SpectroError
-from spectro.paths import CONF, new_folder
-
-if TYPE_CHECKING:
-    from spectro.config.check import Config
-    from spectro.config.groups import Groups
+from spectro.errors import ConfigError
+from spectro.paths import CONF
 
 
 def main() -> None:
@@ -81,111 +76,3 @@ def main() -> None:
             run(groups, words, run_hydra)
 
     guard(work, words, groups)
-
-
-def job(cfg: DictConfig) -> float | None:
-    """The task that Hydra runs: one run, which returns its objective, or one trial of a search."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from spectro.config.check import check
-    from spectro.runs import run as experiment
-
-    hydra = HydraConfig.get()
-    run_dir = Path(hydra.runtime.output_dir)
-    try:
-        if "trial" in cfg:
-            from spectro.sweeps.trial import TrialSpec, run_submitted_trial
-
-            spec = TrialSpec.read(cfg.trial)
-            with open_dict(cfg):
-                del cfg["trial"]
-            run_submitted_trial(spec, cfg, run_dir)
-            return None
-        if (run_dir / "run.json").exists():
-            raise ConfigError(f"{run_dir}: expected a new folder, got one that holds a run")
-        is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
-        return experiment.run(check(cfg), run_dir, parent=".." if is_part else None)
-    except BaseException:
-        # A run that has not started leaves nothing behind: in its folder are Hydra's files only.
-        if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= {".hydra", "train.log"}:
-            shutil.rmtree(run_dir, ignore_errors=True)
-        raise
-
-
-def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None]) -> None:
-    """One run.
-
-    Args:
-        groups: The configuration groups.
-        words: The overrides of the command line.
-        run_hydra: Runs Hydra with a task function and further overrides.
-
-    Raises:
-        ConfigError: The configuration is not valid; nothing was written.
-    """
-    cfg, config = checked(groups, words)
-    if config.common.sweep is not None:
-        sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
-        raise ConfigError(f"{sweeper} needs --multirun (-m): spectro train --multirun {' '.join(words)}")
-    config.estimator().prepare()  # finds missing weights before anything is written
-    _, override = result_folder(cfg, "run", words)
-    errors: list[SpectroError] = []
-
-    def task(cfg: DictConfig) -> None:
-        try:
-            job(cfg)
-        except SpectroError as error:
-            errors.append(error)  # before the message, Hydra would print another line
-
-    run_hydra(task, override)
-    if errors:
-        raise errors[0]
-
-
-def checked(groups: "Groups", words: Sequence[str]) -> tuple[DictConfig, "Config"]:
-    """The composed and the valid configuration of one job.
-
-    Raises:
-        ConfigError: It cannot be composed, or is not valid.
-    """
-    from spectro.cli.explain import explained
-    from spectro.config.check import check
-
-    with explained(words, groups):
-        cfg = groups.compose(words)
-        option = cfg.hydra.runtime.choices.get("model")
-        if option and cfg.model.name != option:
-            raise ConfigError(f"model.name: got {cfg.model.name!r}; allowed with model={option}: {option}")
-        return cfg, check(cfg, groups)
-
-
-def result_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Path, str]:
-    """Makes the folder of a run or multirun: the user's choice, or a new one that no other process has.
-
-    Args:
-        cfg: The composed configuration.
-        mode: ``run`` or ``sweep``.
-        words: The overrides of the command line.
-
-    Returns:
-        The folder, and the override by which Hydra takes it.
-
-    Raises:
-        ConfigError: The user's choice holds results, or nothing can be written.
-    """
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    outputs, folder = Path(cfg.outputs), Path(cfg.hydra[mode].dir)
-    try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=outputs).close()
-        if not any(word.lstrip("+").startswith(f"hydra.{mode}.dir=") for word in words):
-            folder = new_folder(folder)
-        elif any(folder.glob("run.json" if mode == "run" else "*/run.json")):
-            raise ConfigError(f"hydra.{mode}.dir: got {str(folder)!r}, which holds a run; expected a new folder")
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
-    return folder, f"hydra.{mode}.dir={QuotedString(str(folder), Quote.double).with_quotes()}"
