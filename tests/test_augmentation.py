@@ -67,7 +67,7 @@ def four_images(tmp_path) -> Images:
 
 
 def augmentation(*overrides: str) -> Augmentation:
-    return cli.composed(["cascade_stage=flat", *overrides]).augmentation()
+    return cli.composed(["cascade_stage=flat", *overrides]).augmentation
 
 
 def applied(augmentation: Augmentation, X: Images, *, per_epoch: bool = False) -> tuple[Images, np.ndarray]:
@@ -274,7 +274,7 @@ PAIRS += [("pixels", "list"), ("a cascade of both", "list")]
 def test_every_augmentation_fits_every_family(X, mine, model, option):
     """One that only some families take would be found in the middle of a comparison."""
     config = cli.composed([*FAMILIES[model], *(GROUP | OPTIONS)[option]])
-    images, rows = applied(config.augmentation(), X, per_epoch=config.has_epochs)
+    images, rows = applied(config.augmentation, X, per_epoch=config.has_epochs)
     y = np.array(["noise_DNS", "noise_Tip-off", "brak_Station", "noise_Tip-off"], object)
     first, second = (config.estimator().fit(images, y[rows], X, y).predict_proba(X) for _ in range(2))
     np.testing.assert_array_equal(first, second)

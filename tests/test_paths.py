@@ -26,7 +26,7 @@ def test_sections_become_dotted_keys_that_do_not_meet():
     ("uri", "path"),
     [
         ("sqlite:///a/b.db", Path("a/b.db").absolute()),
-        ("sqlite:////tmp/b.db?timeout=9", Path("/tmp/b.db")),
+        ("sqlite:////data/b.db?timeout=9", Path("/data/b.db")),
         ("sqlite+pysqlite:///~/b.db", Path.home() / "b.db"),
         ("sqlite:///:memory:", None),
         ("sqlite://", None),

@@ -1,6 +1,7 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +95,9 @@ class Config:
             raise ConfigError("sweep: got nothing; it comes with sweeper=NAME")
         return self.common.sweep
 
+    @cached_property
     def augmentation(self) -> Augmentation:
-        """The augmentation of training images."""
+        """The augmentation of training images; its transforms are imported and tried once."""
         return Augmentation.from_config(self.common.augmentation, seed=self.seed)
 
     def estimator(self) -> Any:
@@ -238,7 +240,7 @@ def _contradictions(config: Config) -> list[str]:
     if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
     try:
-        config.augmentation()
+        _ = config.augmentation
     except ConfigError as error:
         wrong.append(str(error))
     # A family that sees every record once would see one view of it, for good.

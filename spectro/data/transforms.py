@@ -181,6 +181,6 @@ def identity(*transforms: Transform) -> str:
             try:
                 digest.update(Path(inspect.getfile(kind)).read_bytes())
             except (OSError, TypeError):
-                # Nothing can be said about code that has no file.
+                # Code without a file cannot be compared with what it was.
                 digest.update(uuid.uuid4().bytes)
     return digest.hexdigest()[:16]

@@ -44,17 +44,17 @@ class Task:
     """
 
     def __init__(self, config: Config, dataset: Dataset):
-        mapping = config.common.mapping
+        mapping = config.mapping
         self.config = config
         self.dataset = dataset
         self.objective = config.common.objective
-        self.seed = config.common.seed
+        self.seed = config.seed
         self.look_alikes = config.look_alikes
         self._merged = mapping.look_alikes if config.stage == "easy" else {}
         members = mapping.look_alikes[config.group] if config.stage == "hard" else dataset.classes
         self.records = {split: [r for r in dataset.of(split) if r.label in members] for split in SPLITS}
         self.labels = {split: self.labels_of(records) for split, records in self.records.items()}
-        self._augmentation = config.augmentation()
+        self._augmentation = config.augmentation
 
     def labels_of(self, records: Sequence[Record]) -> np.ndarray:
         """Labels of records as the configured stage sees them, ``(n,)``."""
@@ -166,13 +166,13 @@ def load_data(config: Config) -> Dataset:
     """
     knobs = config.common.data
     if isinstance(knobs, DemoKnobs):
-        root = _make_demo_data(knobs, Path(config.common.outputs))
+        root = _make_demo_data(knobs, config.outputs)
     else:
         root = Path(knobs.root).expanduser().absolute()
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
     return data.load_folder(
         root,
-        config.common.mapping,
+        config.mapping,
         store=data.ImageStore(data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9), knobs.crop, knobs.max_megapixels),
         specs=config.estimator().specs,
         split=None if isinstance(knobs, DemoKnobs) else knobs.split,

@@ -86,7 +86,7 @@ class Search:
         self.name: str = sweeper.study_name or name_of(self._config, settings)
         self._study = open_study(sweeper.storage, self.name, settings)
         self._say_end = partial(report.say_trial, self._study, space, sweeper.n_trials)
-        self.folder = Path(self._config.common.outputs).absolute() / "sweeps" / self.name
+        self.folder = self._config.outputs.absolute() / "sweeps" / self.name
         info = _read_info(self.folder)
         is_own = info is not None and info.study_id == self._study.user_attrs[ID]
         if not is_own and any(path.suffix != ".lock" for path in self.folder.glob("*")):
@@ -237,7 +237,7 @@ class Search:
 def name_of(config: Config, settings: dict[str, Any]) -> str:
     """The default name of a study: other settings or another search space give another name."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
-    return f"{config.common.model.name}_{config.stage}_{data_name(config)}_{digest}"
+    return f"{config.model}_{config.stage}_{data_name(config)}_{digest}"
 
 
 def sampler_of_draw(sampler: DictConfig) -> Callable[[int], Any]:
