@@ -128,13 +128,14 @@ class Images:
         augmentation: The transforms that `views` and `seeds` refer to.
         views: The view that each row is, ``(n,)``.
         seeds: Of the random transforms of each row, ``(n,)``; `NOT_DRAWN` for none.
+        groups: What stays together where these records are divided once more, ``(n,)``; the digests unless it is set.
         choices: For each row the views of which one is drawn in every epoch, together with a seed, ``(n,)``; None:
             nothing is drawn.
     """
 
     def __init__(self, store: ImageStore, digests: Sequence[str] | np.ndarray):
         self.store, self.digests = store, np.asarray(digests, dtype=object)
-        self.augmentation = Augmentation()
+        self.augmentation, self.groups = Augmentation(), self.digests
         self.views = np.full(len(self), ORIGINAL, dtype=object)
         self.seeds = np.full(len(self), NOT_DRAWN)
         self.choices: np.ndarray | None = None
@@ -182,6 +183,11 @@ class Images:
     def pixels(self, spec: ImageSpec) -> np.ndarray:
         """All images at once: uint8 ``(n, size, size)`` or ``(n, size, size, 3)``."""
         return self.augment(self.store.pixels(spec, list(self.digests)))
+
+
+def groups_of_rows(X: Images | np.ndarray) -> np.ndarray:
+    """What stays together where training rows are divided once more: group numbers ``(n,)``, of an array one a row."""
+    return np.unique(X.groups.astype(str), return_inverse=True)[1] if isinstance(X, Images) else np.arange(len(X))
 
 
 def pixels_of(X: Images | np.ndarray, spec: ImageSpec) -> np.ndarray:

@@ -36,6 +36,14 @@ def groups_of(records: Sequence[Record]) -> list[list[int]]:
     return list(groups.values())
 
 
+def group_numbers(records: Sequence[Record]) -> np.ndarray:
+    """The number of each record's group of `groups_of`, in their order, ``(n,)``."""
+    numbers = np.empty(len(records), dtype=int)
+    for number, group in enumerate(groups_of(records)):
+        numbers[group] = number
+    return numbers
+
+
 def split_records(records: Sequence[Record], *, val: float, test: float, seed: int) -> list[Record]:
     """Puts every source into one split, each folder's share as near as possible to what is asked.
 

@@ -18,7 +18,7 @@ from spectro.classifiers.base import StageOutput
 from spectro.config.schema import KFoldKnobs
 from spectro.data import Record, labels_of
 from spectro.data.splits import folds as deal
-from spectro.data.splits import groups_of, inner_val, part_of, uneven
+from spectro.data.splits import group_numbers, inner_val, part_of, uneven
 from spectro.errors import DataError
 from spectro.evaluation.metrics import evaluate, macro_f1
 from spectro.files import read_json, write_json
@@ -63,11 +63,8 @@ class Folds:
         if not isinstance(knobs, KFoldKnobs):
             return None
         records = [*task.records["train"], *task.records["val"]]
-        groups = np.empty(len(records), dtype=int)
         # Numbered in the order of paths. Folds are stratified by class, whatever the stage, so that stages compare.
-        for number, group in enumerate(groups_of(records)):
-            groups[group] = number
-        labels = labels_of(records)
+        groups, labels = group_numbers(records), labels_of(records)
         n = len(set(groups))
         if knobs.k > n:
             allowed = f"2 to {n}" if n > 1 else "none"

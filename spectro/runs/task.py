@@ -14,6 +14,7 @@ from spectro.classifiers.temperature import MIN_RECORDS
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
 from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
+from spectro.data.splits import group_numbers
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import METRICS
 from spectro.runs.predictions import Predictions
@@ -68,7 +69,8 @@ class Task:
     def training_set(self, records: Sequence[Record]) -> tuple[Images, np.ndarray]:
         """The augmented images of training records and the label of each, ``X`` and ``y``."""
         sources = [record.source for record in records]
-        X, rows = self._augmentation.apply(self.dataset.images(records), sources, per_epoch=self.config.has_epochs)
+        images = self.dataset.images(records).replace(groups=group_numbers(records))
+        X, rows = self._augmentation.apply(images, sources, per_epoch=self.config.has_epochs)
         return X, self.labels_of(records)[rows]
 
     @cached_property
