@@ -83,8 +83,8 @@ def stored(folder, images, spec, cache=None):
 
 MAKERS = {
     "hog_svm": svm,
-    "hog_svm linear": lambda: svm(kernel="linear", scaler="minmax"),
-    "hog_svm components": lambda: svm(pca_components=3, scaler="robust"),
+    "hog_svm linear": lambda: svm(kernel="linear", scaler="none", signed=True, sqrt=True, block_norm="none"),
+    "hog_svm components": lambda: svm(pca_components=3, scaler="none", pixels=[5, 4], C=None),
     "pixels": PixelsClassifier,
     "vpt shallow": vpt,
     "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),

@@ -1,5 +1,7 @@
 """HOG: the same numbers as scikit-image, computed once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +56,20 @@ def test_equals_skimage_on_angles_at_bin_edges(image):
     image = image.astype(np.uint8)
     assert Hog().n_features == 8100
     np.testing.assert_allclose(Hog()(image[None])[0], skimage_hog(image, Hog()), atol=1e-6)
+
+
+def test_signed_bins_fold_onto_unsigned_ones_and_roots_are_of_cells():
+    """A bin in the wrong half would make a rising edge a falling one; a root after the blocks is another descriptor."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
+    plain = Hog(size_px=32, orientations=6, block_cells=1, block_norm="none")
+    signed = replace(plain, orientations=12, signed=True)
+    halves = signed(images).reshape(3, -1, 2, 6)
+    np.testing.assert_allclose(halves.sum(axis=2).reshape(3, -1), plain(images))
+    # Dark to light and light to dark are the same pixels, half a turn on.
+    np.testing.assert_allclose(signed(255 - images).reshape(halves.shape), halves[:, :, ::-1])
+    np.testing.assert_allclose(replace(plain, sqrt=True)(images), np.sqrt(plain(images)))
+    squares = replace(plain, sqrt=True, block_cells=2, block_norm="L2")(images).reshape(3, 9, -1) ** 2
+    np.testing.assert_allclose(squares.sum(axis=2), 1, rtol=1e-6)
 
 
 def test_vectors_are_computed_once_and_kept_between_processes(tmp_path, monkeypatch):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 from test_classifiers import LABELS, stored, svm, toy
 
 from spectro.classifiers.hog.descriptor import Hog
-from spectro.classifiers.hog.svm import DegenerateModelWarning, HogSvmClassifier, absolute_gamma
+from spectro.classifiers.hog.svm import HogSvmClassifier
+from spectro.classifiers.svm import DegenerateModelWarning, absolute_gamma
 from spectro.data import Augmentation
 from spectro.data.transforms import BUILT_IN_VIEWS
 
@@ -34,11 +35,11 @@ def plain_pipeline(scaler, variance, C, gamma, kernel="rbf"):
 SETTINGS = [
     ("standard", StandardScaler(), 0.95, 1.0, "1.0x", "rbf"),
     ("standard", StandardScaler(), 0.5, 100.0, "0.1x", "rbf"),
-    ("minmax", MinMaxScaler(), 0.8, 10.0, "0.3x", "rbf"),
-    ("robust", RobustScaler(), 0.99, 0.1, 0.001, "rbf"),
+    ("none", FunctionTransformer(), 0.8, 10.0, "0.3x", "rbf"),
+    ("standard", StandardScaler(), 0.99, 0.1, 0.001, "rbf"),
     ("standard", StandardScaler(), 0.9, 1.0, "1.0x", "linear"),
     # More rows than features, and all of the variance: another way through the PCA.
-    ("minmax", MinMaxScaler(), 1.0, 1.0, "1.0x", "rbf"),
+    ("none", FunctionTransformer(), 1.0, 1.0, "1.0x", "rbf"),
 ]
 
 
@@ -99,7 +100,7 @@ def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     records, y = noisy
     X = records(tmp_path / "cache")
     mirrored = X.replace(augmentation=Augmentation(BUILT_IN_VIEWS), views=np.full(len(X), "mirrored"))
-    colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "minmax"}, {}
+    colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "none"}, {}
     for options in colder:
         svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])
     svm().out_of_fold(mirrored[:60], y[:60], None, None, X[60:])
@@ -171,10 +172,13 @@ def test_arrays_that_are_no_images(X):
 def test_keys_reach_the_classifier():
     """An option that does nothing is worse than none."""
     values = {
-        "hog": {"size_px": 64, "orientations": 6, "cell_px": 16, "block_cells": 3, "block_norm": "L1"},
-        "scaler": "robust",
+        "hog": {
+            **{"size_px": 64, "orientations": 6, "signed": True, "cell_px": 16, "sqrt": True, "block_cells": 3},
+            **{"block_norm": "L1", "pixels": [4, 3], "pixels_weight": 0.5},
+        },
+        "scaler": "none",
         "pca": {"variance": 0.5, "components": 7},
         "svm": {"kernel": "linear", "C": 2, "gamma": 0.1, "class_weight": None},
     }
-    expected = {**values["hog"], **values["svm"], "scaler": "robust", "pca_variance": 0.5, "pca_components": 7}
+    expected = {**values["hog"], **values["svm"], "scaler": "none", "pca_variance": 0.5, "pca_components": 7}
     assert HogSvmClassifier.from_config(values, seed=0).get_params() == expected

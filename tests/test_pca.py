@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from spectro.classifiers.hog.pca import fit_pca
+from spectro.classifiers.pca import fit_pca
 
 
 @settings(max_examples=40, deadline=None)

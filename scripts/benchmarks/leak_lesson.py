@@ -30,7 +30,7 @@ WAYS = [
 
 
 def _lesson(overrides: list[str]) -> None:
-    from spectro.classifiers.hog.svm import DegenerateModelWarning
+    from spectro.classifiers.svm import DegenerateModelWarning
     from spectro.config.schema import DemoKnobs
     from spectro.data import labels_of
     from spectro.runs import task
@@ -99,11 +99,12 @@ def _folds_over_rows(y: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 def _outside(estimator: Any, X: Any) -> np.ndarray:
     """Components of all rows, with scaler and PCA fitted to all of them: the mistake."""
-    from spectro.classifiers.hog.pca import fold_scores, n_kept
-    from spectro.classifiers.hog.svm import SCALERS
+    from sklearn.preprocessing import StandardScaler
 
-    scores = fold_scores(estimator.hog, SCALERS[estimator.scaler](), X, X[:1])
-    return scores["train"][:, : n_kept(scores["shares"], estimator.pca_variance)]
+    from spectro.classifiers.pca import fit_pca
+
+    scaled = StandardScaler().fit_transform(estimator.hog.features(X).astype(float))
+    return fit_pca(scaled, estimator.pca_variance).transform(scaled)
 
 
 def _score(
@@ -111,7 +112,7 @@ def _score(
 ) -> float:
     from sklearn.svm import SVC
 
-    from spectro.classifiers.hog.svm import absolute_gamma
+    from spectro.classifiers.svm import absolute_gamma
 
     predicted = np.empty_like(y)
     for fold in range(folds.max() + 1):

@@ -13,7 +13,9 @@ _K = 5
 Predict = Callable[[float, np.ndarray, np.ndarray], np.ndarray]
 
 
-def choose(candidates: Sequence[float], predict: Predict, labels: np.ndarray, groups: np.ndarray, seed: int = 0) -> float:
+def choose(
+    candidates: Sequence[float], predict: Predict, labels: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> float:
     """The candidate with the largest macro-F1 over pooled out-of-fold predictions; of equal ones the first.
 
     Args:

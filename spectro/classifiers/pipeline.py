@@ -12,7 +12,7 @@ from threadpoolctl import ThreadpoolController
 
 from spectro.classifiers import sklearn_file
 from spectro.classifiers.temperature import ScoringClassifier, columns
-from spectro.data.images import Images
+from spectro.data.images import Images, groups_of_rows
 
 # Records whose features are held at once while predicting.
 _BATCH = 1024
@@ -34,13 +34,13 @@ class PipelineClassifier(ScoringClassifier):
         """Features of records, float64 ``(n, d)``."""
 
     @abstractmethod
-    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray) -> Pipeline:
-        """The pipeline, fitted to features ``(n, d)`` and class numbers ``(n,)``."""
+    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Pipeline:
+        """The pipeline, fitted to features ``(n, d)`` and class numbers ``(n,)``; ``groups`` as of `groups_of_rows`."""
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         features = self._features(X)
         with blas_threads(len(features)):
-            self.pipeline_ = self._fit_pipeline(features, np.searchsorted(self.classes_, y))
+            self.pipeline_ = self._fit_pipeline(features, np.searchsorted(self.classes_, y), groups_of_rows(X))
             scores = self._scores(X_val) if len(X_val) else None
         self._fit_temperature(scores, y_val)
 

@@ -1,6 +1,5 @@
 """A logistic regression on a thumbnail: the baseline of every comparison."""
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -13,12 +12,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spectro.classifiers.base import Effects
+from spectro.classifiers.inputs import Thumbnail
 from spectro.classifiers.pipeline import PipelineClassifier
 from spectro.classifiers.registry import register_family
 from spectro.data.decode import ImageSpec
-from spectro.data.images import Images, pixels_of
-
-_MAX_SQUARE_PX = 512
+from spectro.data.images import Images
 
 
 @register_family("pixels")
@@ -43,18 +41,19 @@ class PixelsClassifier(PipelineClassifier):
 
     def contradictions(self) -> list[tuple[str, str]]:
         """The thumbnail's sides must divide a square that is not too large."""
-        size = math.lcm(self.width_px, self.height_px)
-        if size <= _MAX_SQUARE_PX:
-            return []
-        text = f"got {self.width_px} with pixels.height_px={self.height_px}, least common multiple {size}"
-        return [("pixels.width_px", f"{text}; allowed: a least common multiple of at most {_MAX_SQUARE_PX}")]
+        return self.thumbnail.contradictions("pixels.width_px")
+
+    @property
+    def thumbnail(self) -> Thumbnail:
+        """The small image."""
+        return Thumbnail(self.width_px, self.height_px)
 
     @property
     def specs(self) -> list[ImageSpec]:
         """A grey square whose sides the thumbnail's divide."""
-        return [ImageSpec(math.lcm(self.width_px, self.height_px), "L")]
+        return [self.thumbnail.spec]
 
-    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray) -> Pipeline:
+    def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Pipeline:
         regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1000)
         with warnings.catch_warnings():
             # With weak regularisation the best weights lie far out; the predictions have settled long before.
@@ -62,15 +61,11 @@ class PixelsClassifier(PipelineClassifier):
             return make_pipeline(StandardScaler(), regression).fit(features, labels)
 
     def _features(self, X: Images | np.ndarray) -> np.ndarray:
-        """Grey values ``(n, height_px * width_px)``: means over blocks of the square."""
-        square = pixels_of(X, self.specs[0])
-        n, size, _ = square.shape
-        blocks = square.reshape(n, self.height_px, size // self.height_px, self.width_px, size // self.width_px)
-        return blocks.mean(axis=(2, 4)).reshape(n, -1)
+        return self.thumbnail(X)
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         """Exact: the effects of all pixels and the intercepts sum to the difference of the two classes' scores."""
-        thumbnails = self._features(X)
+        thumbnails = self.thumbnail(X)
         scaler, regression = self.pipeline_
         # Of two classes scikit-learn keeps the second one's coefficients alone.
         coefficients = regression.coef_ if len(self.classes_) > 2 else np.array([[0.0], [1.0]]) * regression.coef_

@@ -1,5 +1,6 @@
 """HOG images, and the cells of an image that a HOG-SVM's decision depends on."""
 
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -12,7 +13,12 @@ _SIDE_PX = 240
 
 
 def cell_effects(
-    hog: Hog, pipeline: Pipeline, features: np.ndarray, labels: np.ndarray, others: np.ndarray
+    hog: Hog,
+    pipeline: Pipeline,
+    features: np.ndarray,
+    labels: np.ndarray,
+    others: np.ndarray,
+    pixels: Sequence[int] | None = None,
 ) -> np.ndarray:
     """How far the decision between two labels falls if a cell has the training records' mean: occlusion.
 
@@ -23,9 +29,10 @@ def cell_effects(
     Args:
         hog: The descriptor.
         pipeline: The fitted scaler, PCA and SVM.
-        features: HOG vectors ``(n, d)``, float64.
+        features: HOG vectors, and behind them a thumbnail's pixels or nothing, ``(n, d)``, float64.
         labels: Number of the label that is explained, ``(n,)``.
         others: Number of the label that it is compared with, ``(n,)``.
+        pixels: Width and height of the thumbnail; a pixel belongs to the cell that holds its centre.
 
     Returns:
         ``(n, cells, cells)``; negative where a cell's values speak against the label.
@@ -36,7 +43,11 @@ def cell_effects(
     column = {pair: i for i, pair in enumerate(zip(*np.triu_indices(n_classes, 1), strict=True))}
     row, col, cell_row, cell_col, _ = np.indices(hog.shape).reshape(5, -1)
     n_cells = hog.size_px // hog.cell_px
-    in_cell = (row + cell_row) * n_cells + col + cell_col == np.arange(n_cells**2)[:, None]  # (cells, d)
+    cell = (row + cell_row) * n_cells + col + cell_col
+    if pixels is not None:
+        x, y = (((np.arange(size) + 0.5) * n_cells / size).astype(int) for size in pixels)
+        cell = np.concatenate([cell, (y[:, None] * n_cells + x).ravel()])
+    in_cell = cell == np.arange(n_cells**2)[:, None]  # (cells, d)
     effects = np.empty((len(features), n_cells, n_cells))
     for i, (label, other) in enumerate(zip(labels, others, strict=True)):
         whole = scaler.transform(features[i : i + 1])
@@ -72,7 +83,7 @@ def strokes(hog: Hog, features: np.ndarray) -> np.ndarray:
         cells[:, row : row + blocks, column : column + blocks] += values[:, :, :, row, column]
         count[row : row + blocks, column : column + blocks] += 1
     # A stroke lies across the gradient, whose angle is counted from the right, downwards.
-    angle = (np.arange(hog.orientations)[:, None, None] + 0.5) * np.pi / hog.orientations
+    angle = (np.arange(hog.orientations)[:, None, None] + 0.5) * (1 + hog.signed) * np.pi / hog.orientations
     down, right = np.indices((side, side)) - (side - 1) / 2
     off, along = down * np.sin(angle) + right * np.cos(angle), down * np.cos(angle) - right * np.sin(angle)
     ink = np.clip(0.5 + side / 20 - np.abs(off), 0, 1) * np.clip(side / 2 - np.abs(along), 0, 1)

@@ -30,10 +30,12 @@ class Hog:
 
     Attributes:
         size_px: Height and width of the grey image.
-        orientations: Number of bins over 180 degrees.
+        orientations: Number of bins over 180 degrees, or over 360 if they are signed.
         cell_px: Height and width of a cell.
         block_cells: Height and width of a block, in cells; blocks overlap by all but one cell.
-        block_norm: ``L1``, ``L1-sqrt``, ``L2`` or ``L2-Hys``.
+        block_norm: ``L1``, ``L1-sqrt``, ``L2``, ``L2-Hys``, or ``none``: the cells of a block as they are.
+        signed: Whether the bins are over 360 degrees: opposite gradients lie in different ones.
+        sqrt: Whether the square root of the cells' histograms is taken, before blocks are normalised.
     """
 
     size_px: int = 128
@@ -41,6 +43,8 @@ class Hog:
     cell_px: int = 8
     block_cells: int = 2
     block_norm: str = "L2-Hys"
+    signed: bool = False
+    sqrt: bool = False
 
     @property
     def spec(self) -> ImageSpec:
@@ -76,15 +80,18 @@ class Hog:
         down[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
         right[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
         down, right = down[:, : rows * cell, : cols * cell], right[:, : rows * cell, : cols * cell]
-        degrees = np.rad2deg(np.arctan2(down, right)) % 180
-        bins = (degrees / (180.0 / self.orientations)).astype(np.intp)
-        # A tiny negative angle becomes 180.0 by rounding, past the last bin.
+        turn = 360.0 if self.signed else 180.0
+        degrees = np.rad2deg(np.arctan2(down, right)) % turn
+        bins = (degrees / (turn / self.orientations)).astype(np.intp)
+        # A tiny negative angle becomes a whole turn by rounding, past the last bin.
         np.minimum(bins, self.orientations - 1, out=bins)
         cell_no = (np.arange(rows * cell) // cell)[:, None] * cols + np.arange(cols * cell) // cell
         index = (np.arange(n)[:, None, None] * (rows * cols) + cell_no) * self.orientations + bins
         histogram = np.bincount(
             index.ravel(), weights=np.hypot(down, right).ravel(), minlength=n * rows * cols * self.orientations
         ).reshape(n, rows, cols, self.orientations) / (cell * cell)
+        if self.sqrt:
+            np.sqrt(histogram, out=histogram)
         # (n, block row, block col, orientation, cell row, cell col) -> orientation last
         windows = np.lib.stride_tricks.sliding_window_view(histogram, (self.block_cells,) * 2, axis=(1, 2))
         blocks = windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
@@ -92,6 +99,8 @@ class Hog:
 
     def _normalise(self, blocks: np.ndarray) -> np.ndarray:
         """Contrast normalisation over the last axis."""
+        if self.block_norm == "none":
+            return blocks
         if self.block_norm.startswith("L1"):
             out = blocks / (blocks.sum(axis=-1, keepdims=True) + _EPS)
             return np.sqrt(out) if self.block_norm == "L1-sqrt" else out

@@ -1,19 +1,10 @@
-"""Principal components of few rows with many columns, exactly and fast, and kept for each fold."""
-
-import hashlib
-import json
-from typing import Any
+"""Principal components of few rows with many columns, exactly and fast."""
 
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.decomposition import PCA
 
-from spectro.classifiers.hog.descriptor import Hog
 from spectro.data.cache import Arrays
-from spectro.data.images import Images
-
-# Part of every cache key: raise it when the same images give other values.
-_CODE_VERSION = 1
 
 
 def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
@@ -51,34 +42,6 @@ def fit_pca(X: np.ndarray, n_components: float | int) -> PCA:
     return pca
 
 
-def fold_scores(hog: Hog, scaler: Any, X: Images | np.ndarray, X_new: Images | np.ndarray) -> Arrays:
-    """Principal components of the scaled HOG vectors of a fold: what all settings of an SVM share in it.
-
-    Scaler and PCA are fitted to the training rows alone. The PCA is a full one: a share of the variance is a cut
-    through its columns. Of `Images` the result is cached, and HOG vectors are not even read where it is in the cache.
-
-    Args:
-        hog: The descriptor.
-        scaler: An unfitted scaler of scikit-learn; its ``repr`` names it in the cache.
-        X: Training rows, ``n`` of them.
-        X_new: Rows that are only transformed, ``m`` of them.
-
-    Returns:
-        ``train`` ``(n, r)``, ``new`` ``(m, r)`` and ``shares`` ``(r,)``, the share of the variance that each component
-        explains, largest first.
-    """
-
-    def compute() -> Arrays:
-        train, new = (hog.features(rows).astype(np.float64) for rows in (X, X_new))
-        return _full_scores(scaler.fit_transform(train), scaler.transform(new))
-
-    if not isinstance(X, Images) or not isinstance(X_new, Images):
-        return compute()
-    kinds = [hog.kind(rows.store).folder for rows in (X, X_new)]
-    made_from = [_CODE_VERSION, repr(scaler), kinds, X.keys, X_new.keys]
-    return X.store.cache.arrays(hashlib.sha256(json.dumps(made_from).encode()).hexdigest(), compute)
-
-
 def n_kept(shares: np.ndarray, n_components: float | int) -> int:
     """How many components are kept, by scikit-learn's rule; it may be more than there are.
 
@@ -91,11 +54,15 @@ def n_kept(shares: np.ndarray, n_components: float | int) -> int:
     return int(np.searchsorted(np.cumsum(shares), n_components, side="right")) + 1
 
 
-def _full_scores(X: np.ndarray, X_new: np.ndarray) -> Arrays:
+def full_scores(X: np.ndarray, X_new: np.ndarray) -> Arrays:
     """Scores of a PCA with all components, for the rows ``(n, d)`` that it is fitted to and for others ``(m, d)``.
 
     With fewer rows than columns they do not need the components, which take two thirds of the time; signs are then
     arbitrary, which changes no distance and no inner product.
+
+    Returns:
+        ``train`` ``(n, r)``, ``new`` ``(m, r)`` and ``shares`` ``(r,)``, the share of the variance that each component
+        explains, largest first.
     """
     if X.shape[0] >= X.shape[1]:
         pca = fit_pca(X, X.shape[1])
