@@ -169,7 +169,7 @@ def test_effects_of_a_residual_network_sum_to_the_margin():
     labels, others, rows = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.arange(3)
     effects = network.effects(images, labels, others)
     with torch.no_grad():
-        logits = network(images) - network.backbone.fc.bias
+        logits = network(images) - network.head.bias
     torch.testing.assert_close(
         effects.sum(dim=(1, 2)), logits[rows, labels] - logits[rows, others], rtol=1e-4, atol=1e-5
     )

@@ -238,7 +238,7 @@ class TestDamagedModels:
         ("entry", "text"),
         [
             ({"family": "os.path"}, r"'os.path' is not registered.*--plugin"),
-            ({"format": 99}, "got format 99; allowed: 2"),
+            ({"format": 99}, "got format 99; allowed: 3"),
         ],
     )
     def test_other_families_and_formats(self, model, entry, text):

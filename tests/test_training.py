@@ -149,7 +149,9 @@ def test_batches_hold_the_images_of_the_data_layer(is_resident, tmp_path, monkey
     originals = stored(tmp_path, np.random.default_rng(0).integers(0, 256, (5, 9, 7), dtype=np.uint8), spec)
     augmentation = Augmentation(BUILT_IN_VIEWS, {"spectrogram": Spectrogram()})
     X, _ = augmentation.apply(originals, ["s"] * 5, per_epoch=True)
-    epoch = Batches(X, spec, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU).drawn(np.random.default_rng(1))
+    network = cnn()._build(2, empty=True)[0]
+    network.backbone.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    epoch = Batches(X, spec, network).drawn(np.random.default_rng(1))
     expected = (X.drawn(np.random.default_rng(1)).pixels(spec) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
     rows = np.random.default_rng(2).permutation(len(X))
     for _ in range(2):  # what is drawn does not change the images that are kept

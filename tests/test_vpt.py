@@ -141,9 +141,9 @@ def test_a_backbone_that_is_no_vision_transformer():
 @pytest.mark.parametrize(
     ("classifier", "trained"),
     [
-        (cnn(freeze="none"), ("backbone.conv1", "backbone.bn1", "backbone.layer", "backbone.fc")),
-        (cnn(freeze="stem"), ("backbone.layer", "backbone.fc")),
-        (cnn(freeze="backbone"), ("backbone.fc",)),
+        (cnn(freeze="none"), ("backbone.conv1", "backbone.bn1", "backbone.layer", "head.")),
+        (cnn(freeze="stem"), ("backbone.layer", "head.")),
+        (cnn(freeze="backbone"), ("head.",)),
         (vpt(variant="shallow"), ("prompts", "head.")),
         (vpt(variant="deep"), ("prompts", "head.")),
     ],

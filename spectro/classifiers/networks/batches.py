@@ -1,13 +1,13 @@
 """Records as batches of normalised tensors, read by row number and augmented where they are used."""
 
 import copy
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spectro.classifiers.networks.module import Network
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
 
@@ -20,9 +20,7 @@ class Batches:
     Args:
         X: Records.
         spec: Their geometry, RGB.
-        mean: Of each channel in the backbone's training, of pixels from 0 to 1.
-        std: Likewise.
-        device: Where batches are needed.
+        network: On its device; what is frozen in it is computed here.
 
     Attributes:
         resident_bytes: Images of more bytes are read from the cache for each batch. On a GPU it is half of the memory
@@ -31,15 +29,9 @@ class Batches:
 
     resident_bytes: ClassVar[int] = 1 << 30
 
-    def __init__(
-        self,
-        X: Images | np.ndarray,
-        spec: ImageSpec,
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
-    ):
-        self._X, self._spec, self._device = X, spec, device
+    def __init__(self, X: Images | np.ndarray, spec: ImageSpec, network: Network):
+        self._X, self._spec, self._network, self._device = X, spec, network, (device := network.place.device)
+        mean, std = network.normalisation
         self._files: Images | np.ndarray = X
         self._file_of = np.arange(len(X))
         if isinstance(X, Images):
@@ -67,6 +59,10 @@ class Batches:
         return epoch
 
     def __call__(self, rows: np.ndarray) -> Tensor:
+        """What the network's frozen part gives for rows ``(b,)``, on the device: the input of its ``forward_from``."""
+        return self._network.frozen(self.images(rows))
+
+    def images(self, rows: np.ndarray) -> Tensor:
         """The images of rows ``(b,)``: fp32 ``(b, 3, size, size)`` in channels-last order, on the device."""
         files = self._file_of[rows]
         if self._resident is None:

@@ -32,5 +32,5 @@ class CnnClassifier(NetworkClassifier):
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
         from spectro.classifiers.networks.module import Convolution
 
-        model, origin = self._backbone(num_classes, empty=empty)
-        return Convolution(model, self.freeze), origin
+        model, origin = self._backbone(empty=empty)
+        return Convolution(model, num_classes, self.freeze), origin

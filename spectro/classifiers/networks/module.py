@@ -2,6 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -16,13 +17,75 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Network(nn.Module, ABC):
     """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both.
 
+    Images -> `frozen`, which training never changes -> `features`, the inputs of the head -> logits.
+
+    Args:
+        backbone: The timm model, without a head.
+        blocks: Number of inputs of the head of each kind, and their weight, see `standardisation`.
+        num_classes: Outputs of the head.
+        dropout: Of the inputs of the head, each value of each record.
+
     Attributes:
-        backbone: The timm model.
+        head: Linear.
+        mean: Subtracted from each input of the head, ``(d,)``; 0 until `standardise` is called.
+        scale: By which it is then multiplied, ``(d,)``; 1 until `standardise` is called.
         place: Device and precision.
     """
 
-    backbone: Any
+    mean: Tensor
+    scale: Tensor
     place = Place(torch.device("cpu"), "fp32")
+
+    def __init__(self, backbone: Any, blocks: Sequence[tuple[int, float]], num_classes: int, dropout: float = 0.0):
+        super().__init__()
+        self.backbone, self.blocks = backbone, tuple(blocks)
+        d = sum(size for size, _ in blocks)
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("scale", torch.ones(d))
+        self.head_dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(d, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
+        return self.forward_from(self.frozen(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The inputs of the head before dropout, ``(n, d)``, fp32."""
+        return self.features_from(self.frozen(images))
+
+    def forward_from(self, frozen: Tensor) -> Tensor:
+        """What `frozen` gives -> logits ``(n, k)``, fp32."""
+        return self.head(self.head_dropout(self.features_from(frozen)))
+
+    def features_from(self, frozen: Tensor) -> Tensor:
+        """What `frozen` gives -> the inputs of the head before dropout, ``(n, d)``, fp32."""
+        return (self.inputs_from(frozen) - self.mean) * self.scale
+
+    def frozen(self, images: Tensor) -> Tensor:
+        """What everything before the first trained part gives for images; the images where nothing is frozen."""
+        return images
+
+    @abstractmethod
+    def inputs_from(self, frozen: Tensor) -> Tensor:
+        """`features_from` before they are standardised."""
+
+    def standardise(self, mean: Tensor, scale: Tensor) -> None:
+        """Sets the fixed affine map before the head, ``(d,)`` both: features become ``(features - mean) * scale``."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+    def standardisation(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale ``(d,)`` that give each block of features ``(n, d)`` its weight squared as total variance.
+
+        One number scales a whole block: values that vary little over the records stay small.
+        """
+        scales = [
+            weight / part.var(dim=0, correction=0).sum().sqrt().clamp_min(1e-6).expand(size)
+            for part, (size, weight) in zip(features.split([n for n, _ in self.blocks], 1), self.blocks, strict=True)
+        ]
+        return features.mean(dim=0), torch.cat(scales)
 
     @abstractmethod
     def prepare(self, place: Place) -> None:
@@ -62,19 +125,16 @@ class Convolution(Network):
     """A convolutional timm model, whole or in part frozen.
 
     Args:
-        model: The model, with a new head.
+        model: The model, without a head.
+        num_classes: Outputs of the head.
         freeze: ``none``: everything is trained; ``stem``: all but the stem, as timm delimits it; ``backbone``: the head
             alone.
     """
 
-    def __init__(self, model: Any, freeze: str):
-        super().__init__()
-        self.backbone = model
+    def __init__(self, model: Any, num_classes: int, freeze: str):
+        super().__init__(model, [(model.head_hidden_size, 1.0)], num_classes)
         if freeze == "backbone":
             model.requires_grad_(False)
-            heads = model.get_classifier()
-            for head in heads if isinstance(heads, tuple) else (heads,):
-                head.requires_grad_(True)
         elif freeze == "stem":
             stem = model.group_matcher(coarse=True)["stem"]
             patterns = [stem] if isinstance(stem, str) else [s[0] if isinstance(s, tuple) else s for s in stem]
@@ -98,10 +158,10 @@ class Convolution(Network):
         self.place = place
         self.to(place.device).to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
+    def inputs_from(self, frozen: Tensor) -> Tensor:
+        """As the base class states."""
         with self.place.autocast():
-            return self.backbone(images).float()
+            return self.backbone(frozen).float()
 
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
         """At the end of the backbone, see `Network.effects`."""
@@ -110,7 +170,8 @@ class Convolution(Network):
         if not isinstance(features, Tensor) or features.ndim != 4:
             return None
         features = features.detach().float().requires_grad_()
-        effects = features_times_gradient(self.backbone.forward_head(features), features, labels, others)
+        inputs = self.backbone.forward_head(features, pre_logits=True)
+        effects = features_times_gradient(self.head((inputs - self.mean) * self.scale), features, labels, others)
         # Some backbones have channels last.
         return effects.sum(dim=1 if features.shape[1] == self.backbone.num_features else -1)
 

@@ -115,13 +115,13 @@ class NetworkClassifier(ScoringClassifier):
             empty: Whether the weights are loaded by the caller.
         """
 
-    def _backbone(self, num_classes: int, *, empty: bool, **options: Any) -> "tuple[nn.Module, dict[str, str | None]]":
-        """The timm model, see `weights.create`; ``options`` are arguments of it, which `backbone_options` override."""
+    def _backbone(self, *, empty: bool, **options: Any) -> "tuple[nn.Module, dict[str, str | None]]":
+        """The timm model without a head, see `weights.create`; `backbone_options` override ``options``."""
         from spectro.classifiers.networks.weights import create
 
         return create(
             self.backbone,
-            num_classes,
+            0,
             family=self.family,
             options=options | (self.backbone_options or {}),
             pretrained=self.pretrained and not empty,
@@ -163,7 +163,7 @@ class NetworkClassifier(ScoringClassifier):
     def _batches(self, X: Images | np.ndarray) -> Any:
         from spectro.classifiers.networks.batches import Batches
 
-        return Batches(X, self.specs[0], *self.network_.normalisation, self.network_.place.device)
+        return Batches(X, self.specs[0], self.network_)
 
     def _scores(self, X: Any) -> np.ndarray:
         return self._logits(self._batches(X))
@@ -180,7 +180,7 @@ class NetworkClassifier(ScoringClassifier):
         for rows in np.split(np.arange(len(X)), range(_EFFECTS_BATCH, len(X), _EFFECTS_BATCH)):
             columns = (torch.from_numpy(numbers[rows]).to(network.place.device) for numbers in (labels, others))
             try:
-                effects = network.effects(batches(rows), *columns)
+                effects = network.effects(batches.images(rows), *columns)
             except RuntimeError as error:
                 # A figure must not end a run because the device's memory is full.
                 _log.warning("no attribution: %s", str(error).strip().split("\n")[0])

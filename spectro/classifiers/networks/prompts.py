@@ -33,18 +33,14 @@ class PromptedViT(Network):
     """
 
     def __init__(self, vit: VisionTransformer, num_classes: int, *, deep: bool, length: int, dropout: float = 0.0):
-        super().__init__()
-        self.backbone = vit.requires_grad_(False)
-        self.deep = deep
-        self.prompts = nn.Parameter(torch.empty(len(vit.blocks) if deep else 1, length, vit.embed_dim))
+        prompts = torch.empty(len(vit.blocks) if deep else 1, length, vit.embed_dim)
         # Glorot and Bengio (2010) for the patch embedding, whose outputs prompts stand beside.
         ph, pw = vit.patch_embed.patch_size
         bound = math.sqrt(6 / (3 * ph * pw + vit.embed_dim))
-        nn.init.uniform_(self.prompts, -bound, bound)
+        nn.init.uniform_(prompts, -bound, bound)
+        super().__init__(vit.requires_grad_(False), [(vit.num_features, 1.0)], num_classes)
+        self.deep, self.prompts = deep, nn.Parameter(prompts)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(vit.num_features, num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained: dropout in a frozen backbone would be noise."""
@@ -66,14 +62,14 @@ class PromptedViT(Network):
                 if hasattr(block.attn, "fused_attn"):
                     block.attn.fused_attn = False
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
+    def inputs_from(self, frozen: Tensor) -> Tensor:
+        """As the base class states."""
         vit = self.backbone
         with torch.no_grad():
-            tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
+            tokens = vit._pos_embed(vit.patch_embed(frozen.to(vit.patch_embed.proj.weight.dtype)))
             tokens = vit.norm_pre(vit.patch_drop(tokens))  # (n, prefix + patches, d)
         tokens = vit.norm(self._through_blocks(tokens).float())
-        return self.head(vit.forward_head(tokens, pre_logits=True))
+        return vit.forward_head(tokens, pre_logits=True)
 
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
         """Of the patches at the input of the last block, see `Network.effects`."""

@@ -49,7 +49,7 @@ def train(
     the same numbers as one that was never stopped.
 
     Args:
-        network: Images ``(n, 3, height, width)`` -> logits ``(n, k)``.
+        network: The network.
         data: Training records.
         val: Records that the best epoch is chosen on; none: the last epoch is taken.
         settings: How it is trained.
@@ -125,16 +125,16 @@ def logits_of(network: Network, images: Batches) -> Tensor:
     network.eval()
     with torch.inference_mode():
         rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
-        return torch.cat([network(images(batch)).float() for batch in rows])
+        return torch.cat([network.forward_from(images(batch)) for batch in rows])
 
 
 def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Optimizer, *, compiled: bool) -> Step:
     """One step, captured where the device is fast enough to wait for Python."""
-    forward: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
+    forward: Callable[[Tensor], Tensor] = torch.compile(network.forward_from) if compiled else network.forward_from
 
-    def step(images: Tensor, labels: Tensor) -> Tensor:
+    def step(frozen: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        value = loss(forward(images), labels)
+        value = loss(forward(frozen), labels)
         value.backward()
         optimizer.step()
         return value

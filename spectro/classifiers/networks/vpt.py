@@ -40,7 +40,7 @@ class VptClassifier(NetworkClassifier):
 
         from spectro.classifiers.networks.prompts import PromptedViT
 
-        vit, origin = self._backbone(0, empty=empty, img_size=self.size_px)
+        vit, origin = self._backbone(empty=empty, img_size=self.size_px)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
         deep = self.variant == "deep"
