@@ -6,22 +6,19 @@ import logging
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
+from spectro.classifiers.networks.backbone import BackboneParams
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.classifiers.temperature import ScoringClassifier
-from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
 from spectro.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from spectro.classifiers.networks.module import Network
 
 _log = logging.getLogger(__name__)
@@ -31,21 +28,15 @@ _FILE = "network.safetensors"
 
 
 @dataclass(eq=False, kw_only=True, repr=False)
-class NetworkClassifier(ScoringClassifier):
+class NetworkClassifier(BackboneParams, ScoringClassifier):
     """A network on a timm backbone, trained by `spectro.classifiers.networks.training.train`.
 
     A subclass adds parameters of its own, and builds the network in `_build`.
 
     Args:
-        backbone: timm's name of the backbone.
-        backbone_options: timm's own arguments of it, e.g. ``{"drop_rate": 0.1}``.
-        pretrained: Start from pretrained weights; without, from random ones.
-        weights: A safetensors or torch file of them, with a head of any size; None: timm downloads them.
-        size_px: Height and width of the images.
-        image_fit: ``squash``, ``center_crop`` or ``pad``, as in `ImageSpec`.
         training: How it is trained.
         loss: The loss function.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        backbone: And what is not named here: see `BackboneParams`.
         seed: Of all random numbers.
 
     Attributes:
@@ -57,28 +48,9 @@ class NetworkClassifier(ScoringClassifier):
 
     draws_views: ClassVar[bool] = True
 
-    backbone: Annotated[str, Field(min_length=1)]
-    backbone_options: dict[str, Any] | None = None
-    pretrained: bool = True
-    weights: str | None = None
-    size_px: Annotated[int, Field(ge=16, le=1024)] = 224
-    image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "squash"
     training: Annotated[Training, "train"] = field(default_factory=Training)
     loss: Annotated[Loss, "loss"] = field(default_factory=Loss)
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "device"] = "auto"
     seed: Annotated[int, ""] = 0
-
-    def contradictions(self) -> list[tuple[str, str]]:
-        """A file of weights is for a pretrained network."""
-        if self.weights is None or self.pretrained:
-            return []
-        text = f"got {self.weights!r}; allowed: null, as {self.family}.pretrained=false starts from random weights"
-        return [(f"{self.family}.weights", text)]
-
-    @property
-    def specs(self) -> list[ImageSpec]:
-        """Colour squares."""
-        return [ImageSpec(self.size_px, "RGB", self.image_fit)]
 
     @property
     def chooses_on_val(self) -> bool:
@@ -95,12 +67,7 @@ class NetworkClassifier(ScoringClassifier):
 
     def prepare(self) -> None:
         """Builds the network once: backbone, weights and device must be there."""
-        if self.weights is not None and not Path(self.weights).expanduser().is_file():
-            # Checked before the seconds that torch and timm take to be imported.
-            raise ModelError(
-                f"{self.family}.weights: got {self.weights!r}, no such file; allowed: a safetensors or torch "
-                f"file of the weights of {self.backbone}"
-            )
+        self._check_weights()
         from spectro.classifiers.networks.device import choose, seeded
 
         with seeded(self.seed, choose(self.device, self.training.precision).device):
@@ -114,19 +81,6 @@ class NetworkClassifier(ScoringClassifier):
             num_classes: Number of outputs.
             empty: Whether the weights are loaded by the caller.
         """
-
-    def _backbone(self, *, empty: bool, **options: Any) -> "tuple[nn.Module, dict[str, str | None]]":
-        """The timm model without a head, see `weights.create`; `backbone_options` override ``options``."""
-        from spectro.classifiers.networks.weights import create
-
-        return create(
-            self.backbone,
-            0,
-            family=self.family,
-            options=options | (self.backbone_options or {}),
-            pretrained=self.pretrained and not empty,
-            weights=self.weights,
-        )
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         import torch
