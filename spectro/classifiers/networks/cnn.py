@@ -19,12 +19,18 @@ class CnnClassifier(NetworkClassifier):
     """A timm convolutional backbone with a new head.
 
     Args:
-        freeze: ``none``, ``stem`` or ``backbone``: what is not trained. Frozen batch norms keep their statistics.
+        pool: ``avg``: the backbone's own pooling; ``grid``: means over the cells of a grid.
+        stages: How many stages of the backbone are used; None: all. The third one of a ResNet ends at stride 16.
+        freeze: ``none``, ``stem``, ``backbone``, or a number of stages: what is not trained.
+        freeze_norm: Whether batch norms keep the backbone's statistics also where their weights are trained.
         backbone: And all others: see `NetworkClassifier`.
     """
 
     backbone: Annotated[str, Field(min_length=1)] = "resnet18.tv_in1k"
-    freeze: Literal["none", "stem", "backbone"] = "none"
+    pool: Literal["avg", "grid"] = "avg"
+    stages: Annotated[int, Field(ge=1)] | None = None
+    freeze: Literal["none", "stem", "backbone"] | Annotated[int, Field(ge=1)] = "none"
+    freeze_norm: bool = False
     training: Annotated[Training, "train"] = field(
         default_factory=lambda: Training(optimizer="adam", warmup_epochs=0.0, patience=None)
     )
@@ -33,4 +39,6 @@ class CnnClassifier(NetworkClassifier):
         from spectro.classifiers.networks.module import Convolution
 
         model, origin = self._backbone(empty=empty)
-        return Convolution(model, num_classes, self.freeze), origin
+        frozen = {"freeze": self.freeze, "freeze_norm": self.freeze_norm}
+        size = self.specs[0].shape[:2]
+        return Convolution(model, num_classes, size, stages=self.stages, **frozen, **self._head), origin

@@ -24,6 +24,11 @@ class Place:
     device: torch.device
     precision: str
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of values between layers."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def autocast(self) -> Any:
         """A context in which matrices are multiplied in this precision, whatever they are stored in."""
         if self.precision == "fp32":

@@ -1,17 +1,30 @@
 """Networks: a timm backbone, what is trained on it, and where it computes."""
 
+import hashlib
+import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Self
 
+import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spectro.classifiers.networks.device import Place
 from spectro.errors import ConfigError
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LUMA = (0.299, 0.587, 0.114)
+# Standard deviation of a thumbnail beside that of the backbone's features, which is 1: more costs on new speakers.
+_PIXELS_WEIGHT = 0.2
+# Stride at which the first stage of a convolutional backbone ends; what comes before is its stem.
+_FIRST_STRIDE = 4
+# Images in which a processor computes what is frozen, always as many: in batches of another size a product of matrices
+# may be rounded differently.
+_CHUNK = 8
 
 
 class Network(nn.Module, ABC):
@@ -21,28 +34,44 @@ class Network(nn.Module, ABC):
 
     Args:
         backbone: The timm model, without a head.
-        blocks: Number of inputs of the head of each kind, and their weight, see `standardisation`.
         num_classes: Outputs of the head.
-        dropout: Of the inputs of the head, each value of each record.
+        n_features: Features of the backbone that the head reads.
+        frozen_shape: What `prefix` gives for one image, where it holds a large part of the network that training never
+            changes; None: `frozen` gives the images.
+        pixels: Width and height of a grey thumbnail whose pixels the head reads beside the features; None: none.
+        head_dropout: Of the inputs of the head, each value of each record.
 
     Attributes:
+        blocks: Number of inputs of the head of each kind, and their weight, see `standardisation`.
         head: Linear.
         mean: Subtracted from each input of the head, ``(d,)``; 0 until `standardise` is called.
         scale: By which it is then multiplied, ``(d,)``; 1 until `standardise` is called.
         place: Device and precision.
+        name: Names what the backbone was made of.
     """
 
     mean: Tensor
     scale: Tensor
     place = Place(torch.device("cpu"), "fp32")
+    name = ""
 
-    def __init__(self, backbone: Any, blocks: Sequence[tuple[int, float]], num_classes: int, dropout: float = 0.0):
+    def __init__(
+        self,
+        backbone: Any,
+        num_classes: int,
+        n_features: int,
+        *,
+        frozen_shape: tuple[int, ...] | None,
+        pixels: Sequence[int] | None = None,
+        head_dropout: float = 0.0,
+    ):
         super().__init__()
-        self.backbone, self.blocks = backbone, tuple(blocks)
-        d = sum(size for size, _ in blocks)
+        self.backbone, self.frozen_shape, self.pixels = backbone, frozen_shape, pixels
+        self.blocks = ((n_features, 1.0), (math.prod(pixels), _PIXELS_WEIGHT))[: 2 if pixels else 1]
+        d = sum(size for size, _ in self.blocks)
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale", torch.ones(d))
-        self.head_dropout = nn.Dropout(dropout)
+        self.head_dropout = nn.Dropout(head_dropout)
         self.head = nn.Linear(d, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -61,15 +90,57 @@ class Network(nn.Module, ABC):
 
     def features_from(self, frozen: Tensor) -> Tensor:
         """What `frozen` gives -> the inputs of the head before dropout, ``(n, d)``, fp32."""
-        return (self.inputs_from(frozen) - self.mean) * self.scale
+        if self.frozen_shape is None:
+            values, thumbnails = self.prefix(frozen), self.thumbnails(frozen)
+        else:
+            values, thumbnails = frozen.tensor_split([math.prod(self.frozen_shape)], dim=1)
+            values = values.unflatten(1, self.frozen_shape)
+        return self._standardised(self.rest(values).float(), thumbnails)
 
     def frozen(self, images: Tensor) -> Tensor:
-        """What everything before the first trained part gives for images; the images where nothing is frozen."""
-        return images
+        """What everything before the first trained part gives for images, ``(n, values and thumbnail)``, fp32.
+
+        The images themselves where nothing is frozen. On a processor the values of an image are the same to the last
+        bit whatever others are beside it.
+        """
+        if self.frozen_shape is None:
+            return images
+        n, size = len(images), _CHUNK if images.device.type == "cpu" else max(len(images), 1)
+        with torch.no_grad():
+            padded = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, -n % size))
+            chunks = (chunk.contiguous(memory_format=torch.channels_last) for chunk in padded.split(size))
+            values = torch.cat([self.prefix(chunk).flatten(1).float() for chunk in chunks])[:n]
+            return torch.cat([values, self.thumbnails(images)], dim=1)
 
     @abstractmethod
-    def inputs_from(self, frozen: Tensor) -> Tensor:
-        """`features_from` before they are standardised."""
+    def prefix(self, images: Tensor) -> Tensor:
+        """The part of the backbone before the first trained one: images -> ``(n, *frozen_shape)``."""
+
+    @abstractmethod
+    def rest(self, values: Tensor) -> Tensor:
+        """The rest of the backbone: what `prefix` gives -> features ``(n, n_features)``."""
+
+    @abstractmethod
+    def prefix_state(self) -> Iterator[tuple[str, Tensor]]:
+        """Everything that `prefix` depends on, by name."""
+
+    def thumbnails(self, images: Tensor) -> Tensor:
+        """Grey means of 0 to 1 ``(n, width * height)``, row by row; ``(n, 0)`` where none are configured."""
+        if self.pixels is None:
+            return images.new_zeros(len(images), 0)
+        channels = zip(_LUMA, *self.normalisation, images.float().unbind(1), strict=True)
+        grey: Any = sum(luma * (channel * std + mean) for luma, mean, std, channel in channels)
+        return functional.adaptive_avg_pool2d(grey[:, None], tuple(self.pixels)[::-1]).flatten(1)
+
+    @cached_property
+    def frozen_identity(self) -> str:
+        """Names everything that `frozen` depends on besides the images."""
+        made_of = [self.name, self.frozen_shape, self.pixels, self.blocks, self.place, torch.__version__, timm.__version__]
+        digest = hashlib.sha256(repr(made_of).encode())
+        for name, tensor in self.prefix_state():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def standardise(self, mean: Tensor, scale: Tensor) -> None:
         """Sets the fixed affine map before the head, ``(d,)`` both: features become ``(features - mean) * scale``."""
@@ -91,12 +162,14 @@ class Network(nn.Module, ABC):
     def prepare(self, place: Place) -> None:
         """Moves to a device, and to its precision where weights are stored in it."""
 
+    @abstractmethod
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
         """HiResCAM (Draelos and Carin, 2020): the places of images that raise one logit above another; in eval mode.
 
         A place counts with the sum over channels of its features times their gradient. Where the head is a mean over
         places and a linear layer, as in a ResNet, that is Grad-CAM (Selvaraju et al., 2017), and the sum over all
-        places is the difference of the logits but for the biases.
+        places is the difference of the logits but for the biases. A thumbnail's pixels, less their mean, are added to
+        the places that they lie in.
 
         Args:
             images: ``(n, 3, height, width)``.
@@ -106,7 +179,26 @@ class Network(nn.Module, ABC):
         Returns:
             ``(n, h, w)``, with their sign; None where the backbone's features are no grid.
         """
-        return None
+
+    def _standardised(self, features: Tensor, thumbnails: Tensor) -> Tensor:
+        return (torch.cat([features, thumbnails], dim=1) - self.mean) * self.scale
+
+    def _effects(self, places: Tensor, features: Tensor, images: Tensor, labels: Tensor, others: Tensor) -> Any:
+        """Features times gradient of places, of which ``features`` were computed; and those of a thumbnail's pixels."""
+        thumbnails = self.thumbnails(images).requires_grad_()
+        logits = self.head(self._standardised(features, thumbnails))
+        margin = (logits.gather(1, labels[:, None]) - logits.gather(1, others[:, None])).sum()
+        gradient, of_pixels = torch.autograd.grad(margin, (places, thumbnails))
+        pixels = of_pixels * (thumbnails.detach() - self.mean[len(self.mean) - thumbnails.shape[1] :])
+        return (gradient * places).float().detach(), pixels
+
+    def _with_pixels(self, effects: Tensor, pixels: Tensor) -> Tensor:
+        """Effects of places ``(n, h, w)`` and of a thumbnail's pixels in one map; the sum stays."""
+        if self.pixels is None:
+            return effects
+        width, height = self.pixels
+        resized = functional.adaptive_avg_pool2d(pixels.view(-1, 1, height, width), effects.shape[1:])
+        return effects + resized[:, 0] * (width * height / math.prod(effects.shape[1:]))
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -121,35 +213,86 @@ class Network(nn.Module, ABC):
         return {"trainable": trainable, "total": sum(p.numel() for p in self.parameters())}
 
 
+def pooled_to(places: Tensor, grid: Sequence[int]) -> Tensor:
+    """Means ``(n, channels * rows * columns)`` of places ``(n, channels, h, w)`` over the cells of a grid, fp32."""
+    return functional.adaptive_avg_pool2d(places.float(), tuple(grid)).flatten(1)
+
+
+def check_grid(key: str, grid: Sequence[int], places: Sequence[int]) -> None:
+    """Raises a ConfigError where a grid has more rows or columns than there are places."""
+    if any(cells > size for cells, size in zip(grid, places, strict=True)):
+        shown, most = (" x ".join(map(str, numbers)) for numbers in (grid, places))
+        raise ConfigError(f"{key}: got {shown}; allowed: at most {most}, the features of the backbone at this size")
+
+
 class Convolution(Network):
-    """A convolutional timm model, whole or in part frozen.
+    """A convolutional timm model, whole or in part, of which the first stages may be frozen.
+
+    A stage ends where the stride has doubled: the first one of a ResNet at 4, the third at 16.
 
     Args:
         model: The model, without a head.
         num_classes: Outputs of the head.
+        size: Height and width of the images.
         freeze: ``none``: everything is trained; ``stem``: all but the stem, as timm delimits it; ``backbone``: the head
-            alone.
+            alone; or the number of stages that are frozen, with the stem.
+        freeze_norm: Whether the statistics of all batch norms are frozen.
+        stages: How many stages there are; the others are deleted. None: all.
+        grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
+        head: ``pixels`` and ``head_dropout``, see `Network`.
     """
 
-    def __init__(self, model: Any, num_classes: int, freeze: str):
-        super().__init__(model, [(model.head_hidden_size, 1.0)], num_classes)
-        if freeze == "backbone":
-            model.requires_grad_(False)
-        elif freeze == "stem":
-            stem = model.group_matcher(coarse=True)["stem"]
-            patterns = [stem] if isinstance(stem, str) else [s[0] if isinstance(s, tuple) else s for s in stem]
-            frozen = [p for name, p in model.named_parameters() if any(re.match(pattern, name) for pattern in patterns)]
-            if not frozen:
-                raise ConfigError("cnn.freeze: got 'stem', but timm names no stem of this backbone; allowed: none")
-            for parameter in frozen:
-                parameter.requires_grad_(False)
+    def __init__(
+        self,
+        model: Any,
+        num_classes: int,
+        size: Sequence[int] = (224, 224),
+        *,
+        freeze: str | int = "none",
+        freeze_norm: bool = False,
+        stages: int | None = None,
+        grid: Sequence[int] | None = None,
+        **head: Any,
+    ):
+        ends = [i for i, info in enumerate(getattr(model, "feature_info", [])) if info["reduction"] >= _FIRST_STRIDE]
+        names = [model.feature_info[i]["module"] for i in ends]
+        for key, number in (("stages", stages), ("freeze", freeze)):
+            if isinstance(number, int) and number > len(ends):
+                raise ConfigError(f"cnn.{key}: got {number}; allowed: at most {len(ends)}, the stages of this backbone")
+        if stages is not None:
+            if not hasattr(model, "prune_intermediate_layers"):
+                raise ConfigError(f"cnn.stages: got {stages}; allowed: null, as timm cannot cut this backbone")
+            model.prune_intermediate_layers([ends[stages - 1]], prune_norm=True)
+            grid = grid or (1, 1)
+        n_features, shape, parts, n_frozen = model.head_hidden_size, None, [], 0
+        if grid or freeze != "none":
+            probe = torch.sin(torch.arange(3.0 * math.prod(size))).view(1, 3, *size)
+            with torch.no_grad():
+                places = model.eval().forward_features(probe)
+                parts = _parts(model, probe, places)
+            if grid:
+                if places.ndim != 4:
+                    raise ConfigError("cnn.pool: got 'grid', but the features of this backbone are no map; allowed: avg")
+                places = _channels_first(model, places)
+                check_grid("cnn.grid", grid, places.shape[2:])
+                n_features = places.shape[1] * math.prod(grid)
+            n_frozen = _freeze(model, freeze, parts, names[:stages])
+            with torch.no_grad():
+                for part in parts[:n_frozen]:
+                    probe = part[1](probe)
+            shape = tuple(probe.shape[1:]) if n_frozen else None
+        is_frozen = not any(p.requires_grad for p in model.parameters())
+        super().__init__(model, num_classes, n_features, frozen_shape=(n_features,) if is_frozen else shape, **head)
+        self.grid, self.freeze_norm, self.is_frozen = grid, freeze_norm, is_frozen
+        self._prefix, self._rest = parts[:n_frozen], [part for _, part in parts[n_frozen:]]
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained: running statistics of frozen batch norms do not change."""
         super().train(mode)
         for module in self.modules():
             parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
+            is_frozen = self.freeze_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            if is_frozen or (parameters and not any(p.requires_grad for p in parameters)):
                 module.eval()
         return self
 
@@ -158,26 +301,91 @@ class Convolution(Network):
         self.place = place
         self.to(place.device).to(memory_format=torch.channels_last)
 
-    def inputs_from(self, frozen: Tensor) -> Tensor:
-        """As the base class states."""
+    def prefix(self, images: Tensor) -> Tensor:
+        """As the base class states; where all is frozen, features."""
         with self.place.autocast():
-            return self.backbone(frozen).float()
+            for _, part in self._prefix if not self.is_frozen else []:
+                images = part(images)
+        return self._pooled(self._places(images)) if self.is_frozen else images
+
+    def rest(self, values: Tensor) -> Tensor:
+        """As the base class states."""
+        if self.is_frozen:
+            return values
+        if not self._prefix:
+            return self._pooled(self._places(values))
+        values = values.to(self.place.dtype)
+        values = values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+        with self.place.autocast():
+            for part in self._rest:
+                values = part(values)
+        return self._pooled(values)
+
+    def prefix_state(self) -> Iterator[tuple[str, Tensor]]:
+        """As the base class states."""
+        for name, part in [(str(self.grid), self.backbone)] if self.is_frozen else self._prefix:
+            yield from ((f"{name}.{key}", tensor) for key, tensor in part.state_dict().items())
 
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
         """At the end of the backbone, see `Network.effects`."""
-        with torch.no_grad(), self.place.autocast():
-            features = self.backbone.forward_features(images)
-        if not isinstance(features, Tensor) or features.ndim != 4:
+        with torch.no_grad():
+            places = self._places(images)
+        if not isinstance(places, Tensor) or places.ndim != 4:
             return None
-        features = features.detach().float().requires_grad_()
-        inputs = self.backbone.forward_head(features, pre_logits=True)
-        effects = features_times_gradient(self.head((inputs - self.mean) * self.scale), features, labels, others)
-        # Some backbones have channels last.
-        return effects.sum(dim=1 if features.shape[1] == self.backbone.num_features else -1)
+        places = places.detach().float().requires_grad_()
+        effects, pixels = self._effects(places, self._pooled(places).float(), images, labels, others)
+        return self._with_pixels(_channels_first(self.backbone, effects).sum(dim=1), pixels)
+
+    def _places(self, images: Tensor) -> Tensor:
+        with self.place.autocast():
+            return self.backbone.forward_features(images)
+
+    def _pooled(self, places: Tensor) -> Tensor:
+        if self.grid:
+            return pooled_to(_channels_first(self.backbone, places), self.grid)
+        with self.place.autocast():
+            return self.backbone.forward_head(places, pre_logits=True)
 
 
-def features_times_gradient(logits: Tensor, features: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-    """Of the margin between two logits; each record has its own."""
-    margin = (logits.gather(1, labels[:, None]) - logits.gather(1, others[:, None])).sum()
-    (gradient,) = torch.autograd.grad(margin, features)
-    return (gradient * features).float().detach()
+def _channels_first(model: Any, places: Tensor) -> Tensor:
+    """Some backbones have channels last."""
+    return places if places.shape[1] == model.num_features else places.permute(0, 3, 1, 2)
+
+
+def _parts(model: Any, images: Tensor, places: Tensor) -> list[tuple[str, nn.Module]]:
+    """Name and module of the parts that make features of images one after the other; none if a model is not so made."""
+    children: list[tuple[str, nn.Module]] = []
+    for name, child in model.named_children():
+        inner = child.named_children() if isinstance(child, nn.Sequential) else [("", child)]
+        children += [(f"{name}.{key}".rstrip("."), module) for key, module in inner]
+    for number, (_, module) in enumerate(children):
+        try:
+            images = module(images)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            break
+        if isinstance(images, Tensor) and torch.equal(images, places):
+            return children[: number + 1]
+    return []
+
+
+def _freeze(model: Any, freeze: str | int, parts: Sequence[tuple[str, nn.Module]], stages: Sequence[str]) -> int:
+    """Freezes a model as `Convolution` states, and counts the frozen parts at its beginning."""
+    frozen: Any = []
+    if freeze == "backbone" or (isinstance(freeze, int) and freeze >= len(stages)):
+        frozen = model.parameters()
+    elif isinstance(freeze, int):
+        last = [i for i, (name, _) in enumerate(parts) if f"{name}.".startswith(f"{stages[freeze - 1]}.")]
+        if not last:
+            raise ConfigError(f"cnn.freeze: got {freeze}; allowed: none or backbone, as this backbone has no stages in a row")
+        frozen = [p for _, part in parts[: last[-1] + 1] for p in part.parameters()]
+    elif freeze == "stem":
+        stem = model.group_matcher(coarse=True)["stem"]
+        patterns = [stem] if isinstance(stem, str) else [s[0] if isinstance(s, tuple) else s for s in stem]
+        frozen = [p for name, p in model.named_parameters() if any(re.match(pattern, name) for pattern in patterns)]
+        if not frozen:
+            raise ConfigError("cnn.freeze: got 'stem', but timm names no stem of this backbone; allowed: none")
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    is_trained = [any(p.requires_grad for p in part.parameters()) for _, part in parts]
+    n_frozen = is_trained.index(True) if True in is_trained else len(parts)
+    return n_frozen if any(True for _, part in parts[:n_frozen] for _ in part.parameters()) else 0

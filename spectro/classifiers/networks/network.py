@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Records whose gradients are held at once.
 _EFFECTS_BATCH = 8
+_Pair = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 _FILE = "network.safetensors"
 
 
@@ -34,6 +36,9 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     A subclass adds parameters of its own, and builds the network in `_build`.
 
     Args:
+        grid: Rows and columns of the means of features that the head reads where it pools to a grid; one number is both.
+        pixels: Width and height of a grey thumbnail that the head reads beside the features; None: none.
+        head_dropout: Share of the head's inputs that are left out in training.
         training: How it is trained.
         loss: The loss function.
         backbone: And what is not named here: see `BackboneParams`.
@@ -48,6 +53,9 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
 
     draws_views: ClassVar[bool] = True
 
+    grid: Annotated[int, Field(ge=1)] | _Pair = 4
+    pixels: _Pair | None = None
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: Annotated[Training, "train"] = field(default_factory=Training)
     loss: Annotated[Loss, "loss"] = field(default_factory=Loss)
     seed: Annotated[int, ""] = 0
@@ -72,6 +80,13 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
 
         with seeded(self.seed, choose(self.device, self.training.precision).device):
             self._build(2, empty=False)
+
+    @property
+    def _head(self) -> dict[str, Any]:
+        """What the head reads, as networks take it."""
+        rows_and_columns = [self.grid] * 2 if isinstance(self.grid, int) else self.grid
+        grid = rows_and_columns if getattr(self, "pool", None) == "grid" else None
+        return {"grid": grid, "pixels": self.pixels, "head_dropout": self.head_dropout}
 
     @abstractmethod
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
@@ -117,6 +132,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     def _batches(self, X: Images | np.ndarray) -> Any:
         from spectro.classifiers.networks.batches import Batches
 
+        self.network_.name = json.dumps([self.backbone, self.backbone_options], sort_keys=True)
         return Batches(X, self.specs[0], self.network_)
 
     def _scores(self, X: Any) -> np.ndarray:

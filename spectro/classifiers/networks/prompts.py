@@ -1,6 +1,7 @@
 """A frozen vision transformer with trained prompt tokens."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectro.classifiers.networks.device import Place
-from spectro.classifiers.networks.module import Network, features_times_gradient
+from spectro.classifiers.networks.module import Network, check_grid, pooled_to
+from spectro.errors import ConfigError
 
 # Stay in fp32 beside frozen weights in bf16: they cost nothing and stand directly before the head.
 _ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
@@ -20,9 +22,9 @@ class PromptedViT(Network):
     """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer.
 
     P prompt tokens stand between the prefix tokens (class, distillation, registers) and the patches. ``shallow``: they
-    enter the first block and are then computed like any other token. ``deep``: every block gets its own prompts, in
-    place of the outputs of the last ones. The head is linear on the backbone's own pooling of its normalised tokens,
-    prompts left out.
+    enter one block, the first, and are then computed like any other token. ``deep``: every block from there on gets its
+    own prompts, in place of the outputs of the last ones. The head is linear on the backbone's own pooling of its
+    normalised tokens, or on means of the patches over the cells of a grid; prompts are left out.
 
     Args:
         vit: The backbone, without a head; it is frozen here.
@@ -30,16 +32,47 @@ class PromptedViT(Network):
         deep: Prompts in every block.
         length: P, 0 or more.
         dropout: Of prompts, each value of each record.
+        blocks: How many blocks there are; the others are deleted. None: all.
+        first_block: The block that prompts enter, from 0.
+        grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
+        head: ``pixels`` and ``head_dropout``, see `Network`.
     """
 
-    def __init__(self, vit: VisionTransformer, num_classes: int, *, deep: bool, length: int, dropout: float = 0.0):
-        prompts = torch.empty(len(vit.blocks) if deep else 1, length, vit.embed_dim)
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        num_classes: int,
+        *,
+        deep: bool,
+        length: int,
+        dropout: float = 0.0,
+        blocks: int | None = None,
+        first_block: int = 0,
+        grid: Sequence[int] | None = None,
+        **head: Any,
+    ):
+        n_blocks = blocks or len(vit.blocks)
+        if n_blocks > len(vit.blocks):
+            raise ConfigError(f"vpt.blocks: got {blocks}; allowed: at most {len(vit.blocks)}, those of the backbone")
+        if first_block >= n_blocks:
+            raise ConfigError(f"vpt.first_block: got {first_block}; allowed: less than {n_blocks}, the number of blocks")
+        places = vit.patch_embed.grid_size
+        if grid:
+            check_grid("vpt.grid", grid, places)
+        vit.prune_intermediate_layers([n_blocks - 1], prune_norm=bool(grid), prune_head=bool(grid))
+        prompts = torch.empty(n_blocks - first_block if deep else 1, length, vit.embed_dim)
         # Glorot and Bengio (2010) for the patch embedding, whose outputs prompts stand beside.
         ph, pw = vit.patch_embed.patch_size
         bound = math.sqrt(6 / (3 * ph * pw + vit.embed_dim))
         nn.init.uniform_(prompts, -bound, bound)
-        super().__init__(vit.requires_grad_(False), [(vit.num_features, 1.0)], num_classes)
-        self.deep, self.prompts = deep, nn.Parameter(prompts)
+        n_features = vit.embed_dim * math.prod(grid) if grid else vit.num_features
+        # Without prompts nothing is trained before the head. The patch embedding alone is not worth keeping.
+        n_frozen = first_block if length else n_blocks
+        tokens = (vit.num_prefix_tokens + math.prod(places), vit.embed_dim)
+        shape = (n_features,) if n_frozen == n_blocks else tokens if n_frozen else None
+        super().__init__(vit.requires_grad_(False), num_classes, n_features, frozen_shape=shape, **head)
+        self.deep, self.first_block, self.grid, self.n_frozen = deep, first_block, grid, n_frozen
+        self.prompts = nn.Parameter(prompts)
         self.dropout = nn.Dropout(dropout)
 
     def train(self, mode: bool = True) -> Self:
@@ -62,44 +95,72 @@ class PromptedViT(Network):
                 if hasattr(block.attn, "fused_attn"):
                     block.attn.fused_attn = False
 
-    def inputs_from(self, frozen: Tensor) -> Tensor:
+    def prefix(self, images: Tensor) -> Tensor:
+        """As the base class states: tokens, or, where all is frozen, features."""
+        tokens = self._through_blocks(self._embedded(images), 0, self.n_frozen)
+        return self._pooled(tokens) if self.n_frozen == len(self.backbone.blocks) else tokens
+
+    def rest(self, values: Tensor) -> Tensor:
         """As the base class states."""
-        vit = self.backbone
-        with torch.no_grad():
-            tokens = vit._pos_embed(vit.patch_embed(frozen.to(vit.patch_embed.proj.weight.dtype)))
-            tokens = vit.norm_pre(vit.patch_drop(tokens))  # (n, prefix + patches, d)
-        tokens = vit.norm(self._through_blocks(tokens).float())
-        return vit.forward_head(tokens, pre_logits=True)
+        n_blocks = len(self.backbone.blocks)
+        if self.n_frozen == n_blocks:
+            return values
+        return self._pooled(self._through_blocks(values.to(self.place.dtype), self.n_frozen, n_blocks))
+
+    def prefix_state(self) -> Iterator[tuple[str, Tensor]]:
+        """As the base class states."""
+        is_whole = self.n_frozen == len(self.backbone.blocks)
+        for name, tensor in self.backbone.state_dict().items():
+            is_block, number = name.startswith("blocks."), name.split(".")[1:2]
+            if (int(number[0]) < self.n_frozen) if is_block else is_whole or not name.startswith(_ALWAYS_FP32):
+                yield f"{self.grid if is_whole else ''} {name}", tensor
 
     def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-        """Of the patches at the input of the last block, see `Network.effects`."""
-        features: list[Tensor] = []
+        """Of the patches that are pooled to a grid, or at the input of the last block, see `Network.effects`."""
+        places: list[Tensor] = []
+        height, width = self.backbone.patch_embed.grid_size
 
         def keep(module: nn.Module, inputs: Any, tokens: Tensor) -> Tensor | None:
             # A second call is for the prompts alone.
-            if features:
+            if places:
                 return None
-            features.append(tokens.detach().requires_grad_())
-            return features[0]
+            places.append(tokens.detach().requires_grad_())
+            return places[0]
 
-        block: Any = self.backbone.blocks[-1]
-        hook = block.norm1.register_forward_hook(keep)
+        hook = self.backbone.blocks[-1].norm1.register_forward_hook(keep)
         try:
-            logits = self(images)
+            tokens = self._through_blocks(self._embedded(images), 0, len(self.backbone.blocks))
         finally:
             hook.remove()
-        effects = features_times_gradient(logits, features[0], labels, others).sum(dim=-1)
-        height, width = self.backbone.patch_embed.grid_size
-        return effects[:, -height * width :].reshape(-1, height, width)
+        if self.grid:
+            places[0] = tokens = tokens.detach().requires_grad_()
+        features = self._pooled(tokens).float()
+        effects, pixels = self._effects(places[0], features, images, labels, others)
+        return self._with_pixels(effects.sum(dim=-1)[:, -height * width :].reshape(-1, height, width), pixels)
 
-    def _through_blocks(self, tokens: Tensor) -> Tensor:
-        """Tokens ``(n, t, d)`` -> the last block's outputs for those of them that the head reads."""
+    def _embedded(self, images: Tensor) -> Tensor:
+        """Prefix tokens and patches ``(n, t, d)``, the input of the first block."""
         vit = self.backbone
-        reads_prefix = vit.global_pool == "token" and vit.attn_pool is None
-        if not self.deep:
-            tokens = self._with_prompts(tokens, self._prompts(0, tokens))
-        for i, block in enumerate(vit.blocks):
-            prompts = self._prompts(i, tokens) if self.deep else None
+        tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
+        return vit.norm_pre(vit.patch_drop(tokens))
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        """Tokens of the last block -> features, fp32."""
+        vit = self.backbone
+        if not self.grid:
+            return vit.forward_head(vit.norm(tokens.float()), pre_logits=True)
+        height, width = vit.patch_embed.grid_size
+        return pooled_to(tokens[:, -height * width :].mT.unflatten(2, (height, width)), self.grid)
+
+    def _through_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Tokens ``(n, t, d)`` -> a block's outputs for those of them that the head or the next block reads."""
+        vit = self.backbone
+        reads_prefix = not self.grid and vit.global_pool == "token" and vit.attn_pool is None
+        for i, block in enumerate(vit.blocks[start:stop], start):
+            number = i - self.first_block
+            if number == 0 and not self.deep:
+                tokens = self._with_prompts(tokens, self._prompts(0, tokens))
+            prompts = self._prompts(number, tokens) if self.deep and number >= 0 else None
             if is_plain(block):
                 is_last = i == len(vit.blocks) - 1
                 n_read = vit.num_prefix_tokens if is_last and reads_prefix else tokens.shape[1]
@@ -108,7 +169,7 @@ class PromptedViT(Network):
                 tokens = block(tokens)
             else:
                 tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
-        return tokens if self.deep else self._without_prompts(tokens)
+        return tokens if self.deep or stop <= self.first_block else self._without_prompts(tokens)
 
     def _prompts(self, i: int, tokens: Tensor) -> Tensor:
         """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""

@@ -20,13 +20,19 @@ class VptClassifier(NetworkClassifier):
     """Visual prompt tuning (Jia et al., 2022) of a timm vision transformer: prompts and head are trained, little else.
 
     Args:
-        variant: ``shallow``: prompts enter the first block; ``deep``: every block has its own.
+        variant: ``shallow``: prompts enter one block; ``deep``: every block from there on has its own.
+        pool: ``token``: the backbone's own pooling; ``grid``: means of the patches over the cells of a grid.
+        blocks: How many blocks of the backbone are used; None: all.
+        first_block: The block that prompts enter, from 0; what those before it give is computed once for each image.
         prompt_length: Number of prompts.
         prompt_dropout: Share of prompt values that are left out in training.
         backbone: And all others: see `NetworkClassifier`.
     """
 
     variant: Literal["shallow", "deep"] = "shallow"
+    pool: Literal["token", "grid"] = "token"
+    blocks: Annotated[int, Field(ge=1)] | None = None
+    first_block: Annotated[int, Field(ge=0)] = 0
     prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
     prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     backbone: Annotated[str, Field(min_length=1)] = "deit_small_patch16_224"
@@ -43,5 +49,6 @@ class VptClassifier(NetworkClassifier):
         vit, origin = self._backbone(empty=empty, img_size=self.size_px)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
-        deep = self.variant == "deep"
-        return PromptedViT(vit, num_classes, deep=deep, length=self.prompt_length, dropout=self.prompt_dropout), origin
+        prompts = {"deep": self.variant == "deep", "length": self.prompt_length, "dropout": self.prompt_dropout}
+        blocks = {"blocks": self.blocks, "first_block": self.first_block}
+        return PromptedViT(vit, num_classes, **prompts, **blocks, **self._head), origin
