@@ -200,7 +200,7 @@ def test_effects_are_features_times_gradient_before_the_last_block(options):
     inputs = []
     norm = network.backbone.blocks[-1].norm1
     norm.forward = lambda tokens, plain=norm.forward: inputs.append(plain(tokens).requires_grad_()) or inputs[-1]
-    logits = network(images)
+    logits = network.head(network.rest(network.prefix(images)))
     margin = (logits[rows, labels] - logits[rows, others]).sum()
     (gradient,) = torch.autograd.grad(margin, inputs[0])
     expected = (inputs[0] * gradient).sum(dim=2)[:, -16:].reshape(2, 4, 4)

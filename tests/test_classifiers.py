@@ -81,6 +81,7 @@ def stored(folder, images, spec, cache=None):
     return Images(store, digests)
 
 
+GRID = {"pool": "grid", "grid": [2, 4]}
 MAKERS = {
     "hog_svm": svm,
     "hog_svm linear": lambda: svm(kernel="linear", scaler="none", signed=True, sqrt=True, block_norm="none"),
@@ -89,7 +90,12 @@ MAKERS = {
     "vpt shallow": vpt,
     "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),
     "vpt bf16": lambda: vpt(precision="bf16"),
+    "vpt grid": lambda: vpt(**GRID, blocks=1, pixels=[5, 4], head_dropout=0.1),
+    "vpt cached": lambda: vpt(**GRID, variant="deep", first_block=1),
+    "vpt probe": lambda: vpt(prompt_length=0, pixels=[5, 4]),
     "cnn": cnn,
+    "cnn grid": lambda: cnn(**GRID, stages=2, freeze=1, freeze_norm=True, pixels=[5, 4]),
+    "cnn probe": lambda: cnn(stages=3, freeze="backbone", training=Training(lr=0.3, epochs=60)),
     "cnn bf16": lambda: cnn(precision="bf16"),
     "cascade of networks": lambda: CascadeClassifier(cnn(), vpt(), {"merged": LABELS[:2]}),
     "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),

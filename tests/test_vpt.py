@@ -2,13 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import timm
 import torch
-from test_classifiers import cnn, toy, vpt
+from sklearn.base import clone
+from test_classifiers import cnn, stored, toy, vpt
 
+from spectro.classifiers import CascadeClassifier
+from spectro.classifiers.networks.batches import Batches
 from spectro.classifiers.networks.device import Place, seeded
+from spectro.classifiers.networks.module import Network
 from spectro.classifiers.networks.prompts import PromptedViT
+from spectro.data import Augmentation, Spectrogram
+from spectro.data.transforms import BUILT_IN_VIEWS
 from spectro.errors import ConfigError
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
@@ -158,3 +165,123 @@ def test_frozen_parts_stay_put_and_all_others_change(classifier, trained):
     classifier.fit(*toy((8, 6, 4)))
     for name, tensor in classifier.network_.state_dict().items():
         assert torch.equal(tensor, old[name]) != name.startswith(trained), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blocks": 4}, "vpt.blocks: got 4; allowed: at most 3"),
+        ({"blocks": 2, "first_block": 2}, "vpt.first_block: got 2; allowed: less than 2"),
+        ({"grid": [4, 5]}, "vpt.grid: got 4 x 5; allowed: at most 4 x 4"),
+    ],
+    ids=str,
+)
+def test_more_than_the_backbone_has(options, message):
+    with pytest.raises(ConfigError, match=message):
+        prompted(backbone(), **options)
+
+
+@backbones
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_grid_of_a_middle_block_with_prompts_in_it_alone(name, deep):
+    """Compared with timm's own intermediate tokens: the prompts are taken away, as they change what they enter."""
+    expected = backbone(name)
+    network = prompted(backbone(name), deep=deep, blocks=2, first_block=1, grid=[2, 4], pixels=[4, 2])
+    x = images()
+    assert not any(key.startswith(("backbone.blocks.2", "backbone.norm.")) for key in network.state_dict())
+    assert network.prompts.shape[0] == 1
+    with torch.no_grad():
+        prompts, network.prompts.data = network.prompts.data, network.prompts.data[:, :0]
+        places = expected.forward_intermediates(x, indices=[1], intermediates_only=True, norm=False)[0]
+        cells = places.unflatten(2, (2, 2)).unflatten(4, (4, 1)).mean(dim=(3, 5)).flatten(1)
+        std, mean = (torch.tensor(v).view(3, 1, 1) for v in network.normalisation[::-1])
+        grey = ((x * std + mean) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1)
+        thumbnails = grey.unflatten(1, (2, 16)).unflatten(3, (4, 8)).mean(dim=(2, 4)).flatten(1)
+        values = torch.cat([cells, thumbnails], dim=1)
+        torch.testing.assert_close(network.features(x), values, rtol=1e-4, atol=1e-4)
+        network.prompts.data = prompts
+        assert not torch.allclose(network.features(x), values, rtol=1e-2)
+        mean, scale = network.standardisation(network.features(x))
+        network.standardise(mean, scale)
+        parts = network.features(x).split([cells.shape[1], 8], dim=1)
+        totals = [part.var(dim=0, correction=0).sum().sqrt().item() for part in parts]
+        assert totals == pytest.approx([1, 0.2], rel=1e-4)
+            [1, 0.2], rel=1e-4
+        )
+
+
+FROZEN = {
+    "tokens": lambda: vpt(pool="grid", first_block=1, pixels=[5, 4]),
+    "deep": lambda: vpt(variant="deep", first_block=1),
+    "probe": lambda: vpt(prompt_length=0),
+    "stem": lambda: cnn(freeze="stem"),
+    "stages": lambda: cnn(pool="grid", grid=2, stages=3, freeze=2, pixels=[5, 4]),
+    "whole": lambda: cnn(freeze="backbone"),
+}
+
+
+@pytest.mark.parametrize("make", FROZEN.values(), ids=FROZEN)
+def test_frozen_values_are_computed_once_and_to_the_bit(make, tmp_path, monkeypatch):
+    """For every view; not for another epoch, another fit, the other stage of a cascade, or in another process."""
+    computed = []
+    spy = Network.frozen
+    monkeypatch.setattr(Network, "frozen", lambda self, x: computed.append(len(x)) or spy(self, x))
+    X, y = toy((5, 4, 3))
+    classifier = make().set_params(training__epochs=2)
+    augmentation = Augmentation({"mirrored": BUILT_IN_VIEWS["mirrored"]}, mode="sample")
+
+    def views():
+        records = stored(tmp_path, X, classifier.specs[0], tmp_path / "cache")
+        return augmentation.apply(records, ["s"] * len(X), per_epoch=True)[0]
+
+    records = views()
+    classifier.fit(records, y)
+    assert sum(computed) <= 2 * len(X)
+    network = classifier.network_.eval()
+    batches = Batches(records, classifier.specs[0], network)
+    computed.clear()
+    for seed in range(6):
+        drawn = batches.drawn(np.random.default_rng(seed))
+        rows = np.random.default_rng(seed).permutation(len(X))[: 3 + seed]
+        frozen = drawn(rows)
+        with torch.no_grad():
+            assert torch.equal(network.forward_from(frozen), network(drawn.images(rows))), "another sum, other bits"
+    computed.clear()
+    clone(classifier).fit(records, y)
+    other = make().set_params(training__epochs=2, training__lr=0.01)
+    CascadeClassifier(other, classifier, {"merged": sorted(set(y))[:2]}).fit(records, y)
+    Batches.held.clear()  # as in another process
+    clone(classifier).fit(views(), y)
+    assert computed == []
+    images = Augmentation({}, {"spectrogram": Spectrogram()}).apply(records, ["s"] * len(X), per_epoch=True)[0]
+    clone(classifier).fit(images, y)
+    assert sum(computed) == 2 * len(X), "images that change at random are new in each epoch"
+
+
+def test_frozen_values_depend_on_all_that_is_frozen():
+    """Values of other weights, blocks or pixels under the same name would train another network."""
+    makers = [vpt(first_block=1), vpt(first_block=1, seed=1), vpt(first_block=1, pixels=[5, 4]), vpt(prompt_length=0)]
+    names = []
+    for classifier in makers:
+        with seeded(classifier.seed, CPU):
+            names.append(classifier._build(2, empty=False)[0].frozen_identity)
+    assert len(set(names)) == len(makers)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": 5}, "cnn.stages: got 5; allowed: at most 4"),
+        ({"freeze": 5}, "cnn.freeze: got 5; allowed: at most 4"),
+        ({"pool": "grid", "grid": 4, "size_px": 64}, "cnn.grid: got 4 x 4; allowed: at most 2 x 2"),
+        ({"pool": "grid", "backbone": "hrnet_w18_small", "freeze": 2}, "cnn.freeze: got 2; allowed"),
+        ({"pool": "grid", "backbone": "mixer_s16_224", "size_px": 224}, "cnn.pool: got 'grid'.*allowed: avg"),
+    ],
+    ids=str,
+)
+def test_a_convolutional_backbone_without_what_is_asked_for(options, message):
+    classifier = cnn(**options)
+    if "backbone" in options:
+        classifier.set_params(backbone_options=None, size_px=224)
+    with pytest.raises(ConfigError, match=message):
+        classifier.prepare()

@@ -19,8 +19,6 @@ from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, pixels_of
 
 _CHUNK = 256
-# The process's frozen values, for all stages, folds and members: kind and device -> row's key -> ``(d,)``.
-_held: dict[tuple[str, torch.device], dict[str, Tensor]] = {}
 
 
 class Batches:
@@ -32,11 +30,14 @@ class Batches:
         network: On its device; what is frozen in it is computed here.
 
     Attributes:
+        held: What frozen parts of networks gave in this process, for all stages, folds and members: by kind and device,
+            and by the key of a row ``(d,)``.
         resident_bytes: Images of more bytes are read from the cache for each batch, and of what a network's frozen part
             gives no more is held in memory. On a GPU it is half of the memory that is free.
     """
 
     resident_bytes: ClassVar[int] = 1 << 30
+    held: ClassVar[dict[tuple[str, torch.device], dict[str, Tensor]]] = {}
 
     def __init__(self, X: Images | np.ndarray, spec: ImageSpec, network: Network):
         self._X, self._spec, self._network, self._device = X, spec, network, (device := network.place.device)
@@ -84,14 +85,11 @@ class Batches:
             return self._network.frozen(self.images(rows))
         keys = X[rows].keys if isinstance(X, Images) else [self._keys[row] for row in rows]
         row_of = dict(zip(keys, rows, strict=True))
-        held = _held.setdefault((self._kind.folder, self._device), {})
+        held = self.held.setdefault((self._kind.folder, self._device), {})
         found = {key: held[key] for key in row_of if key in held}
         if missing := [key for key in row_of if key not in found]:
             found |= (fresh := dict(zip(missing, self._from_disk(missing, row_of), strict=True)))
-            # What other networks gave makes way for it.
-            while _n_bytes() + len(fresh) * 4 * self._kind.shape[0] > self._room and next(iter(_held.values())) is not held:
-                del _held[next(iter(_held))]
-            if _n_bytes() + len(fresh) * 4 * self._kind.shape[0] <= self._room:
+            if self._makes_room(held, len(fresh)):
                 held.update(fresh)
         return torch.stack([found[key] for key in keys])
 
@@ -121,6 +119,11 @@ class Batches:
     def _read(self, files: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels_of(self._files[files], self._spec))).to(self._device)
 
-
-def _n_bytes() -> int:
-    return sum(row.nbytes for rows in _held.values() for row in rows.values())
+    def _makes_room(self, held: dict[str, Tensor], n: int) -> bool:
+        """Whether n further rows may be held in memory; what other networks gave makes way for them."""
+        row_bytes = 4 * self._kind.shape[0] if self._kind else 0
+        while sum(row.nbytes for rows in self.held.values() for row in rows.values()) + n * row_bytes > self._room:
+            if (oldest := next(iter(self.held))) == (self._kind and self._kind.folder, self._device):
+                return False
+            del self.held[oldest]
+        return True

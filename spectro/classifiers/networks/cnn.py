@@ -1,7 +1,7 @@
 """Convolutional networks: transfer learning from a timm backbone."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,6 @@ class CnnClassifier(NetworkClassifier):
         from spectro.classifiers.networks.module import Convolution
 
         model, origin = self._backbone(empty=empty)
-        frozen = {"freeze": self.freeze, "freeze_norm": self.freeze_norm}
+        frozen: Any = {"freeze": self.freeze, "freeze_norm": self.freeze_norm}
         size = self.specs[0].shape[:2]
         return Convolution(model, num_classes, size, stages=self.stages, **frozen, **self._head), origin

@@ -67,7 +67,7 @@ class Network(nn.Module, ABC):
     ):
         super().__init__()
         self.backbone, self.frozen_shape, self.pixels = backbone, frozen_shape, pixels
-        self.blocks = ((n_features, 1.0), (math.prod(pixels), _PIXELS_WEIGHT))[: 2 if pixels else 1]
+        self.blocks = [(n_features, 1.0), *([(math.prod(pixels), _PIXELS_WEIGHT)] if pixels else [])]
         d = sum(size for size, _ in self.blocks)
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale", torch.ones(d))
@@ -130,13 +130,13 @@ class Network(nn.Module, ABC):
             return images.new_zeros(len(images), 0)
         channels = zip(_LUMA, *self.normalisation, images.float().unbind(1), strict=True)
         grey: Any = sum(luma * (channel * std + mean) for luma, mean, std, channel in channels)
-        return functional.adaptive_avg_pool2d(grey[:, None], tuple(self.pixels)[::-1]).flatten(1)
+        return pooled_to(grey[:, None], self.pixels[::-1])
 
     @cached_property
     def frozen_identity(self) -> str:
         """Names everything that `frozen` depends on besides the images."""
-        made_of = [self.name, self.frozen_shape, self.pixels, self.blocks, self.place, torch.__version__, timm.__version__]
-        digest = hashlib.sha256(repr(made_of).encode())
+        made_of = [self.name, self.frozen_shape, self.pixels, self.blocks, self.place]
+        digest = hashlib.sha256(repr([*made_of, torch.__version__, timm.__version__]).encode())
         for name, tensor in self.prefix_state():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -197,8 +197,8 @@ class Network(nn.Module, ABC):
         if self.pixels is None:
             return effects
         width, height = self.pixels
-        resized = functional.adaptive_avg_pool2d(pixels.view(-1, 1, height, width), effects.shape[1:])
-        return effects + resized[:, 0] * (width * height / math.prod(effects.shape[1:]))
+        resized = pooled_to(pixels.view(-1, 1, height, width), effects.shape[1:]).view_as(effects)
+        return effects + resized * (width * height / math.prod(effects.shape[1:]))
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -215,7 +215,8 @@ class Network(nn.Module, ABC):
 
 def pooled_to(places: Tensor, grid: Sequence[int]) -> Tensor:
     """Means ``(n, channels * rows * columns)`` of places ``(n, channels, h, w)`` over the cells of a grid, fp32."""
-    return functional.adaptive_avg_pool2d(places.float(), tuple(grid)).flatten(1)
+    rows, columns = grid
+    return functional.adaptive_avg_pool2d(places.float(), (rows, columns)).flatten(1)
 
 
 def check_grid(key: str, grid: Sequence[int], places: Sequence[int]) -> None:
@@ -272,7 +273,9 @@ class Convolution(Network):
                 parts = _parts(model, probe, places)
             if grid:
                 if places.ndim != 4:
-                    raise ConfigError("cnn.pool: got 'grid', but the features of this backbone are no map; allowed: avg")
+                    raise ConfigError(
+                        "cnn.pool: got 'grid', but the features of this backbone are no map; allowed: avg"
+                    )
                 places = _channels_first(model, places)
                 check_grid("cnn.grid", grid, places.shape[2:])
                 n_features = places.shape[1] * math.prod(grid)
@@ -376,7 +379,7 @@ def _freeze(model: Any, freeze: str | int, parts: Sequence[tuple[str, nn.Module]
     elif isinstance(freeze, int):
         last = [i for i, (name, _) in enumerate(parts) if f"{name}.".startswith(f"{stages[freeze - 1]}.")]
         if not last:
-            raise ConfigError(f"cnn.freeze: got {freeze}; allowed: none or backbone, as this backbone has no stages in a row")
+            raise ConfigError(f"cnn.freeze: got {freeze}; allowed: none, backbone (it has no stages in a row)")
         frozen = [p for _, part in parts[: last[-1] + 1] for p in part.parameters()]
     elif freeze == "stem":
         stem = model.group_matcher(coarse=True)["stem"]

@@ -36,7 +36,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     A subclass adds parameters of its own, and builds the network in `_build`.
 
     Args:
-        grid: Rows and columns of the means of features that the head reads where it pools to a grid; one number is both.
+        grid: Rows and columns of the means that the head reads where the pooling is a grid; one number is both.
         pixels: Width and height of a grey thumbnail that the head reads beside the features; None: none.
         head_dropout: Share of the head's inputs that are left out in training.
         training: How it is trained.

@@ -55,7 +55,9 @@ class PromptedViT(Network):
         if n_blocks > len(vit.blocks):
             raise ConfigError(f"vpt.blocks: got {blocks}; allowed: at most {len(vit.blocks)}, those of the backbone")
         if first_block >= n_blocks:
-            raise ConfigError(f"vpt.first_block: got {first_block}; allowed: less than {n_blocks}, the number of blocks")
+            raise ConfigError(
+                f"vpt.first_block: got {first_block}; allowed: less than {n_blocks}, the number of blocks"
+            )
         places = vit.patch_embed.grid_size
         if grid:
             check_grid("vpt.grid", grid, places)

@@ -1,7 +1,7 @@
 """Visual prompt tuning: a frozen vision transformer with a few trained tokens."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,6 @@ class VptClassifier(NetworkClassifier):
     prompt_length: Annotated[int, Field(ge=0, le=1000)] = 10
     prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     backbone: Annotated[str, Field(min_length=1)] = "deit_small_patch16_224"
-    image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "center_crop"
     training: Annotated[Training, "train"] = field(
         default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
     )
@@ -49,6 +48,6 @@ class VptClassifier(NetworkClassifier):
         vit, origin = self._backbone(empty=empty, img_size=self.size_px)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
-        prompts = {"deep": self.variant == "deep", "length": self.prompt_length, "dropout": self.prompt_dropout}
-        blocks = {"blocks": self.blocks, "first_block": self.first_block}
+        prompts: Any = {"deep": self.variant == "deep", "length": self.prompt_length, "dropout": self.prompt_dropout}
+        blocks: Any = {"blocks": self.blocks, "first_block": self.first_block}
         return PromptedViT(vit, num_classes, **prompts, **blocks, **self._head), origin
