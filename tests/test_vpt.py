@@ -206,8 +206,6 @@ def test_a_grid_of_a_middle_block_with_prompts_in_it_alone(name, deep):
         parts = network.features(x).split([cells.shape[1], 8], dim=1)
         totals = [part.var(dim=0, correction=0).sum().sqrt().item() for part in parts]
         assert totals == pytest.approx([1, 0.2], rel=1e-4)
-            [1, 0.2], rel=1e-4
-        )
 
 
 FROZEN = {
