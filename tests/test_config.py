@@ -165,7 +165,7 @@ INVALID: list[tuple[str, list[str]]] = [
     ("stages.hard.svm.c=3", ["stages.hard.svm.c: unknown key", "did you mean stages.hard.svm.C?"]),
     ("stages.medium.svm.C=3", ["stages.medium: got 'medium'", "'easy' or 'hard'"]),
     # Unknown options.
-    ("model=hog", ["model: got 'hog'", "allowed: deit_vpt, hog_svm"]),
+    ("model=hog", ["model: got 'hog'", "allowed: deit_vpt, deit_vpt_grid"]),
     ("data=null", ["data: got 'null'", "demo, demo_lake, folder"]),
     ("model.name=nope", ["model.name: got 'nope'", "hog_svm"]),
     ("model.family=cascade", ["model.family: got 'cascade'"]),

@@ -197,3 +197,16 @@ def test_memory_is_given_back_to_the_system_again():
     for _ in range(2):
         with kept_memory():
             assert float(torch.ones(1 << 20).sum()) == 1 << 20
+
+
+def test_inputs_of_a_grid_head_are_standardised_on_the_training_records():
+    """Each block as a whole; the inputs of the backbone's own pooling stay as they are."""
+    options = {"freeze": "backbone", "size_px": 64}
+    plain = trained(cnn, epochs=1).set_params(**options).fit(*DATA).network_
+    assert (plain.mean.abs().max(), plain.scale.min(), plain.scale.max()) == (0, 1, 1)
+    classifier = trained(cnn, epochs=1).set_params(**options, pool="grid", grid=2, pixels=[5, 4]).fit(*DATA)
+    network = classifier.network_.eval()
+    values = network.features(Batches(DATA[0], classifier.specs[0], network).images(np.arange(len(DATA[0]))))
+    parts = values.split([size for size, _ in network.blocks], dim=1)
+    assert [part.var(dim=0, correction=0).sum().item() for part in parts] == pytest.approx([1, 0.2**2], rel=1e-3)
+    assert values.mean(dim=0).abs().max() < 1e-5

@@ -54,6 +54,7 @@ class Network(nn.Module, ABC):
     scale: Tensor
     place = Place(torch.device("cpu"), "fp32")
     name = ""
+    grid: Sequence[int] | None = None
 
     def __init__(
         self,
@@ -111,6 +112,11 @@ class Network(nn.Module, ABC):
             chunks = (chunk.contiguous(memory_format=torch.channels_last) for chunk in padded.split(size))
             values = torch.cat([self.prefix(chunk).flatten(1).float() for chunk in chunks])[:n]
             return torch.cat([values, self.thumbnails(images)], dim=1)
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether training first standardises what the head reads: not where the pooling is the backbone's own."""
+        return bool(self.grid or self.pixels)
 
     @abstractmethod
     def prefix(self, images: Tensor) -> Tensor:
@@ -268,8 +274,12 @@ class Convolution(Network):
         n_features, shape, parts, n_frozen = model.head_hidden_size, None, [], 0
         if grid or freeze != "none":
             probe = torch.sin(torch.arange(3.0 * math.prod(size))).view(1, 3, *size)
+            try:
+                with torch.no_grad():
+                    places = model.eval().forward_features(probe)
+            except (AssertionError, RuntimeError) as error:
+                raise ConfigError(f"cnn.size_px: got {size[0]}, which this backbone refuses ({error})") from error
             with torch.no_grad():
-                places = model.eval().forward_features(probe)
                 parts = _parts(model, probe, places)
             if grid:
                 if places.ndim != 4:

@@ -84,6 +84,8 @@ def train(
         _restore(network, state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
+    elif network.is_standardised:
+        network.standardise(*network.standardisation(features_of(network, data.images)))
     context.on_epoch(context.stage, history)
 
     # Loop
@@ -126,6 +128,14 @@ def logits_of(network: Network, images: Batches) -> Tensor:
     with torch.inference_mode():
         rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
         return torch.cat([network.forward_from(images(batch)) for batch in rows])
+
+
+def features_of(network: Network, images: Batches) -> Tensor:
+    """Inputs of the head ``(n, d)`` of all records, fp32, on the device."""
+    network.eval()
+    with torch.no_grad():
+        rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
+        return torch.cat([network.features_from(images(batch)) for batch in rows])
 
 
 def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Optimizer, *, compiled: bool) -> Step:
