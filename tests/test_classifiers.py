@@ -16,6 +16,7 @@ from sklearn.base import clone
 from spectro.classifiers import (
     CascadeClassifier,
     CnnClassifier,
+    EmbedClassifier,
     HogSvmClassifier,
     Loss,
     PixelsClassifier,
@@ -57,6 +58,13 @@ def cnn(epochs=12, precision="fp32", **options):
     return CnnClassifier(backbone_options=tiny, **given)
 
 
+def embed(**options):
+    """The second block of a random transformer of width 24."""
+    tiny = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    given = {"backbone": "deit_tiny_patch16_224", "backbone_options": tiny, "size_px": 32, "blocks": [2], "grids": [4]}
+    return EmbedClassifier(**{**given, "pretrained": False, **options})
+
+
 def stripes(label: str, rng: np.random.Generator) -> np.ndarray:
     """A 32 x 32 image whose stripes tell its class: across, down, or none."""
     across = np.sin(np.arange(32) / 2)[:, None] * np.ones(32)
@@ -81,12 +89,15 @@ def stored(folder, images, spec, cache=None):
     return Images(store, digests)
 
 
+RESNET = {"backbone": "resnet18", "backbone_options": {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]}}
 GRID = {"pool": "grid", "grid": [2, 4]}
 MAKERS = {
     "hog_svm": svm,
     "hog_svm linear": lambda: svm(kernel="linear", scaler="none", signed=True, sqrt=True, block_norm="none"),
     "hog_svm components": lambda: svm(pca_components=3, scaler="none", pixels=[5, 4], C=None),
     "pixels": PixelsClassifier,
+    "embed": embed,
+    "embed of stages": lambda: embed(**RESNET, blocks=[2, 3], grids=[1, 2], pixels=None, C=None),
     "vpt shallow": vpt,
     "vpt deep": lambda: vpt(variant="deep", prompt_dropout=0.1),
     "vpt bf16": lambda: vpt(precision="bf16"),
@@ -177,7 +188,7 @@ def test_invalid_data_are_refused(make):
 def test_who_chooses_on_val():
     """These give up records for it in every fold."""
     chooses = {name: make().chooses_on_val for name, make in MAKERS.items()}
-    without = ("hog_svm", "pixels", "cascade soft", "cascade hard")
+    without = ("embed", "hog_svm", "pixels", "cascade soft", "cascade hard")
     assert chooses == {name: not name.startswith(without) for name in MAKERS}
     assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 
@@ -199,7 +210,7 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected, err_msg=name)
 
 
-@pytest.mark.parametrize("name", ["hog_svm", "pixels", "vpt deep", "cnn bf16", "cascade soft"])
+@pytest.mark.parametrize("name", ["hog_svm", "pixels", "embed", "vpt deep", "cnn bf16", "cascade soft"])
 def test_the_same_fit_gives_the_same_files(fitted, name, tmp_path):
     """Times and addresses in the files would make equal models look different."""
     fitted(name).save(tmp_path / "first")
@@ -212,9 +223,9 @@ def test_the_same_fit_gives_the_same_files(fitted, name, tmp_path):
 
 class TestRegistry:
     def test_built_in_families(self):
-        assert families() == ["cascade", "cnn", "hog_svm", "pixels", "vpt"]
+        assert families() == ["cascade", "cnn", "embed", "hog_svm", "pixels", "vpt"]
         assert family("hog_svm") is HogSvmClassifier
-        with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, hog_svm, pixels, vpt"):
+        with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, embed, hog_svm, pixels, vpt"):
             family("os")
 
     def test_a_name_belongs_to_one_module(self):

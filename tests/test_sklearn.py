@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils import estimator_checks, get_tags
-from test_classifiers import LABELS, cnn, svm, toy, vpt
+from test_classifiers import LABELS, cnn, embed, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, PixelsClassifier
 from spectro.errors import ConfigError
@@ -14,6 +14,7 @@ X, Y = toy((9, 9, 9))
 MAKERS = {
     "hog_svm": svm,
     "pixels": PixelsClassifier,
+    "embed": embed,
     "cnn": lambda: cnn(epochs=1),
     "vpt": lambda: vpt(epochs=1),
     "cascade": lambda: CascadeClassifier(PixelsClassifier(), PixelsClassifier(), {"merged": LABELS[:2]}),
@@ -75,7 +76,7 @@ def test_tags_are_of_images(make):
 def test_cross_validation_and_grid_search(make):
     """Images and text labels go through scikit-learn's splitters and clones."""
     assert cross_val_score(make(), X, Y, cv=3).shape == (3,)
-    name = {"hog_svm": "C", "pixels": "C", "cascade": "hard__C"}.get(make().family, "training__lr")
+    name = {"hog_svm": "C", "embed": "C", "pixels": "C", "cascade": "hard__C"}.get(make().family, "training__lr")
     search = GridSearchCV(make(), {name: [1e-6, 0.01]}, cv=2).fit(X, Y)
     assert search.best_params_[name] == search.best_estimator_.get_params()[name]
     assert len(search.predict(X)) == len(X)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spectro.classifiers.base import ImageClassifier as ImageClassifier
     from spectro.classifiers.cascade import CascadeClassifier as CascadeClassifier
+    from spectro.classifiers.embed import EmbedClassifier as EmbedClassifier
     from spectro.classifiers.hog.svm import HogSvmClassifier as HogSvmClassifier
     from spectro.classifiers.networks.cnn import CnnClassifier as CnnClassifier
     from spectro.classifiers.networks.settings import Loss as Loss
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "base": ["ImageClassifier"],
     "cascade": ["CascadeClassifier"],
+    "embed": ["EmbedClassifier"],
     "hog.svm": ["HogSvmClassifier"],
     "networks.cnn": ["CnnClassifier"],
     "networks.settings": ["Loss", "Training"],

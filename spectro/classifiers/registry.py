@@ -14,6 +14,7 @@ from spectro.plugins import load_plugins
 _BUILT_IN = {
     "cascade": "spectro.classifiers.cascade",
     "cnn": "spectro.classifiers.networks.cnn",
+    "embed": "spectro.classifiers.embed",
     "hog_svm": "spectro.classifiers.hog.svm",
     "pixels": "spectro.classifiers.pixels",
     "vpt": "spectro.classifiers.networks.vpt",

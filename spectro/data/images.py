@@ -190,6 +190,36 @@ def groups_of_rows(X: Images | np.ndarray) -> np.ndarray:
     return np.unique(X.groups.astype(str), return_inverse=True)[1] if isinstance(X, Images) else np.arange(len(X))
 
 
+def cached_rows(
+    X: Images,
+    kind: RowKind,
+    function: Callable[[Images], np.ndarray],
+    what: str,
+    chunk: int,
+    threads: int | None = None,
+) -> np.ndarray:
+    """What a function makes of each record and view ``(n, *kind.shape)``, from the cache where it has them.
+
+    Args:
+        X: Records.
+        kind: The cache's name for the results.
+        function: At most ``chunk`` records -> their rows.
+        what: What is computed, for the progress bar.
+        chunk: Number of records that are computed together.
+        threads: How many chunks at a time; None: as many as there are cores.
+    """
+    row_of = {key: i for i, key in enumerate(X.keys)}
+
+    def compute(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
+        index = np.array([row_of[key] for key in keys])
+        with progress(what, len(keys)) as advance:
+            for number, rows in enumerate(map_chunks(lambda i: function(X[i]), index, chunk, threads)):
+                yield keys[number * chunk : (number + 1) * chunk], rows
+                advance(len(rows))
+
+    return X.store.cache.rows(kind, X.keys, compute)
+
+
 def pixels_of(X: Images | np.ndarray, spec: ImageSpec) -> np.ndarray:
     """Images in the geometry of a family.
 
@@ -211,12 +241,14 @@ def pixels_of(X: Images | np.ndarray, spec: ImageSpec) -> np.ndarray:
     return np.stack([fit(Image.fromarray(x), spec) for x in X]) if len(X) else np.empty((0, *spec.shape), np.uint8)
 
 
-def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
-    """``function`` over chunks of ``items``, in order, in as many threads as there are cores.
+def map_chunks(
+    function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, chunk: int, threads: int | None = None
+) -> Iterator[np.ndarray]:
+    """``function`` over chunks of ``items``, in order, in so many threads; None: as many as there are cores.
 
     No more chunks are under way than threads can chew, so that results which are consumed in time need little memory.
     """
-    with _pool() as pool:
+    with _pool(threads) as pool:
         chunks = iter([items[i : i + chunk] for i in range(0, len(items), chunk)])
         waiting = [pool.submit(function, c) for c in islice(chunks, 2 * pool._max_workers)]
         while waiting:
@@ -224,6 +256,6 @@ def map_chunks(function: Callable[[np.ndarray], np.ndarray], items: np.ndarray, 
             waiting += [pool.submit(function, c) for c in islice(chunks, 1)]
 
 
-def _pool() -> ThreadPoolExecutor:
+def _pool(threads: int | None = None) -> ThreadPoolExecutor:
     # Decoding, resizing and numpy release the interpreter lock, so that threads do as well as processes here.
-    return ThreadPoolExecutor(cores())
+    return ThreadPoolExecutor(threads or cores())

@@ -98,9 +98,9 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     for stage, network in info.networks.items():
         weights = network["weights"]
         digest = f" ({weights['sha256'][:12]})" if weights["sha256"] else ""
-        best = f"epoch {network['best_epoch']} of {network['epochs']} is the best"
+        best = f"epoch {network['best_epoch']} of {network['epochs']} is the best; " if "best_epoch" in network else ""
         on = f"{network['precision']} on {network['device']}"
-        show(escape(f"{stage}: {best}; {on}, weights {weights['source']}{digest}"))
+        show(escape(f"{stage}: {best}{on}, weights {weights['source']}{digest}"))
     for warning in info.warnings:
         show(f"[yellow]note:[/yellow] {escape(warning)}")
     show(f"run:    {escape(shlex.quote(short(info.folder)))}")

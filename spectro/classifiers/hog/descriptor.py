@@ -6,7 +6,6 @@ threads; a test holds it to ``skimage.feature.hog``.
 """
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,8 +13,7 @@ import numpy as np
 from spectro.data import transforms
 from spectro.data.cache import RowKind
 from spectro.data.decode import ImageSpec
-from spectro.data.images import Images, ImageStore, map_chunks, pixels_of
-from spectro.progress import progress
+from spectro.data.images import Images, ImageStore, cached_rows, pixels_of
 
 # Part of every cache key: raise it when the same images give other values.
 _CODE_VERSION = 1
@@ -121,16 +119,7 @@ class Hog:
         """
         if not isinstance(X, Images):
             return self(pixels_of(X, self.spec)).astype(np.float32) if len(X) else np.empty((0, self.n_features), "f4")
-        row_of = {key: i for i, key in enumerate(X.keys)}
-
-        def compute(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], np.ndarray]]:
-            index = np.array([row_of[key] for key in keys])
-            with progress("HOG", len(keys)) as advance:
-                for number, rows in enumerate(map_chunks(lambda i: self(X[i].pixels(self.spec)), index, _CHUNK)):
-                    yield keys[number * _CHUNK : (number + 1) * _CHUNK], rows
-                    advance(len(rows))
-
-        return X.store.cache.rows(self.kind(X.store), X.keys, compute)
+        return cached_rows(X, self.kind(X.store), lambda records: self(records.pixels(self.spec)), "HOG", _CHUNK)
 
     def kind(self, store: ImageStore) -> RowKind:
         """The cache's name for descriptors of a store's images."""

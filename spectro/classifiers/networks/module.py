@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spectro.classifiers.networks.device import Place
+from spectro.classifiers.networks.weights import normalisation
 from spectro.errors import ConfigError
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LUMA = (0.299, 0.587, 0.114)
 # Standard deviation of a thumbnail beside that of the backbone's features, which is 1: more costs on new speakers.
 _PIXELS_WEIGHT = 0.2
@@ -209,8 +209,7 @@ class Network(nn.Module, ABC):
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel in the backbone's training, of pixels from 0 to 1."""
-        cfg = getattr(self.backbone, "pretrained_cfg", None) or {}
-        return cfg.get("mean") or _IMAGENET_MEAN, cfg.get("std") or _IMAGENET_STD
+        return normalisation(self.backbone)
 
     @property
     def n_parameters(self) -> dict[str, int]:

@@ -23,6 +23,14 @@ from torch import Tensor, nn
 
 from spectro.errors import ConfigError, ModelError
 
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in a timm model's training, of pixels from 0 to 1."""
+    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    return cfg.get("mean") or _IMAGENET_MEAN, cfg.get("std") or _IMAGENET_STD
+
 
 def create(
     name: str,

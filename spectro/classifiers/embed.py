@@ -1,0 +1,244 @@
+"""Frozen features of a pretrained backbone + support vector machine: seconds to fit, hardly anything to set."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from spectro.classifiers.inputs import SizePx, Thumbnail
+from spectro.classifiers.networks.backbone import BackboneParams
+from spectro.classifiers.registry import register_family
+from spectro.classifiers.svm import SvmClassifier
+from spectro.data.cache import RowKind
+from spectro.data.decode import ImageSpec
+from spectro.data.images import Images, cached_rows, pixels_of
+from spectro.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Part of every cache key: raise it when the same images give other values.
+_CODE_VERSION = 1
+# Images that go through the backbone together. A last batch is filled up: matrices of another shape round differently,
+# and features would depend on what was in the cache before.
+_BATCH = 8
+_FILE = "backbone.safetensors"
+
+
+@register_family("embed")
+@dataclass(eq=False, kw_only=True, repr=False)
+class EmbedClassifier(BackboneParams, SvmClassifier):
+    """A support vector machine on what a middle block of a frozen backbone gives for places of an image.
+
+    The outputs of a block are averaged over the fields of a square grid: where something is stays known, which the
+    class token or the mean of the last block have lost. Every grid of every block, and the thumbnail, are scaled to a
+    total variance of their own, see `spectro.classifiers.inputs.block_scaler`.
+
+    Args:
+        blocks: Blocks of a transformer, or stages of a convolutional network, counted from 1; the backbone ends with
+            the last of them.
+        grids: Fields along each side of each grid.
+        pixels: Width and height of a thumbnail whose grey values are inputs as well; None: without.
+        pixels_weight: The thumbnail's standard deviation, as a multiple of that of a grid.
+        backbone: And all others: see `BackboneParams` and `SvmClassifier`.
+    """
+
+    backbone: Annotated[str, Field(min_length=1)] = "vit_small_patch14_dinov2.lvd142m"
+    size_px: Annotated[int, Field(ge=16, le=1024)] = 112
+    blocks: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [6])
+    grids: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
+    pixels: SizePx | None = field(default_factory=lambda: [20, 15])
+    pixels_weight: Annotated[float, Field(gt=0)] = 0.2
+    C: Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"] = 100.0
+    gamma: Annotated[float | str, "svm.gamma", *SvmClassifier.__annotations__["gamma"].__metadata__[1:]] = "0.05x"
+
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Also: a thumbnail must fit into a square."""
+        wrong = [] if self.pixels is None else Thumbnail(*self.pixels).contradictions("embed.pixels")
+        return super().contradictions() + wrong
+
+    @property
+    def specs(self) -> list[ImageSpec]:
+        """Colour squares, and grey ones for the thumbnail."""
+        return super().specs + ([] if self.pixels is None else [Thumbnail(*self.pixels).spec])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Parameters, weights and device; empty where there is no backbone."""
+        if not hasattr(self, "backbone_"):
+            return {}
+        total = sum(p.numel() for p in self.backbone_.parameters())
+        place = {"precision": "fp32", "device": self._device.type}
+        return {"parameters": {"trainable": 0, "total": total}, "weights": self.origin_, **place}
+
+    def prepare(self) -> None:
+        """Builds the backbone: it, its weights and the device must be there, and its maps be as fine as the grids."""
+        self._check_weights()
+        self._built()
+        for block, (_, *sides) in zip(self.blocks, self._shapes, strict=True):
+            if wrong := [k for k in self.grids if k > min(sides)]:
+                raise ConfigError(
+                    f"embed.grids: got {wrong[0]}; allowed: 1 to {min(sides)}, as block {block} of {self.backbone} has "
+                    f"{sides[0]}x{sides[1]} places at embed.size_px={self.size_px}"
+                )
+
+    def _built(self, *, empty: bool = False) -> None:
+        """Sets ``backbone_``, the frozen backbone up to the last block that is used, and ``origin_`` of its weights."""
+        from spectro.classifiers.networks.device import choose
+
+        self._device = choose(self.device, "fp32").device
+        options = json.dumps(self.backbone_options or {}, sort_keys=True)
+        file = None if self.weights is None else Path(self.weights).expanduser().absolute()
+        made_of = (self.backbone, options, self.pretrained and not empty, file and str(file), self.size_px)
+        modified = file.stat().st_mtime_ns if file is not None and file.exists() and not empty else 0
+        model, origin = _frozen(*made_of, max(self.blocks), str(self._device), modified)
+        self.backbone_, self.origin_ = model, origin
+
+    @property
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        """Channels, rows and columns of what each block gives."""
+        if not hasattr(self, "backbone_"):
+            self._built()
+        return _shapes(self.backbone_, self.size_px, tuple(self.blocks))
+
+    @property
+    def _layout(self) -> list[tuple[int, float]]:
+        sizes = [(channels * k * k, 1.0) for channels, _, _ in self._shapes for k in self.grids]
+        return sizes if self.pixels is None else [*sizes, (math.prod(self.pixels), self.pixels_weight)]
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        self._built()
+        super()._fit(X, y, X_val, y_val)
+
+    def _features(self, X: Images | np.ndarray) -> np.ndarray:
+        import torch
+        from torch.nn.functional import adaptive_avg_pool2d
+
+        parts = []
+        for number, block in enumerate(self.blocks):
+            maps = torch.from_numpy(self._outputs(X, block, self._shapes[number]))
+            parts += [adaptive_avg_pool2d(maps, k).flatten(1).numpy() for k in self.grids]
+        thumbnails = [] if self.pixels is None else [Thumbnail(*self.pixels)(X)]
+        return np.concatenate([*parts, *thumbnails], axis=1, dtype=np.float64)
+
+    def _outputs(self, X: Images | np.ndarray, block: int, shape: tuple[int, int, int]) -> np.ndarray:
+        """What a block gives, float32 ``(n, *shape)``: computed once for each image and view."""
+        if isinstance(X, Images):
+            kind = RowKind("embed", {"made_of": self._backbone_id(X), "block": block}, shape, "float32")
+            return cached_rows(X, kind, lambda records: self._computed(records, block), self.backbone, _BATCH, 1)
+        parts = [self._computed(X[i : i + _BATCH], block) for i in range(0, len(X), _BATCH)]
+        return np.concatenate(parts) if parts else np.empty((0, *shape), np.float32)
+
+    def _computed(self, X: Images | np.ndarray, block: int) -> np.ndarray:
+        import torch
+
+        from spectro.classifiers.networks.weights import normalisation
+
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation(self.backbone_))
+        pixels = np.zeros((_BATCH, self.size_px, self.size_px, 3), dtype=np.uint8)
+        pixels[: len(X)] = pixels_of(X, self.specs[0])
+        images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+        (maps,) = _maps(self.backbone_, images.to(self._device), [block])
+        result: np.ndarray = maps[: len(X)].float().cpu().numpy()
+        return result
+
+    def _backbone_id(self, X: Images) -> list[Any]:
+        options = [self.backbone, self.backbone_options, self.origin_["sha256"] or "random", str(self._device)]
+        return [_CODE_VERSION, *options, X.store.kind(self.specs[0]).folder]
+
+    def _made_of(self, X: Images) -> list[Any]:
+        if not hasattr(self, "backbone_"):
+            self._built()
+        return [self._backbone_id(X), self.blocks, self.grids, self.pixels, self.pixels and self.pixels_weight]
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        from safetensors.torch import save_file
+
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.backbone_.state_dict().items()}
+        save_file(tensors, folder / _FILE)
+        return {"origin": self.origin_, **super()._save(folder)}
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        from copy import deepcopy
+
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            self._built(empty=True)
+            self.backbone_ = deepcopy(self.backbone_)
+            self.backbone_.load_state_dict(load_file(folder / _FILE))
+        except (SafetensorError, RuntimeError, ConfigError, OSError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(f"{folder / _FILE}: damaged or not of this model ({reason})") from error
+        self.origin_ = fitted["origin"]
+        super()._load(folder, fitted)
+
+
+@lru_cache(maxsize=4)
+def _frozen(
+    name: str,
+    options: str,
+    pretrained: bool,
+    weights: str | None,
+    size_px: int,
+    n_blocks: int,
+    device: str,
+    modified_ns: int,
+) -> "tuple[nn.Module, dict[str, str | None]]":
+    """A frozen backbone that ends with a block, and the origin of its weights; the same object for the same arguments.
+
+    Raises:
+        ConfigError: It has fewer blocks, or no interface to them.
+    """
+    import timm
+    import torch
+
+    from spectro.classifiers.networks.device import seeded
+    from spectro.classifiers.networks.weights import create
+
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    # timm's transformers have position embeddings for one size.
+    of_size = {"img_size": size_px} if cfg is not None and cfg.fixed_input_size else {}
+    with seeded(0, torch.device(device)):
+        arguments = of_size | json.loads(options)
+        model, origin = create(name, 0, family="embed", options=arguments, pretrained=pretrained, weights=weights)
+    if not hasattr(model, "forward_intermediates"):
+        raise ConfigError(
+            f"embed.backbone: got {name!r}, which gives no outputs of its blocks; allowed: e.g. a timm ViT"
+        )
+    model = model.requires_grad_(False).eval()
+    n = len(model.feature_info)  # type: ignore[arg-type]
+    if n_blocks > n:
+        raise ConfigError(f"embed.blocks: got {n_blocks}; allowed: 1 to {n} with embed.backbone={name}")
+    model.prune_intermediate_layers([n_blocks - 1], prune_norm=True, prune_head=True)  # type: ignore[operator]
+    return model.to(device), origin
+
+
+@lru_cache(maxsize=4)
+def _shapes(model: "nn.Module", size_px: int, blocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Channels, rows and columns of what blocks give."""
+    import torch
+
+    device = next(model.parameters()).device
+    maps = _maps(model, torch.zeros(1, 3, size_px, size_px, device=device), blocks)
+    return [(part.shape[1], part.shape[2], part.shape[3]) for part in maps]
+
+
+def _maps(model: "nn.Module", images: "Tensor", blocks: Sequence[int]) -> "list[Tensor]":
+    """What blocks give for images: ``(n, channels, rows, columns)`` each, in the order of ``blocks``."""
+    import torch
+
+    with torch.inference_mode():
+        indices = sorted({block - 1 for block in blocks})
+        maps = model.forward_intermediates(  # type: ignore[operator]
+            images, indices=indices, intermediates_only=True, stop_early=True, output_fmt="NCHW"
+        )
+        by_index = dict(zip(indices, maps, strict=True))
+        return [by_index[block - 1] for block in blocks]
