@@ -162,9 +162,11 @@ def test_strokes_lie_along_the_edges():
     assert np.abs(np.diff(second, axis=1)).sum() > 3 * np.abs(np.diff(second, axis=0)).sum()
 
 
-def test_effects_of_a_residual_network_sum_to_the_margin():
-    """Mean over places, then a linear layer; a backbone whose features are no grid has none."""
-    network = cnn(epochs=1).set_params(size_px=64).fit(*toy((8, 6, 4))).network_.eval()
+@pytest.mark.parametrize("options", [{}, {"pool": "grid", "grid": 2, "stages": 3, "pixels": [5, 4]}], ids=str)
+def test_effects_of_a_residual_network_sum_to_the_margin(options):
+    """Mean over places, then a linear layer; a thumbnail's pixels count with their difference from the mean."""
+    network = cnn(epochs=1, **options).set_params(size_px=64).fit(*toy((8, 6, 4))).network_.eval()
+    network.mean[: network.blocks[0][0]] = 0
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     labels, others, rows = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.arange(3)
     effects = network.effects(images, labels, others)

@@ -57,14 +57,7 @@ class Network(nn.Module, ABC):
     grid: Sequence[int] | None = None
 
     def __init__(
-        self,
-        backbone: Any,
-        num_classes: int,
-        n_features: int,
-        *,
-        frozen_shape: tuple[int, ...] | None,
-        pixels: Sequence[int] | None = None,
-        head_dropout: float = 0.0,
+        self, backbone: Any, num_classes: int, n_features: int, frozen_shape: Any, pixels: Any, head_dropout: float
     ):
         super().__init__()
         self.backbone, self.frozen_shape, self.pixels = backbone, frozen_shape, pixels
@@ -189,22 +182,19 @@ class Network(nn.Module, ABC):
     def _standardised(self, features: Tensor, thumbnails: Tensor) -> Tensor:
         return (torch.cat([features, thumbnails], dim=1) - self.mean) * self.scale
 
-    def _effects(self, places: Tensor, features: Tensor, images: Tensor, labels: Tensor, others: Tensor) -> Any:
-        """Features times gradient of places, of which ``features`` were computed; and those of a thumbnail's pixels."""
+    def _effects(self, places: Tensor, features: Tensor, images: Tensor, *columns: Tensor, as_map: Any) -> Tensor:
+        """`effects` of places, of which ``features`` were computed; ``as_map``: values of them -> ``(n, h, w)``."""
         thumbnails = self.thumbnails(images).requires_grad_()
         logits = self.head(self._standardised(features, thumbnails))
-        margin = (logits.gather(1, labels[:, None]) - logits.gather(1, others[:, None])).sum()
-        gradient, of_pixels = torch.autograd.grad(margin, (places, thumbnails))
-        pixels = of_pixels * (thumbnails.detach() - self.mean[len(self.mean) - thumbnails.shape[1] :])
-        return (gradient * places).float().detach(), pixels
-
-    def _with_pixels(self, effects: Tensor, pixels: Tensor) -> Tensor:
-        """Effects of places ``(n, h, w)`` and of a thumbnail's pixels in one map; the sum stays."""
+        label, other = (logits.gather(1, column[:, None]) for column in columns)
+        gradient, of_pixels = torch.autograd.grad((label - other).sum(), (places, thumbnails))
+        effects = as_map((gradient * places).float().detach())
         if self.pixels is None:
             return effects
-        width, height = self.pixels
-        resized = pooled_to(pixels.view(-1, 1, height, width), effects.shape[1:]).view_as(effects)
-        return effects + resized * (width * height / math.prod(effects.shape[1:]))
+        (width, height), (h, w) = self.pixels, effects.shape[1:]
+        pixels = of_pixels * (thumbnails.detach() - self.mean[-thumbnails.shape[1] :])
+        fine = pixels.unflatten(1, (height, width)).repeat_interleave(h, 1).repeat_interleave(w, 2) / (h * w)
+        return effects + fine.unflatten(2, (w, width)).unflatten(1, (h, height)).sum(dim=(2, 4))
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -245,7 +235,8 @@ class Convolution(Network):
         freeze_norm: Whether the statistics of all batch norms are frozen.
         stages: How many stages there are; the others are deleted. None: all.
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
-        head: ``pixels`` and ``head_dropout``, see `Network`.
+        pixels: See `Network`.
+        head_dropout: See `Network`.
     """
 
     def __init__(
@@ -258,7 +249,8 @@ class Convolution(Network):
         freeze_norm: bool = False,
         stages: int | None = None,
         grid: Sequence[int] | None = None,
-        **head: Any,
+        pixels: Sequence[int] | None = None,
+        head_dropout: float = 0.0,
     ):
         ends = [i for i, info in enumerate(getattr(model, "feature_info", [])) if info["reduction"] >= _FIRST_STRIDE]
         names = [model.feature_info[i]["module"] for i in ends]
@@ -282,9 +274,7 @@ class Convolution(Network):
                 parts = _parts(model, probe, places)
             if grid:
                 if places.ndim != 4:
-                    raise ConfigError(
-                        "cnn.pool: got 'grid', but the features of this backbone are no map; allowed: avg"
-                    )
+                    raise ConfigError("cnn.pool: got 'grid'; allowed: avg, as this backbone's features are no map")
                 places = _channels_first(model, places)
                 check_grid("cnn.grid", grid, places.shape[2:])
                 n_features = places.shape[1] * math.prod(grid)
@@ -294,7 +284,7 @@ class Convolution(Network):
                     probe = part[1](probe)
             shape = tuple(probe.shape[1:]) if n_frozen else None
         is_frozen = not any(p.requires_grad for p in model.parameters())
-        super().__init__(model, num_classes, n_features, frozen_shape=(n_features,) if is_frozen else shape, **head)
+        super().__init__(model, num_classes, n_features, (n_features,) if is_frozen else shape, pixels, head_dropout)
         self.grid, self.freeze_norm, self.is_frozen = grid, freeze_norm, is_frozen
         self._prefix, self._rest = parts[:n_frozen], [part for _, part in parts[n_frozen:]]
 
@@ -345,8 +335,9 @@ class Convolution(Network):
         if not isinstance(places, Tensor) or places.ndim != 4:
             return None
         places = places.detach().float().requires_grad_()
-        effects, pixels = self._effects(places, self._pooled(places).float(), images, labels, others)
-        return self._with_pixels(_channels_first(self.backbone, effects).sum(dim=1), pixels)
+        features, model = self._pooled(places).float(), self.backbone
+        as_map = lambda effects: _channels_first(model, effects).sum(dim=1)  # noqa: E731
+        return self._effects(places, features, images, labels, others, as_map=as_map)
 
     def _places(self, images: Tensor) -> Tensor:
         with self.place.autocast():

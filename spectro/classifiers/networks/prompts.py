@@ -35,7 +35,8 @@ class PromptedViT(Network):
         blocks: How many blocks there are; the others are deleted. None: all.
         first_block: The block that prompts enter, from 0.
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
-        head: ``pixels`` and ``head_dropout``, see `Network`.
+        pixels: See `Network`.
+        head_dropout: See `Network`.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class PromptedViT(Network):
         blocks: int | None = None,
         first_block: int = 0,
         grid: Sequence[int] | None = None,
-        **head: Any,
+        pixels: Sequence[int] | None = None,
+        head_dropout: float = 0.0,
     ):
         n_blocks = blocks or len(vit.blocks)
         if n_blocks > len(vit.blocks):
@@ -72,7 +74,7 @@ class PromptedViT(Network):
         n_frozen = first_block if length else n_blocks
         tokens = (vit.num_prefix_tokens + math.prod(places), vit.embed_dim)
         shape = (n_features,) if n_frozen == n_blocks else tokens if n_frozen else None
-        super().__init__(vit.requires_grad_(False), num_classes, n_features, frozen_shape=shape, **head)
+        super().__init__(vit.requires_grad_(False), num_classes, n_features, shape, pixels, head_dropout)
         self.deep, self.first_block, self.grid, self.n_frozen = deep, first_block, grid, n_frozen
         self.prompts = nn.Parameter(prompts)
         self.dropout = nn.Dropout(dropout)
@@ -137,8 +139,8 @@ class PromptedViT(Network):
         if self.grid:
             places[0] = tokens = tokens.detach().requires_grad_()
         features = self._pooled(tokens).float()
-        effects, pixels = self._effects(places[0], features, images, labels, others)
-        return self._with_pixels(effects.sum(dim=-1)[:, -height * width :].reshape(-1, height, width), pixels)
+        as_map = lambda effects: effects.sum(dim=-1)[:, -height * width :].reshape(-1, height, width)  # noqa: E731
+        return self._effects(places[0], features, images, labels, others, as_map=as_map)
 
     def _embedded(self, images: Tensor) -> Tensor:
         """Prefix tokens and patches ``(n, t, d)``, the input of the first block."""
