@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_classifiers import LABELS, MAKERS, cnn, shortened, svm, toy, vpt
+from test_classifiers import LABELS, MAKERS, cnn, embed, shortened, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
-from spectro.classifiers.hog.attribution import cell_effects, strokes
+from spectro.classifiers.hog.attribution import strokes
 from spectro.figures.attribution import attribution_figure, overlay
 
 SIZE = 64
@@ -33,6 +33,7 @@ def share_in_corner(attributions):
 CORNER = {
     "hog_svm": lambda: svm().set_params(size_px=SIZE),
     "hog_svm and pixels": lambda: svm(scaler="none", pixels=[5, 4], pixels_weight=3.0).set_params(size_px=SIZE),
+    "embed": lambda: embed(grids=[1, 4]).set_params(size_px=SIZE),
     "pixels": PixelsClassifier,
     "cnn": lambda: cnn(epochs=6).set_params(size_px=2 * SIZE),
     "vpt deep": lambda: vpt(epochs=10, variant="deep").set_params(size_px=SIZE),
@@ -50,7 +51,7 @@ def test_the_map_lies_where_the_classes_differ(make):
     assert share_in_corner(classifier.attribution(X[striped], y[striped])) > 0.5  # by chance 0.25
 
 
-@pytest.mark.parametrize("make", [svm, PixelsClassifier, cnn, vpt, MAKERS["cascade soft"]])
+@pytest.mark.parametrize("make", [svm, embed, PixelsClassifier, cnn, vpt, MAKERS["cascade soft"]])
 def test_maps_are_the_same_from_a_loaded_model(make, tmp_path):
     """One for each record, between 0 and 1, whatever the family; and the model is left as it was."""
     classifier = shortened(make()).fit(*toy((8, 6, 4)), *toy((4, 4, 4), seed=1))
@@ -142,7 +143,7 @@ def test_a_cell_counts_what_replacing_it_changes(options, counts):
     scaled = scaler.transform(features).reshape(classifier.hog.shape)
     mean = pca.mean_.reshape(scaled.shape)
     for labels in ([0, last], [last, 0]):
-        effects = cell_effects(classifier.hog, classifier.pipeline_, features, *np.array(labels)[:, None])[0]
+        effects = classifier._effects(toy((1, 0, 0))[0], *np.array(labels)[:, None])[0][0]
         for cell in [(0, 0), (1, 2), (3, 3)]:
             without = scaled.copy()
             for index in np.ndindex(scaled.shape[:4]):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from spectro.classifiers.base import Effects
 from spectro.classifiers.inputs import SizePx, Thumbnail
 from spectro.classifiers.networks.backbone import BackboneParams
 from spectro.classifiers.registry import register_family
@@ -148,6 +149,19 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         result: np.ndarray = maps[: len(X)].float().cpu().numpy()
         return result
 
+    def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
+        """Of the fields of the finest grid; what lies in a larger field changes by the share that one covers."""
+        n = max(self.grids)
+        sides = [(channels, (k, k)) for channels, _, _ in self._shapes for k in self.grids]
+        sides += [] if self.pixels is None else [(1, (self.pixels[1], self.pixels[0]))]
+        covered = [
+            np.tile(np.einsum("ay,bx->abyx", *(_shares(n, k) for k in height_width)).reshape(n * n, -1), channels)
+            for channels, height_width in sides
+        ]
+        effects = self._occlusion(self._features(X), np.concatenate(covered, axis=1), labels, others)
+        method = f"fall of the decision where a field has its mean value, {n}x{n} fields"
+        return effects.reshape(-1, n, n), pixels_of(X, self.specs[0]), method
+
     def _backbone_id(self, X: Images) -> list[Any]:
         options = [self.backbone, self.backbone_options, self.origin_["sha256"] or "random", str(self._device)]
         return [_CODE_VERSION, *options, X.store.kind(self.specs[0]).folder]
@@ -179,6 +193,13 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
             raise ModelError(f"{folder / _FILE}: damaged or not of this model ({reason})") from error
         self.origin_ = fitted["origin"]
         super()._load(folder, fitted)
+
+
+def _shares(n: int, k: int) -> np.ndarray:
+    """The share of each of k equal parts of a side that lies in each of n equal parts, ``(n, k)``."""
+    ends = np.minimum((np.arange(n)[:, None] + 1) / n, (np.arange(k) + 1) / k)
+    starts = np.maximum(np.arange(n)[:, None] / n, np.arange(k) / k)
+    return np.maximum(ends - starts, 0) * k
 
 
 @lru_cache(maxsize=4)

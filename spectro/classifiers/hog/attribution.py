@@ -1,10 +1,8 @@
-"""HOG images, and the cells of an image that a HOG-SVM's decision depends on."""
+"""HOG images, and which features belong to a cell."""
 
 from collections.abc import Sequence
-from copy import copy
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from spectro.classifiers.hog.descriptor import Hog
 
@@ -12,53 +10,20 @@ from spectro.classifiers.hog.descriptor import Hog
 _SIDE_PX = 240
 
 
-def cell_effects(
-    hog: Hog,
-    pipeline: Pipeline,
-    features: np.ndarray,
-    labels: np.ndarray,
-    others: np.ndarray,
-    pixels: Sequence[int] | None = None,
-) -> np.ndarray:
-    """How far the decision between two labels falls if a cell has the training records' mean: occlusion.
-
-    The decision is that of the SVM's own machine for the two classes; a cell's values are replaced in all blocks that
-    hold it, all others stay (Zeiler and Fergus, 2014). A gradient would not do: far from all support vectors an RBF
-    kernel is flat.
+def cells_of(hog: Hog, pixels: Sequence[int] | None) -> np.ndarray:
+    """Which features belong to each cell, ``(cells * cells, d)``; a thumbnail's pixel to the cell of its centre.
 
     Args:
-        hog: The descriptor.
-        pipeline: The fitted scaler, PCA and SVM.
-        features: HOG vectors, and behind them a thumbnail's pixels or nothing, ``(n, d)``, float64.
-        labels: Number of the label that is explained, ``(n,)``.
-        others: Number of the label that it is compared with, ``(n,)``.
-        pixels: Width and height of the thumbnail; a pixel belongs to the cell that holds its centre.
-
-    Returns:
-        ``(n, cells, cells)``; negative where a cell's values speak against the label.
+        hog: The descriptor; a cell's values are in all blocks that hold it.
+        pixels: Width and height of the thumbnail behind the HOG vector; None: there is none.
     """
-    scaler, pca, svc = pipeline
-    n_classes = len(svc.classes_)
-    pairwise = copy(svc).set_params(decision_function_shape="ovo", break_ties=False)
-    column = {pair: i for i, pair in enumerate(zip(*np.triu_indices(n_classes, 1), strict=True))}
     row, col, cell_row, cell_col, _ = np.indices(hog.shape).reshape(5, -1)
     n_cells = hog.size_px // hog.cell_px
     cell = (row + cell_row) * n_cells + col + cell_col
     if pixels is not None:
         x, y = (((np.arange(size) + 0.5) * n_cells / size).astype(int) for size in pixels)
         cell = np.concatenate([cell, (y[:, None] * n_cells + x).ravel()])
-    in_cell = cell == np.arange(n_cells**2)[:, None]  # (cells, d)
-    effects = np.empty((len(features), n_cells, n_cells))
-    for i, (label, other) in enumerate(zip(labels, others, strict=True)):
-        whole = scaler.transform(features[i : i + 1])
-        masked = np.where(in_cell, pca.mean_, whole)
-        components = pca.transform(np.concatenate([whole, masked]))
-        decisions = pairwise.decision_function(components).reshape(len(components), -1)
-        # Positive for the first class of a pair, but for the second one where there are only two.
-        sign = (1 if label < other else -1) * (-1 if n_classes == 2 else 1)
-        margins = sign * decisions[:, column[min(label, other), max(label, other)]]
-        effects[i] = (margins[0] - margins[1:]).reshape(n_cells, n_cells)
-    return effects
+    return cell == np.arange(n_cells**2)[:, None]
 
 
 def strokes(hog: Hog, features: np.ndarray) -> np.ndarray:

@@ -94,9 +94,10 @@ class HogSvmClassifier(SvmClassifier):
         return most if self.pca_variance == 1.0 else self.pca_variance
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
-        from spectro.classifiers.hog.attribution import cell_effects, strokes
+        from spectro.classifiers.hog.attribution import cells_of, strokes
 
         features = self._features(X)
-        effects = cell_effects(self.hog, self.pipeline_, features, labels, others, self.pixels)
+        effects = self._occlusion(features, cells_of(self.hog, self.pixels), labels, others)
+        n_cells = self.size_px // self.cell_px
         method = "HOG strokes; fall of the decision where a cell has its mean value"
-        return effects, strokes(self.hog, features[:, : self.hog.n_features]), method
+        return effects.reshape(-1, n_cells, n_cells), strokes(self.hog, features[:, : self.hog.n_features]), method
