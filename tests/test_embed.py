@@ -111,5 +111,5 @@ def test_a_backbone_without_what_is_asked_for(options, message):
 
 def test_a_backbone_without_outputs_of_blocks(monkeypatch):
     monkeypatch.delattr(VisionTransformer, "forward_intermediates")
-    with pytest.raises(Exception, match="embed.backbone: got 'deit_tiny_distilled.*gives no outputs of its blocks"):
+    with pytest.raises(Exception, match=r"embed.backbone: got 'deit_tiny_distilled.*gives no outputs of its blocks"):
         embed(backbone="deit_tiny_distilled_patch16_224").prepare()
