@@ -106,7 +106,7 @@ MAKERS = {
     "vpt probe": lambda: vpt(prompt_length=0, pixels=[5, 4]),
     "cnn": cnn,
     "cnn grid": lambda: cnn(**GRID, stages=2, freeze=1, freeze_norm=True, pixels=[5, 4]),
-    "cnn probe": lambda: cnn(stages=3, freeze="backbone", training=Training(lr=0.3, epochs=60)),
+    "cnn probe": lambda: cnn(stages=3, freeze="backbone", training=Training(epochs=3, warm_start="probe")),
     "cnn bf16": lambda: cnn(precision="bf16"),
     "cascade of networks": lambda: CascadeClassifier(cnn(), vpt(), {"merged": LABELS[:2]}),
     "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from test_classifiers import cnn, stored, toy, vpt
 
@@ -210,3 +211,34 @@ def test_inputs_of_a_grid_head_are_standardised_on_the_training_records():
     parts = values.split([size for size, _ in network.blocks], dim=1)
     assert [part.var(dim=0, correction=0).sum().item() for part in parts] == pytest.approx([1, 0.2**2], rel=1e-3)
     assert values.mean(dim=0).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("counts", [(8, 6, 4), (8, 6, 0), (1, 6, 4)], ids=str)
+def test_a_warm_start_is_the_logistic_regression_on_the_frozen_features(counts):
+    """Compared with scikit-learn's at the same strength; it is a minimum of the training too."""
+    X, y = toy(counts)
+    classifier = trained(cnn, epochs=1, warm_start="probe", head_lr=1e-9).set_params(freeze="backbone", size_px=64)
+    network = classifier.fit(X, y).network_.eval()
+    with torch.no_grad():
+        features = network.features(Batches(X, classifier.specs[0], network).images(np.arange(len(X)))).numpy()
+    k = len(classifier.classes_)
+    C = (2 if k == 2 else 1) / (
+        2 * network.ridge.item() * len(X)
+    )  # of two classes the reference has one row of weights
+    reference = LogisticRegression(C=C, class_weight="balanced", tol=1e-8, max_iter=5000).fit(features, y)
+    np.testing.assert_allclose(classifier.predict_proba(X), reference.predict_proba(features), atol=0.01)
+    network.zero_grad()
+    labels = torch.from_numpy(np.searchsorted(classifier.classes_, y))
+    weights = torch.tensor(len(y) / (k * np.unique(y, return_counts=True)[1]), dtype=torch.float32)
+    logits = network.head(torch.from_numpy(features))
+    loss = torch.nn.functional.cross_entropy(logits, labels, weights)
+    (loss + network.ridge * network.head.weight.square().sum()).backward()
+    assert network.head.weight.grad.abs().max() < 1e-3
+
+
+def test_the_head_has_a_learning_rate_of_its_own():
+    """A head that is good already is lost in the steps that prompts need."""
+    networks = [trained(vpt, epochs=1, head_lr=head_lr).fit(*DATA).network_ for head_lr in (None, 1e-9)]
+    moved = [network.head.bias.abs().max().item() for network in networks]  # it starts at 0
+    assert moved[1] < 1e-6 < moved[0]
+    assert not torch.equal(networks[1].prompts, vpt()._build(3, empty=True)[0].prompts)

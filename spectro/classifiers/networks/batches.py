@@ -15,7 +15,7 @@ from spectro.data import transforms
 from spectro.data.augmentation import NOT_DRAWN
 from spectro.data.cache import RowCache, RowKind
 from spectro.data.decode import ImageSpec
-from spectro.data.images import Images, pixels_of
+from spectro.data.images import Images, groups_of_rows, pixels_of
 
 _CHUNK = 256
 
@@ -66,6 +66,11 @@ class Batches:
 
     def __len__(self) -> int:
         return len(self._X)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """What stays together where the records are divided, ``(n,)``."""
+        return groups_of_rows(self._X)
 
     def drawn(self, rng: np.random.Generator) -> "Batches":
         """The images of one epoch, with views and random transforms drawn anew where they are to be drawn."""

@@ -45,6 +45,7 @@ class Network(nn.Module, ABC):
         blocks: Number of inputs of the head of each kind, and their weight, see `standardisation`.
         head: Linear.
         mean: Subtracted from each input of the head, ``(d,)``; 0 until `standardise` is called.
+        ridge: Of the head's weights, whose sum of squares times this is added to the loss of each step.
         scale: By which it is then multiplied, ``(d,)``; 1 until `standardise` is called.
         place: Device and precision.
         name: Names what the backbone was made of.
@@ -52,6 +53,7 @@ class Network(nn.Module, ABC):
 
     mean: Tensor
     scale: Tensor
+    ridge: Tensor
     place = Place(torch.device("cpu"), "fp32")
     name = ""
     grid: Sequence[int] | None = None
@@ -65,6 +67,7 @@ class Network(nn.Module, ABC):
         d = sum(size for size, _ in self.blocks)
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("scale", torch.ones(d))
+        self.register_buffer("ridge", torch.zeros(()))
         self.head_dropout = nn.Dropout(head_dropout)
         self.head = nn.Linear(d, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)

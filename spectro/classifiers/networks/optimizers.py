@@ -36,10 +36,17 @@ def lr_at(step: int, *, peak: float, steps: int, warmup: int) -> float:
 
 def make_optimizer(network: nn.Module, settings: Training, device: torch.device) -> torch.optim.Optimizer:
     """The configured optimizer over the trained parameters; biases and norms are not decayed."""
-    groups = [g for g in param_groups_weight_decay(network, settings.weight_decay) if g["params"]]
     # A captured step reads its learning rate from the device.
     captured = device.type == "cuda"
     lr: float | Tensor = torch.tensor(settings.lr, device=device) if captured else settings.lr
+    head = {id(parameter) for parameter in getattr(network, "head", nn.Module()).parameters()}
+    scales = {True: (settings.head_lr or settings.lr) / settings.lr, False: 1.0}
+    groups = [
+        {**group, "params": params, "lr": lr * scale, "lr_scale": scale}
+        for group in param_groups_weight_decay(network, settings.weight_decay)
+        for is_head, scale in scales.items()
+        if (params := [p for p in group["params"] if (id(p) in head) == is_head])
+    ]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=_MOMENTUM, fused=device.type != "mps")
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
@@ -50,6 +57,6 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Sets the learning rate of the next step."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(lr * group["lr_scale"])
         else:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]

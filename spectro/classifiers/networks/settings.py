@@ -14,6 +14,9 @@ class Training(BaseEstimator):
     Args:
         optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
         lr: Learning rate at the end of the warm-up.
+        head_lr: The same of the head; None: as all others.
+        warm_start: ``probe``: the head starts as a regularised logistic regression on the features before training, and
+            keeps its regularisation; ``none``: from random numbers.
         weight_decay: For weights of two or more dimensions; biases and norms are not decayed.
         batch_size: Maximum number of records in a step; an epoch is cut into steps of nearly equal size.
         epochs: Maximum number of epochs.
@@ -25,6 +28,8 @@ class Training(BaseEstimator):
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    head_lr: Annotated[float, Field(gt=0)] | None = None
+    warm_start: Literal["none", "probe"] = "none"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
     epochs: Annotated[int, Field(ge=1)] = 30

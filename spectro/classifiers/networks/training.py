@@ -18,6 +18,7 @@ from spectro.classifiers.networks.losses import LossFunction
 from spectro.classifiers.networks.module import Network
 from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer, set_lr
 from spectro.classifiers.networks.settings import Training
+from spectro.classifiers.networks.warm_start import warm_start
 from spectro.errors import SpectroError
 from spectro.evaluation.metrics import macro_f1
 from spectro.progress import progress
@@ -84,8 +85,11 @@ def train(
         _restore(network, state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
-    elif network.is_standardised:
-        network.standardise(*network.standardisation(features_of(network, data.images)))
+    else:
+        if network.is_standardised:
+            network.standardise(*network.standardisation(features_of(network, data.images)))
+        if settings.warm_start == "probe":
+            warm_start(network, features_of(network, data.images), labels, data.images.groups, loss, seed=seed)
     context.on_epoch(context.stage, history)
 
     # Loop
@@ -145,7 +149,7 @@ def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Opti
     def step(frozen: Tensor, labels: Tensor) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         value = loss(forward(frozen), labels)
-        value.backward()
+        (value + network.ridge * network.head.weight.square().sum()).backward()
         optimizer.step()
         return value
 
