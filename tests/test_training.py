@@ -57,6 +57,14 @@ class TestHistory:
         assert [row["best"] for row in history] == [False] * 3 + [True]
         assert history[0]["val_macro_f1"] is None
 
+    def test_the_last_epoch_is_taken_where_nothing_is_chosen(self):
+        """All of them are trained, whatever the patience, and val changes no label."""
+        classifier = trained(lr=0.05, select="last", patience=1).fit(*DATA)
+        assert [row["best"] for row in classifier.history_] == [False] * 3 + [True]
+        alone = trained(lr=0.05, select="last").fit(*DATA[:2])
+        np.testing.assert_array_equal(classifier.predict(DATA[2]), alone.predict(DATA[2]))
+        assert (classifier.chooses_on_val, trained().chooses_on_val) == (False, True)
+
     def test_facts_are_json(self):
         facts = trained(epochs=2).fit(*DATA).facts
         assert json.loads(json.dumps(facts)) == facts

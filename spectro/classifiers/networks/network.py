@@ -62,8 +62,8 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
 
     @property
     def chooses_on_val(self) -> bool:
-        """The epoch."""
-        return True
+        """The epoch, where it is not the last one."""
+        return self.training.select == "best"
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class Training(BaseEstimator):
         batch_size: Maximum number of records in a step; an epoch is cut into steps of nearly equal size.
         epochs: Maximum number of epochs.
         warmup_epochs: Epochs over which the learning rate rises; then it falls to 0 along a cosine.
-        patience: Training ends after so many epochs without a better val macro-F1; None: never.
+        select: The weights of which epoch are taken: ``best``, by val, or ``last``.
+        patience: For the best, training ends after so many epochs without a better val macro-F1; None: never.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the device is faster with it.
         compile: ``auto``, ``always`` or ``never``: torch.compile, which takes up to a minute.
     """
@@ -34,6 +35,7 @@ class Training(BaseEstimator):
     batch_size: Annotated[int, Field(ge=1)] = 16
     epochs: Annotated[int, Field(ge=1)] = 30
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    select: Literal["best", "last"] = "best"
     patience: Annotated[int, Field(ge=1)] | None = 10
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"

@@ -43,7 +43,7 @@ class Split(NamedTuple):
 def train(
     network: Network, data: Split, val: Split, settings: Training, loss: LossFunction, *, seed: int, identity: str
 ) -> list[dict[str, Any]]:
-    """Trains the network, and leaves it with the weights of the best epoch.
+    """Trains the network, and leaves it with the weights of the best epoch, or of the last one.
 
     The best epoch is the one of the largest val macro-F1; of several, the one of the smallest val loss. Random numbers
     depend on the seed and the number of the epoch alone, so that a training that is resumed from a checkpoint ends with
@@ -96,7 +96,7 @@ def train(
     with progress(f"training {context.stage}".strip(), total) as advance:
         advance(len(sizes) * len(history), _headline(context.stage, history, settings.epochs))
         for epoch in range(len(history) + 1, settings.epochs + 1):
-            if _is_over(history, settings.patience):
+            if settings.select == "best" and _is_over(history, settings.patience):
                 break
             start, loss_sum = time.perf_counter(), torch.zeros((), device=device)
             rng = np.random.default_rng([seed, epoch])
@@ -112,7 +112,7 @@ def train(
             row = {"epoch": epoch, "train_loss": loss_sum.item() / n, **_evaluate(network, val, loss), "lr": lr}
             _check_finite(row, history)
             history.append({**row, "seconds": round(time.perf_counter() - start, 3), "best": False})
-            best_row = _best(history)
+            best_row = _best(history) if settings.select == "best" else history[-1]
             for past in history:
                 past["best"] = past is best_row
             if history[-1]["best"]:
