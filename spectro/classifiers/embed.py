@@ -56,7 +56,7 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
     grids: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
     pixels: SizePx | None = field(default_factory=lambda: [20, 15])
     pixels_weight: Annotated[float, Field(gt=0)] = 0.45
-    C: Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"] = 100.0
+    C: Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"] = None
     gamma: Annotated[float | str, "svm.gamma", *SvmClassifier.__annotations__["gamma"].__metadata__[1:]] = "0.05x"
 
     def contradictions(self) -> list[tuple[str, str]]:
