@@ -35,7 +35,9 @@ LABELS = ("brak_Empty zone", "шум", "a[1].b")
 
 
 def svm(**options):
-    return HogSvmClassifier(size_px=32, **options)
+    """HOG-SVM with the settings of the original on an image of 32 pixels."""
+    original = {"size_px": 32, "orientations": 9, "signed": False, "cell_px": 8, "block_norm": "L2-Hys"}
+    return HogSvmClassifier(**{**original, "pca_variance": 0.95, "C": 1.0, "gamma": "1.0x", **options})
 
 
 def vpt(epochs=25, precision="fp32", **options):

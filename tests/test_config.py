@@ -104,7 +104,7 @@ def test_a_knob_holds_for_both_stages_and_one_stage_can_differ() -> None:
     easy, hard = (config.classifiers[stage] for stage in ("easy", "hard"))
     assert isinstance(hard, HogSvmClassifier)
     assert (easy.C, hard.C) == (2.0, 3.0)
-    assert (easy.cell_px, hard.cell_px) == (8, 16)
+    assert (easy.cell_px, hard.cell_px) == (32, 16)
     config = cli.composed(["model=pixels", "pixels.C=2", "stages.hard.model=hog_svm", "stages.hard.svm.C=5"])
     assert (config.classifiers["easy"].C, config.estimator().hard.C) == (2, 5)
 

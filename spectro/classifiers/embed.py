@@ -15,7 +15,7 @@ from spectro.classifiers.base import Effects
 from spectro.classifiers.inputs import SizePx, Thumbnail
 from spectro.classifiers.networks.backbone import BackboneParams
 from spectro.classifiers.registry import register_family
-from spectro.classifiers.svm import SvmClassifier
+from spectro.classifiers.svm import Gamma, Strength, SvmClassifier
 from spectro.data.cache import RowKind
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, cached_rows, pixels_of
@@ -56,8 +56,8 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
     grids: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
     pixels: SizePx | None = field(default_factory=lambda: [20, 15])
     pixels_weight: Annotated[float, Field(gt=0)] = 0.45
-    C: Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"] = None
-    gamma: Annotated[float | str, "svm.gamma", *SvmClassifier.__annotations__["gamma"].__metadata__[1:]] = "0.05x"
+    C: Strength = None
+    gamma: Gamma = "0.05x"
 
     def contradictions(self) -> list[tuple[str, str]]:
         """Also: a thumbnail must fit into a square."""

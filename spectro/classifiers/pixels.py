@@ -36,7 +36,7 @@ class PixelsClassifier(PipelineClassifier):
 
     width_px: Annotated[int, Field(ge=1, le=64)] = 20
     height_px: Annotated[int, Field(ge=1, le=64)] = 15
-    C: Annotated[float, Field(gt=0)] = 1.0
+    C: Annotated[float, Field(gt=0)] = 0.1
     class_weight: Literal["balanced"] | None = "balanced"
 
     def contradictions(self) -> list[tuple[str, str]]:

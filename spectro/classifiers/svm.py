@@ -45,6 +45,10 @@ def _check_gamma(gamma: float | str) -> float | str:
     return gamma
 
 
+Strength = Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"]
+Gamma = Annotated[float | str, "svm.gamma", AfterValidator(_check_gamma)]
+
+
 @dataclass(eq=False, kw_only=True, repr=False)
 class SvmClassifier(PipelineClassifier):
     """A support vector machine on principal components of a family's features, and of a thumbnail beside them.
@@ -66,8 +70,8 @@ class SvmClassifier(PipelineClassifier):
     max_kernel_rows: ClassVar[int] = 4000
 
     kernel: Annotated[Literal["rbf", "linear"], "svm.kernel"] = "rbf"
-    C: Annotated[Annotated[float, Field(gt=0)] | None, "svm.C"] = 1.0
-    gamma: Annotated[float | str, "svm.gamma", AfterValidator(_check_gamma)] = "1.0x"
+    C: Strength = 1.0
+    gamma: Gamma = "1.0x"
     class_weight: Annotated[Literal["balanced"] | None, "svm.class_weight"] = "balanced"
 
     @property

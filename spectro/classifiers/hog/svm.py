@@ -12,7 +12,7 @@ from spectro.classifiers.base import Effects
 from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.inputs import SizePx, Thumbnail
 from spectro.classifiers.registry import register_family
-from spectro.classifiers.svm import SvmClassifier
+from spectro.classifiers.svm import Gamma, Strength, SvmClassifier
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 
@@ -40,17 +40,19 @@ class HogSvmClassifier(SvmClassifier):
     """
 
     size_px: Annotated[int, "hog.size_px", Field(ge=16, le=1024)] = 128
-    orientations: Annotated[int, "hog.orientations", Field(ge=2, le=36)] = 9
-    signed: Annotated[bool, "hog.signed"] = False
-    cell_px: Annotated[int, "hog.cell_px", Field(ge=2, le=256)] = 8
+    orientations: Annotated[int, "hog.orientations", Field(ge=2, le=36)] = 8
+    signed: Annotated[bool, "hog.signed"] = True
+    cell_px: Annotated[int, "hog.cell_px", Field(ge=2, le=256)] = 32
     sqrt: Annotated[bool, "hog.sqrt"] = False
     block_cells: Annotated[int, "hog.block_cells", Field(ge=1, le=16)] = 2
-    block_norm: Annotated[Literal["L1", "L1-sqrt", "L2", "L2-Hys", "none"], "hog.block_norm"] = "L2-Hys"
+    block_norm: Annotated[Literal["L1", "L1-sqrt", "L2", "L2-Hys", "none"], "hog.block_norm"] = "L2"
     pixels: Annotated[SizePx | None, "hog.pixels"] = None
-    pixels_weight: Annotated[float, "hog.pixels_weight", Field(gt=0)] = 0.65
+    pixels_weight: Annotated[float, "hog.pixels_weight", Field(gt=0)] = 1.0
     scaler: Annotated[Literal["standard", "none"], "scaler"] = "standard"
-    pca_variance: Annotated[float, "pca.variance", Field(gt=0, le=1)] = 0.95
+    pca_variance: Annotated[float, "pca.variance", Field(gt=0, le=1)] = 0.99
     pca_components: Annotated[Annotated[int, Field(ge=1)] | None, "pca.components"] = None
+    C: Strength = 30.0
+    gamma: Gamma = "0.1x"
 
     def contradictions(self) -> list[tuple[str, str]]:
         """A block must fit into the image, and a thumbnail into a square; z-scores have no weights."""
