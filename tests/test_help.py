@@ -34,7 +34,7 @@ def test_every_group_and_option_is_shown_with_the_chosen_ones_marked() -> None:
 @pytest.mark.parametrize(
     ("override", "present", "absent"),
     [
-        ("cascade_stage=flat", "svm.C=1.0 inverse regularisation strength", "cascade.gate"),
+        ("cascade_stage=flat", "svm.C=30.0 inverse regularisation strength", "cascade.gate"),
         ("seed=5", "data.cache_limit_gb=20.0 ", "vpt."),  # from a file that options share
         ("data=folder", "data.split.val", "data.scale"),
         ("data=demo_lake", "data.label_set=lake", "data.label_set=field"),

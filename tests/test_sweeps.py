@@ -37,7 +37,9 @@ DRAW = report.draw
 X = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}
 ONE_POINT = ["svm.C=1", "svm.gamma=1.0x", "pca.variance=0.95"]
 QUICK = ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", "study=s", "seed=3", "tracking.uri=null"]
-QUICK += ["data.scale=0.1", *SMALL_HOG]
+# Three parameters are left to search: C, gamma and the variance.
+QUICK += ["hog.signed=false", "hog.orientations=9", "hog.block_cells=2", "hog.block_norm=L2-Hys", "hog.sqrt=false"]
+QUICK += ["scaler=standard", "data.scale=0.1", *SMALL_HOG]
 
 
 def composed(*overrides):
@@ -345,7 +347,7 @@ class TestSearch:
         network = ["model=resnet18", "sweeper=resnet18", "cnn.pretrained=false", "cnn.size_px=32", "n_trials=5"]
         network += ["cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}", "train.batch_size=8"]
         network += ["train.epochs=3", "train.lr=choice(0.003,0.0000001)", "loss.name=cross_entropy", "sweep.threads=1"]
-        shared = [override for override in quick if not override.startswith(("sweeper", "validation", "hog"))]
+        shared = [override for override in quick if not override.startswith(("sweeper", "validation", "hog", "scaler"))]
         sweep(*network, *shared, "sweep.startup_trials=2", "sweep.warmup_epochs=1")
         folder = tmp_path / "sweeps" / "s"
         pruned = [row for row in read_rows(folder / "trials.csv") if row["state"] == "PRUNED"]
@@ -379,7 +381,7 @@ class TestSearch:
         assert set(child.data.params) == {"svm.C", "svm.gamma x", "pca.variance"}
         assert child.data.metrics["objective"] == child.data.metrics["val/macro_f1"]
         assert not [name for name in child.data.metrics if name.startswith("test/")]
-        assert parent.data.params["search.svm.C"] == "0.01 to 1000, log"
+        assert parent.data.params["search.svm.C"] == "0.3 to 300, log"
         assert "3 trials: 3 complete" in parent.data.tags["mlflow.note.content"]
         assert parent.data.metrics["trials/all"] == 3
         figures = {file.path for file in client.list_artifacts(parent.info.run_id, "figures")}
