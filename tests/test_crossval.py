@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SMALL_HOG, make_tree, read_json, read_rows
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CnnClassifier, HogSvmClassifier
 from spectro.classifiers.fit_context import FitContext, fit_context
+from spectro.classifiers.temperature import fit_temperature
 from spectro.cli import main as cli
 from spectro.data import Record
 from spectro.data.images import file_digest
@@ -190,7 +192,7 @@ def simulated(look_alikes=(), repeats=3, n=40):
     records = [Record(Path(f"{i}.png"), "train", "a", str(i)) for i in range(n)]
     y = classes[rng.integers(0, 3, n)]
     stage = [Predictions(records, y, classes, p, fold) for p, fold in zip(probabilities, folds, strict=True)]
-    return CrossValidated({"": stage}, 4, look_alikes, []), stage, y.astype(str)
+    return CrossValidated({"": stage}, 4, look_alikes, [], {}), stage, y.astype(str)
 
 
 def test_averages_are_scikit_learns():
@@ -272,10 +274,14 @@ def test_objectives_of_a_cross_validation():
         "cv/accuracy",
         "easy/cv/macro_f1",
         "hard/cv/balanced_accuracy",
-        "val/accuracy",
         "cv/hard_pair_f1",
     ):
         assert cli.composed(["validation=kfold", f"objective={objective}"]).common.objective == objective
+    assert cli.composed(["validation=kfold", "validation.refit=false", "objective=val/mcc"]).splits == ["val", "test"]
+    with pytest.raises(
+        ConfigError, match=r"objective: got 'val/mcc'; allowed: cv/.*with validation.refit=false"
+    ):
+        cli.composed(["validation=kfold", "objective=val/mcc"])
     assert cli.composed(["validation=kfold", "objective=null"]).common.objective is None
 
 
@@ -288,8 +294,8 @@ def test_a_run(run_here, demo_root, capsys):
     run_dir = run_here(*overrides, "objective=hard/cv/accuracy", figures=True)
     metrics, cv = read_json(run_dir / "metrics.json"), validated(task_of(*overrides))
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
-    assert list(metrics) == ["cv", "val", "test", "stages", "objective"]
-    assert set(metrics["stages"]["easy"]) == {"cv", "val", "test"}
+    assert list(metrics) == ["cv", "test", "stages", "objective"]
+    assert set(metrics["stages"]["easy"]) == {"cv", "test"}
     assert metrics["cv"] == cv.report("", seed=0)
     assert metrics["stages"]["easy"]["cv"]["macro_f1"] == cv.averages("easy")["macro_f1"]
     rows = read_rows(run_dir / "oof_predictions.csv")
@@ -310,6 +316,22 @@ def test_a_run(run_here, demo_root, capsys):
     assert "± folds" in shown
 
 
+def test_the_final_model_is_fitted_to_train_and_val_and_calibrated_out_of_fold(run_here, demo_root):
+    """Labels are what is missing: val left out is a fifth of them. A test record in the fit would be a leak."""
+    overrides = [*KFOLD, *FLAT, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "data=demo"]
+    overrides += ["mapping=field"]
+    run_dir, task = run_here(*overrides), task_of(*overrides)
+    cv = read_predictions(run_dir / "oof_predictions.csv", "repeat")["1"]
+    y = np.searchsorted(cv.classes, cv.y_true)
+    temperature = fit_temperature(np.log(cv.probabilities), y)
+    assert RunInfo.read(run_dir).temperature == {"flat": pytest.approx(temperature)}
+    by_hand = task.estimator().fit(*task.training_set([*task.records["train"], *task.records["val"]]))
+    expected = np.log(by_hand.predict_proba(task.dataset.images(task.records["test"]))) / temperature
+    predictions = read_predictions(run_dir / "predictions.csv", "split")
+    assert list(predictions) == ["test"]
+    np.testing.assert_allclose(predictions["test"].probabilities, softmax(expected, axis=1), rtol=1e-6)
+
+
 def test_damaged_predictions_are_refused(tmp_path):
     """A table that somebody has edited is no result: the prediction is the largest probability."""
     path = tmp_path / "predictions.csv"
@@ -327,7 +349,8 @@ def test_damaged_predictions_are_refused(tmp_path):
 def test_a_run_without_val_records(tmp_path, run_here):
     """Two images a class: val is empty, and cross-validation still has a result."""
     root = make_tree(tmp_path / "data", {"a": 2, "b": 2, "c": 2})
-    metrics = read_json(run_here(*KFOLD, *FLAT, f"data.root={root}", "validation.k=2") / "metrics.json")
+    overrides = [*KFOLD, *FLAT, f"data.root={root}", "validation.k=2", "validation.refit=false"]
+    metrics = read_json(run_here(*overrides) / "metrics.json")
     assert metrics["objective"] == metrics["cv"]["macro_f1"]
     assert metrics["val"]["n_records"] == 0
 
@@ -339,6 +362,8 @@ def test_a_killed_run_of_networks_ends_as_if_it_had_not_been(run_here, demo_root
     whole = run_here(*overrides, name="whole")
     stages = list(dict.fromkeys(row["stage"] for row in history_of(whole)))
     assert stages == ["easy fold 1", "hard fold 1", "easy fold 2", "hard fold 2", "easy", "hard"]
+    # Two epochs on three eighths of the records are as many steps as three quarters of an epoch on all of them.
+    assert [row["stage"] for row in history_of(whole)][-2:] == ["easy", "hard"]
 
     def kill(stage, history):
         if (stage, len(history)) == ("hard fold 2", 1):

@@ -128,7 +128,7 @@ def test_the_figure_draws_a_single_point(tmp_path):
 def test_the_command(demo_root, tmp_path, spectro):
     """Several models, and a knob that only one of them has."""
     data = [f"data.demo_dir={demo_root}", "data.scale=0.1", *QUIET]
-    words = ["model=pixels,hog_svm", "hog.size_px=32", "cascade_stage=flat", "validation.k=2"]
+    words = ["model=pixels,hog_svm", "hog.size_px=64", "cascade_stage=flat", "validation.k=2"]
     done = spectro("learning-curve", *words, *data, "--seeds", "1", "--shares", "0.5,1")
     assert done.returncode == 0, done.stderr
     assert "pixels: from" in done.stdout

@@ -9,9 +9,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from spectro.classifiers.base import ImageClassifier
+from spectro.classifiers.fit_context import current
 
 # With fewer records than this a temperature is mostly noise.
 MIN_RECORDS = 8
+_SMALLEST = 1e-12
 _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 
 
@@ -37,10 +39,23 @@ class ScoringClassifier(ImageClassifier):
         return probabilities(self._scores(X), self.temperature_)
 
     def _fit_temperature(self, scores: np.ndarray | None, y_val: np.ndarray) -> None:
-        """Fits the temperature to scores ``(n, k)`` and labels ``(n,)`` of val; None: there are no val records."""
-        fitted = None if scores is None else fit_temperature(scores, np.searchsorted(self.classes_, y_val))
+        """Fits the temperature to scores ``(n, k)`` and labels ``(n,)`` of val; None: there are no val records.
+
+        In a fold it is 1: out-of-fold probabilities are what a final temperature may be fitted to.
+        """
+        none = scores is None or current().fold
+        fitted = None if none else fit_temperature(np.asarray(scores), np.searchsorted(self.classes_, y_val))
         self.temperature_fitted_ = fitted is not None
         self.temperature_ = 1.0 if fitted is None else fitted
+
+    def calibrate(self, probabilities: np.ndarray, y: np.ndarray) -> None:
+        """Fits the temperature to out-of-fold probabilities ``(n, k)`` at temperature 1 and their labels ``(n,)``.
+
+        Their logarithms are scores but for a constant of each record. Rows of zeros, of folds without a model, and of
+        other labels are left out.
+        """
+        rows = probabilities.any(axis=1) & np.isin(y, self.classes_)
+        self._fit_temperature(np.log(np.maximum(probabilities[rows], _SMALLEST)), y[rows])
 
     def _temperature_state(self) -> dict[str, Any]:
         return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}

@@ -80,6 +80,12 @@ class Config:
         return list(self.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
+    def splits(self) -> list[str]:
+        """The splits that the final model is evaluated on: val, unless it is fitted to it, and test."""
+        validation = self.common.validation
+        return ["test"] if isinstance(validation, KFoldKnobs) and validation.refit else ["val", "test"]
+
+    @property
     def has_epochs(self) -> bool:
         """Whether every model that is fitted sees the records in epochs, and augmentation can be drawn for each."""
         return all(classifier.draws_views for classifier in self.classifiers.values())
@@ -235,7 +241,8 @@ def _contradictions(config: Config) -> list[str]:
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
     objectives = _objectives(config)
     if common.objective not in (None, *objectives):
-        hint = "" if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
+        hint = " (val/...: with validation.refit=false or validation=holdout)" if config.splits == ["test"] else ""
+        hint = hint if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
     if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
@@ -259,7 +266,7 @@ def _objectives(config: Config) -> list[str]:
     prefixes = ["", "easy/", *(f"{name}/" for name in hard_stages)] if config.stage == "full" else [""]
     return [
         f"{prefix}{split}/{metric.name}"
-        for split in (("cv", "val") if isinstance(config.common.validation, KFoldKnobs) else ("val",))
+        for split in (["cv"] * isinstance(config.common.validation, KFoldKnobs) + config.splits[:-1])
         for prefix in prefixes
         for metric in METRICS.values()
         if not metric.needs_look_alikes or (config.look_alikes and not prefix)

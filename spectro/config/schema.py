@@ -70,12 +70,13 @@ class HoldoutKnobs(Section):
 
 
 class KFoldKnobs(Section):
-    """Cross-validated over train and val as well."""
+    """Cross-validated over train and val; ``refit``: then fitted to both of them."""
 
     name: Literal["kfold"] = "kfold"
     k: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
     seed: Seed = 0
+    refit: bool = True
 
 
 class TrackingKnobs(Section):

@@ -6,6 +6,7 @@ Nothing is written, but for finished folds of networks where a `fit_context` has
 import hashlib
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,12 +105,15 @@ class CrossValidated:
         k: Number of folds; some may hold no record of a hard stage.
         look_alikes: Classes whose mean F1 is reported too, of the whole task.
         warnings: What is unusual about folds and predictions.
+        epochs: Stage of a network that chooses its epoch on val -> its number of epochs on all records: the median over
+            the folds of the best epoch, with as many steps as in the fold.
     """
 
     stages: Mapping[str, Sequence[Predictions]]
     k: int
     look_alikes: Sequence[str]
     warnings: Sequence[str]
+    epochs: Mapping[str, int]
 
     def averages(self, stage: str = "") -> dict[str, float | None]:
         """Every metric of a stage, and how much macro-F1 varies.
@@ -151,7 +155,7 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
 
     All that learns from records is inside the fold: scaler, components, early stopping. Augmented views are made of the
     fold's training records; only originals are evaluated. A family that chooses on val gives up a part of the fold's
-    training records for it; others are trained on all of them, and their probabilities then have temperature 1.
+    training records for it; others are trained on all of them. Probabilities have temperature 1.
     """
     estimator = task.estimator()
     stage_labels = estimator.stage_labels(task.labels_of(folds.records))
@@ -160,10 +164,14 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
     probabilities = {stage: np.zeros((*shape, len(labels))) for stage, labels in classes.items()}
     settings = json.dumps([task.config.raw, task.dataset.fingerprint, folds.share], sort_keys=True)
     identity = hashlib.sha256(settings.encode()).hexdigest()
+    epochs: dict[str, list[float]] = defaultdict(list)
     with progress("cross-validation", shape[0] * folds.k) as advance:
         for repeat, fold in np.ndindex(shape[0], folds.k):
             rows = np.flatnonzero(folds.number[repeat] == fold)
-            for stage, output in _fold(task, estimator, folds, repeat, fold, identity).items():
+            outputs, best = _fold(task, estimator, folds, repeat, fold, identity)
+            for stage, epoch in best.items():
+                epochs[stage].append(epoch)
+            for stage, output in outputs.items():
                 columns = np.searchsorted(classes[stage], output.classes)
                 probabilities[stage][repeat, rows[:, None], columns] = output.probabilities
             advance(1)
@@ -175,13 +183,16 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
         for stage, (y, rows) in stage_labels.items()
     }
     warnings = [*folds.warnings, *never_predicted(stages, "cross-validation")]
-    return CrossValidated(stages, folds.k, task.look_alikes, warnings)
+    rounded = {stage: max(1, round(float(np.median(values)))) for stage, values in epochs.items()}
+    return CrossValidated(stages, folds.k, task.look_alikes, warnings, rounded)
 
 
 def _fold(
     task: Task, estimator: ImageClassifier, folds: Folds, repeat: int, fold: int, identity: str
-) -> dict[str, StageOutput]:
-    """Stage -> output for the records of a fold, from the run's folder if a killed run left it there.
+) -> tuple[dict[str, StageOutput], dict[str, float]]:
+    """Outputs for the records of a fold by stage, from the run's folder if a killed run left it there, and epochs.
+
+    The epochs are those on all records that have as many steps as the best epoch of a network of the fold.
 
     Only folds that have epochs are written: others take less time than a file. ``identity`` names the configuration and
     the data; the file of another one is ignored.
@@ -194,7 +205,8 @@ def _fold(
     if content.get("identity") == identity:
         for stage, history in content["history"].items():
             context.on_epoch(stage, history)
-        return {stage: StageOutput(*map(np.array, output)) for stage, output in content["outputs"].items()}
+        stages = {stage: StageOutput(*map(np.array, output)) for stage, output in content["outputs"].items()}
+        return stages, _epochs(content["history"], name, content["share"])
     histories: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def on_epoch(stage: str, history: Sequence[Mapping[str, Any]]) -> None:
@@ -202,6 +214,7 @@ def _fold(
         context.on_epoch(stage, history)
 
     train, val, new = folds.split(repeat, fold, with_val=estimator.chooses_on_val)
+    share = len(train) / len(folds.records)
     with fit_context.fold(name, stem, on_epoch):
         stages = estimator.stages_out_of_fold(
             *task.training_set(train), task.dataset.images(val), task.labels_of(val), task.dataset.images(new)
@@ -209,7 +222,17 @@ def _fold(
     if path is not None and histories:
         path.parent.mkdir(parents=True, exist_ok=True)
         outputs = {stage: [part.tolist() for part in output] for stage, output in stages.items()}
-        write_json(path, {"identity": identity, "history": histories, "outputs": outputs})
+        write_json(path, {"identity": identity, "history": histories, "outputs": outputs, "share": share})
         # Checkpoints of a network are large, and this fold is finished.
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-    return stages
+    return stages, _epochs(histories, name, share)
+
+
+def _epochs(histories: Mapping[str, Sequence[Mapping[str, Any]]], fold: str, share: float) -> dict[str, float]:
+    """Stage -> best epoch, times the fold's share of all records."""
+    return {
+        stage.removesuffix(fold).rstrip(): row["epoch"] * share
+        for stage, history in histories.items()
+        for row in history
+        if row["best"]
+    }

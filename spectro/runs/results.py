@@ -14,7 +14,7 @@ from spectro.files import read_csv, write_csv, write_json
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import EVAL_SPLITS, SHOW, Task
+from spectro.runs.task import SHOW, Task
 
 
 def history_writer(path: Path, on_epoch: OnEpoch) -> OnEpoch:
@@ -96,7 +96,7 @@ def draw(
     epochs = [row for row in read_csv(history) if not is_fold(row["stage"])] if history.exists() else []
     if epochs:
         curves_figure(epochs, folder / "learning_curves.png", f"{title}: learning curves")
-    whole = {split: metrics[split] for split in ("cv", *EVAL_SPLITS) if split in metrics}
+    whole = {split: metrics[split] for split in ("cv", "val", "test") if split in metrics}
     for number, (stage, reports) in enumerate({"": whole, **metrics["stages"]}.items()):
         # A group's label may hold anything; file names have the stage and a number.
         stem = (f"_{stage.split('/')[0]}" if stage else "") + (f"_{number - 1}" if "/" in stage else "")

@@ -66,7 +66,10 @@ def run(
             with info.phase("cross_validation") if folds else nullcontext():
                 cv = cross_validate(task, folds) if folds else None
             with info.phase("fit"):
-                classifier = task.fit()
+                if cv is None or "val" in config.splits:
+                    classifier = task.fit()
+                else:
+                    classifier = task.refit(cv.epochs, {stage: repeats[0] for stage, repeats in cv.stages.items()})
         _add_facts(info, task.stages_of(classifier))
 
         with info.phase("evaluate"):
@@ -75,7 +78,8 @@ def run(
             predict_records_per_s = task.predict_speed(classifier)
             info.temperature, untempered = task.temperatures(classifier)
         info.warn(cv.warnings if cv else [])
-        info.warn(never_predicted({stage: [splits["val"]] for stage, splits in stages.items()}, "val"))
+        in_val = {stage: [splits["val"]] for stage, splits in stages.items() if "val" in splits}
+        info.warn(never_predicted(in_val, "val"))
         info.warn(untempered)
 
         with info.phase("write"):

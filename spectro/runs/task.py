@@ -1,7 +1,7 @@
 """The task of a run: the records, labels and classes of the configured stage of a data set, by split."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from spectro import data
 from spectro.classifiers import CascadeClassifier, ImageClassifier
 from spectro.classifiers.cascade import merge
-from spectro.classifiers.temperature import MIN_RECORDS
+from spectro.classifiers.temperature import MIN_RECORDS, ScoringClassifier
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs
 from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
@@ -19,8 +19,6 @@ from spectro.errors import ConfigError, DataError
 from spectro.evaluation import METRICS
 from spectro.runs.predictions import Predictions
 
-# The splits that are evaluated. Val is for choosing and test for the final result; train is never evaluated.
-EVAL_SPLITS = ("val", "test")
 # How images are shown to a person.
 SHOW = ImageSpec(224, "RGB")
 # Number of records that predictions are timed on.
@@ -108,12 +106,37 @@ class Task:
         X, y = self.train
         return self.estimator().fit(X, y, self.dataset.images(self.records["val"]), self.labels["val"])
 
+    def refit(self, epochs: Mapping[str, int], out_of_fold: Mapping[str, Predictions]) -> ImageClassifier:
+        """The configured classifier, fitted to the augmented records of train and val.
+
+        Args:
+            epochs: Stage -> number of epochs where its network would choose on val, see `CrossValidated`.
+            out_of_fold: Stage -> predictions that its temperature is fitted to; the whole task's name is empty.
+        """
+        estimator = self.estimator()
+        for stage, number in epochs.items():
+            # A cascade's groups of look-alikes share the parameters of the hard stage: the last of them counts.
+            part = "" if stage == self.config.stage else f"{stage.split('/')[0]}__"
+            if estimator.get_params().get(part.removesuffix("__"), estimator).chooses_on_val:
+                estimator.set_params(**{f"{part}training__epochs": number})
+        classifier = estimator.fit(*self.training_set([*self.records["train"], *self.records["val"]]))
+        for stage, model in self.stages_of(classifier).items():
+            predictions = out_of_fold.get(stage, out_of_fold[""])
+            if isinstance(model, ScoringClassifier) and hasattr(model, "temperature_"):
+                model.calibrate(predictions.probabilities, predictions.y_true)
+        return classifier
+
     def evaluate(
-        self, classifier: ImageClassifier, splits: Sequence[str] = EVAL_SPLITS
+        self, classifier: ImageClassifier, splits: Sequence[str] | None = None
     ) -> dict[str, dict[str, Predictions]]:
-        """Predictions of a fitted classifier: stage -> split -> predictions. The whole task's name is empty."""
+        """Predictions of a fitted classifier: stage -> split -> predictions. The whole task's name is empty.
+
+        Args:
+            classifier: The classifier.
+            splits: None: those of the configuration.
+        """
         stages: dict[str, dict[str, Predictions]] = {}
-        for split in splits:
+        for split in self.config.splits if splits is None else splits:
             records = self.records[split]
             stage_labels = classifier.stage_labels(self.labels[split])
             for stage, output in classifier.stage_probabilities(self.dataset.images(records)).items():
@@ -128,15 +151,17 @@ class Task:
         return classifier.stages_ if isinstance(classifier, CascadeClassifier) else {self.config.stage: classifier}
 
     def temperatures(self, classifier: ImageClassifier) -> tuple[dict[str, float], list[str]]:
-        """The temperature of each stage that has one, and a warning for each whose val is too small to fit one."""
+        """The temperature of each stage that has one, and a warning for each whose records are too few."""
         stages = {k: model for k, model in self.stages_of(classifier).items() if hasattr(model, "temperature_")}
-        stage_labels = classifier.stage_labels(self.labels["val"])
+        refit = "val" not in self.config.splits
+        labels = np.concatenate([self.labels["train"], self.labels["val"]]) if refit else self.labels["val"]
+        stage_labels = classifier.stage_labels(labels)
         lines = []
         for stage, model in stages.items():
             if not model.temperature_fitted_:
-                n = len(stage_labels.get(stage, stage_labels[""])[1])
+                n, kind = len(stage_labels.get(stage, stage_labels[""])[1]), "" if refit else "val "
                 lines.append(
-                    f"temperature of stage {stage}: left at 1, as {n} val records are fewer than {MIN_RECORDS}"
+                    f"temperature of stage {stage}: left at 1, as {n} {kind}records are fewer than {MIN_RECORDS}"
                 )
         return {stage: model.temperature_ for stage, model in stages.items()}, lines
 

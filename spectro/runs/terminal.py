@@ -18,7 +18,6 @@ from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
 from spectro.paths import redact, short, sqlite_path
 from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import EVAL_SPLITS
 from spectro.tracking import page_of
 
 # Classes with fewer records are named: they make the intervals of the averages wide.
@@ -54,7 +53,7 @@ def show_network(stage: str, facts: Mapping[str, Any]) -> None:
 
 
 def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
-    """One table of val and test, where the run is, and how to open MLflow.
+    """One table of val and test (of cv and test after a refit), where the run is, and how to open MLflow.
 
     Args:
         info: The content of ``run.json``.
@@ -62,24 +61,24 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     """
     console = Console(highlight=False)
     show = partial(console.print, soft_wrap=True)
-    test = metrics["test"]
-    classes = _table(["class"], ("recall", "95 %", "F1", "n"), EVAL_SPLITS)
+    test, splits = metrics["test"], [*(["val"] if "val" in metrics else ["cv"]), "test"]
+    classes = _table(["class"], ("recall", "95 %", "F1", "n"), splits)
     classes.title, classes.title_justify = escape(f"{info.run_name}, mapping {info.experiment}"), "left"
     for label in test["classes"]:
-        scores = [metrics[split]["per_class"][label] for split in EVAL_SPLITS]
+        scores = [metrics[split]["per_class"][label] for split in splits]
         cells = [(*_score(s, "recall"), format_number(s["f1"]), str(s["support"])) for s in scores]
         classes.add_row(escape(label), *cells[0], *cells[1])
     console.print(classes)
-    averages = _table(["", ""], ("mean", "95 %", "n"), EVAL_SPLITS)
+    averages = _table(["", ""], ("mean", "95 %", "n"), splits)
     for stage, key, reports in _averages(metrics, "test"):
-        means = [(*_score(reports[split], key), _support(reports[split], key)) for split in EVAL_SPLITS]
+        means = [(*_score(reports[split], key), _support(reports[split], key)) for split in splits]
         averages.add_row(escape(stage), METRICS[key].label, *means[0], *means[1])
     console.print(averages)
     if "cv" in metrics:
         console.print(_cv_table(metrics))
         note = "cv: train and val records, each evaluated by models that were not fitted to it; ±: standard deviation"
         show(f"[dim]{note}[/dim]")
-    for split in EVAL_SPLITS:
+    for split in splits:
         if absent := sorted(set(metrics[split]["classes"]) - set(metrics[split]["macro_f1_classes"])):
             show(escape(f"macro-F1 on {split} is without {', '.join(absent)}: no records"))
     notes = ["95 %: intervals, of recall by Wilson, of means by bootstrap over sources"]
@@ -116,6 +115,8 @@ def _cv_table(metrics: Mapping[str, Any]) -> Table:
     """The whole task and each stage: out-of-fold averages, and how much macro-F1 varies."""
     table = _table([f"{metrics['cv']['k']} folds", ""], ("cv", "95 %", "± folds", "± repeats", "n"))
     for stage, key, reports in _averages(metrics, "cv"):
+        if key != "macro_f1" and "val" not in metrics:
+            continue  # it stands beside test already
         cv = reports["cv"]
         spread = [format_number(cv[f"{key}_std_{over}"]) if key == "macro_f1" else "" for over in ("folds", "repeats")]
         table.add_row(escape(stage), METRICS[key].label, *_score(cv, key), *spread, _support(cv, key))
