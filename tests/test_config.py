@@ -19,6 +19,7 @@ from spectro.errors import ConfigError, SpectroError
 GROUPS = Groups()
 # What an option needs beside itself to be a whole configuration.
 COMPANIONS = {
+    "validation=leave_one_group_out": ["data.group='_([0-9]+)'"],
     "data=folder": ["data.root=images"],
     "mapping=identity": ["cascade_stage=flat"],
     "mapping=lake": ["data=demo_lake"],

@@ -1,11 +1,12 @@
 """Cross-validation: everything inside the fold, no copy on two sides, test never read, the numbers what they say."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_HOG, make_tree, read_json, read_rows
+from conftest import SMALL_HOG, make_tree, read_json, read_rows, save_image
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 from test_network_runs import history_of, results_of, tiny
@@ -278,9 +279,7 @@ def test_objectives_of_a_cross_validation():
     ):
         assert cli.composed(["validation=kfold", f"objective={objective}"]).common.objective == objective
     assert cli.composed(["validation=kfold", "validation.refit=false", "objective=val/mcc"]).splits == ["val", "test"]
-    with pytest.raises(
-        ConfigError, match=r"objective: got 'val/mcc'; allowed: cv/.*with validation.refit=false"
-    ):
+    with pytest.raises(ConfigError, match=r"objective: got 'val/mcc'; allowed: cv/.*with validation.refit=false"):
         cli.composed(["validation=kfold", "objective=val/mcc"])
     assert cli.composed(["validation=kfold", "objective=null"]).common.objective is None
 
@@ -330,6 +329,19 @@ def test_the_final_model_is_fitted_to_train_and_val_and_calibrated_out_of_fold(r
     predictions = read_predictions(run_dir / "predictions.csv", "split")
     assert list(predictions) == ["test"]
     np.testing.assert_allclose(predictions["test"].probabilities, softmax(expected, axis=1), rtol=1e-6)
+
+
+def test_each_group_is_left_out_once(tmp_path, run_here):
+    """Does it work at a new station? Records of the same one in training would answer another question."""
+    root, seeds = tmp_path / "data", iter(range(99))
+    for split, stations in (("train", "abc"), ("val", "d"), ("test", "ef")):
+        for station, label, number in product(stations, ("x", "y"), range(2)):
+            save_image(root / split / label / f"{station}{label}{number}.png", seed=next(seeds))
+    overrides = ["validation=leave_one_group_out", "data.group='/([a-f])[xy]'", "model=pixels", "tracking.uri=null"]
+    run_dir = run_here(*FLAT, *overrides, f"data.root={root}", "data.cache_dir=null")
+    fold_of = {(row["source"], row["fold"]) for row in read_rows(run_dir / "oof_predictions.csv")}
+    assert fold_of == {("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")}
+    assert list(read_json(run_dir / "metrics.json")) == ["cv", "test", "stages", "objective"]
 
 
 def test_damaged_predictions_are_refused(tmp_path):

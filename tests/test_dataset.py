@@ -221,6 +221,26 @@ def test_source_key_says_what_is_one_recording(tmp_path, key):
 UNSPLIT = {"a": 10, "b": 3, "c": 2, "d": 1}
 
 
+def test_a_group_is_one_source(tmp_path):
+    """A station on both sides of a split is recognised by its noise; a pattern that divides a recording is a leak."""
+    seeds = iter(range(99))
+    for split, station in (("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")):
+        for number in range(2):
+            for label in ("x", "y"):
+                save_image(tmp_path / split / label / f"{station}_{number}{label}.png", seed=next(seeds))
+    dataset = load(tmp_path, group="/([a-z])_[0-9]")
+    assert {record.source for record in dataset.records} == set("abcd")
+    assert {record.source for record in dataset.of("train")} == {"a", "b"}
+    assert "finds no group in 16 of 16 paths, e.g. test/x/d_0x.png" in report(tmp_path, group="station_([A-Z])")
+    assert "divides 16 sources" not in report(tmp_path, group="(.)_0|zz")
+    lines = report(tmp_path, group="(x|y)/")
+    assert "one source in two splits" in lines
+    assert "data.source_key" not in lines
+    for split in ("train", "val"):
+        save_image(tmp_path / split / "x" / "same.png", seed=next(seeds))
+    assert "divides 1 sources, e.g. same (groups train, val)" in report(tmp_path, group="^([a-z]+)/")
+
+
 def test_a_tree_without_splits_is_split_here(tree):
     root = tree(UNSPLIT)
     data = load(root, split=Split(val=0.2, test=0.2, seed=3))

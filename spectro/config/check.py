@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from spectro import knobs
 from spectro.classifiers import family
 from spectro.config.groups import Groups, job_groups
-from spectro.config.schema import Common, DemoKnobs, FolderKnobs, KFoldKnobs, ModelKnobs, Plugins, SweepKnobs
+from spectro.config.schema import Common, CrossValidationKnobs, DemoKnobs, FolderKnobs, ModelKnobs, Plugins, SweepKnobs
 from spectro.data import Mapping
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
@@ -83,7 +83,7 @@ class Config:
     def splits(self) -> list[str]:
         """The splits that the final model is evaluated on: val, unless it is fitted to it, and test."""
         validation = self.common.validation
-        return ["test"] if isinstance(validation, KFoldKnobs) and validation.refit else ["val", "test"]
+        return ["test"] if isinstance(validation, CrossValidationKnobs) and validation.refit else ["val", "test"]
 
     @property
     def has_epochs(self) -> bool:
@@ -242,10 +242,12 @@ def _contradictions(config: Config) -> list[str]:
     objectives = _objectives(config)
     if common.objective not in (None, *objectives):
         hint = " (val/...: with validation.refit=false or validation=holdout)" if config.splits == ["test"] else ""
-        hint = hint if isinstance(common.validation, KFoldKnobs) else " (cv/...: with validation=kfold)"
+        hint = hint if isinstance(common.validation, CrossValidationKnobs) else " (cv/...: with validation=kfold)"
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
     if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
+    if common.validation.name == "leave_one_group_out" and data.group is None:
+        wrong.append("data.group: got null; allowed with validation=leave_one_group_out: a regular expression")
     try:
         _ = config.augmentation
     except ConfigError as error:
@@ -266,7 +268,7 @@ def _objectives(config: Config) -> list[str]:
     prefixes = ["", "easy/", *(f"{name}/" for name in hard_stages)] if config.stage == "full" else [""]
     return [
         f"{prefix}{split}/{metric.name}"
-        for split in (["cv"] * isinstance(config.common.validation, KFoldKnobs) + config.splits[:-1])
+        for split in (["cv"] * isinstance(config.common.validation, CrossValidationKnobs) + config.splits[:-1])
         for prefix in prefixes
         for metric in METRICS.values()
         if not metric.needs_look_alikes or (config.look_alikes and not prefix)

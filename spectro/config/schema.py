@@ -1,8 +1,10 @@
 """Every key that belongs to no model family: its type, its range and its default."""
 
+import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from spectro.data import Crop, Mapping, Split
 from spectro.data.augmentation import AugmentationKnobs
@@ -14,10 +16,18 @@ Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+def _check_group(pattern: str) -> str:
+    with suppress(re.error):
+        if re.compile(pattern).groups == 1:
+            return pattern
+    raise ValueError("a regular expression with exactly one group in parentheses, such as '([a-z]+)_[0-9]+'")
+
+
 class _Data(Section):
     crop: Crop = Crop()
     on_bad_file: Literal["error", "skip"] = "error"
     source_key: Literal["name", "class_name", "path"] = "name"
+    group: Annotated[str, AfterValidator(_check_group)] | None = None
     max_megapixels: Annotated[float, Field(gt=0)] = 100.0
     cache_dir: str | None = "outputs/cache"
     cache_limit_gb: Annotated[float, Field(gt=0)] = 20.0
@@ -69,14 +79,25 @@ class HoldoutKnobs(Section):
     name: Literal["holdout"] = "holdout"
 
 
-class KFoldKnobs(Section):
+class CrossValidationKnobs(Section):
     """Cross-validated over train and val; ``refit``: then fitted to both of them."""
+
+    refit: bool = True
+
+
+class KFoldKnobs(CrossValidationKnobs):
+    """Folds of sources."""
 
     name: Literal["kfold"] = "kfold"
     k: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
     seed: Seed = 0
-    refit: bool = True
+
+
+class LeaveOneGroupOutKnobs(CrossValidationKnobs):
+    """Each group of ``data.group`` is a fold."""
+
+    name: Literal["leave_one_group_out"] = "leave_one_group_out"
 
 
 class TrackingKnobs(Section):
@@ -113,7 +134,9 @@ class Common(Plugins):
     augmentation: AugmentationKnobs
     model: ModelKnobs
     cascade_stage: StageKnobs = StageKnobs()
-    validation: Annotated[HoldoutKnobs | KFoldKnobs, Field(discriminator="name")] = HoldoutKnobs()
+    validation: Annotated[HoldoutKnobs | KFoldKnobs | LeaveOneGroupOutKnobs, Field(discriminator="name")] = (
+        HoldoutKnobs()
+    )
     cascade: CascadeKnobs = CascadeKnobs()
     stages: dict[Literal["easy", "hard"], dict[str, Any]] = Field(default_factory=dict)
     # Those of a search.

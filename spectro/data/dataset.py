@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, ImageStore, file_digest
-from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, leaks, scan, without_copies
+from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, grouped, leaks, scan, without_copies
 from spectro.data.mapping import Mapping
 from spectro.data.splits import split_records, with_training
 from spectro.errors import DataError
@@ -42,6 +42,7 @@ class Dataset:
         ignored: How many hidden, non-image or too deep entries were passed over.
         copies: How many mirrored or doubled copies on disk were left out because their original is there.
         left_out: Bad files that were left out on request: path -> reason.
+        is_grouped: Whether the sources are groups of ``data.group``.
     """
 
     root: Path
@@ -51,6 +52,7 @@ class Dataset:
     ignored: int
     copies: int
     left_out: MappingType[str, str]
+    is_grouped: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,7 +107,7 @@ class Dataset:
             lines.append(f"the data came without train, val and test and were split here: {sizes} records")
             # Files of one name in several classes may be no more than files that are numbered anew in each folder.
             shared = [source for source, labels in labels_of_source.items() if len(labels) > 1]
-            if 2 * len(shared) >= len(labels_of_source):
+            if 2 * len(shared) >= len(labels_of_source) and not self.is_grouped:
                 lines.append(
                     f"{len(shared)} of {len(labels_of_source)} sources have images in several classes, e.g. "
                     f"{shared[0]}, and were kept together; if they are different recordings of one name, set "
@@ -127,6 +129,7 @@ def load_folder(
     specs: Sequence[ImageSpec] = (),
     split: Split | None = None,
     source_key: SourceKey = "name",
+    group: str | None = None,
     skip_bad_files: bool = False,
 ) -> Dataset:
     """Reads and checks ``root/{train,val,test}/<class>/*`` or ``root/<class>/*``.
@@ -138,6 +141,8 @@ def load_folder(
         specs: The geometries in which images will be read; all are made from one decoding.
         split: How to split a data set that has no splits.
         source_key: What makes two files one recording, see `spectro.data.manifest.source_of`.
+        group: A regular expression whose one group names, in a file's path below the root, what must stay together
+            beyond one recording, such as a station; it takes the place of the source in everything that follows.
         skip_bad_files: Leave out files that give no image and list them, instead of refusing the data set.
 
     Returns:
@@ -168,6 +173,9 @@ def load_folder(
     readable = [replace(r, digest=digests[r.path]) for r in listing.records if r.path in digests]
     records = without_copies(readable)
     n_copies = len(readable) - len(records)
+    if group is not None:
+        records, wrong = grouped(records, root, group)
+        problems += wrong
     if not listing.is_split:
         split = split or Split()
         records = split_records(records, val=split.val, test=split.test, seed=split.seed)
@@ -195,8 +203,8 @@ def load_folder(
             "mapping.left_out to leave it out"
         )
     if problems:
-        raise DataError(_report(root, problems))
-    return Dataset(root, good, store, not listing.is_split, listing.ignored, n_copies, left_out)
+        raise DataError(_report(root, problems, is_grouped=group is not None))
+    return Dataset(root, good, store, not listing.is_split, listing.ignored, n_copies, left_out, group is not None)
 
 
 def _read_digests(
@@ -230,11 +238,11 @@ def _printable(path: Path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _report(root: Path, problems: Sequence[str]) -> str:
+def _report(root: Path, problems: Sequence[str], *, is_grouped: bool = False) -> str:
     lines = [f"data.root={root}: {len(problems)} problem{'s' * (len(problems) > 1)}"]
     lines += [f"  - {problem}" for problem in problems]
     if n_bad := sum(problem.startswith("bad file") for problem in problems):
         lines.append(f"data.on_bad_file=skip leaves the {n_bad} bad file{'s' * (n_bad > 1)} out.")
-    if any(problem.startswith("one source") for problem in problems):
+    if any(problem.startswith("one source") for problem in problems) and not is_grouped:
         lines.append("If names are unique in a class or folder only, set data.source_key=class_name or path.")
     return "\n".join(lines)

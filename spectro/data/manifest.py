@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -102,6 +102,32 @@ def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> s
     if key == "name":
         return stem
     return f"{folder}/{stem}" if key == "class_name" else f"{split}/{folder}/{stem}"
+
+
+def grouped(records: Sequence[Record], root: Path, pattern: str) -> tuple[list[Record], list[str]]:
+    """Records whose source is the group that a regular expression finds in their path below ``root``, and problems.
+
+    Args:
+        records: Records of any order.
+        root: The data set's folder.
+        pattern: With one group, over paths with forward slashes, split and class folder included.
+    """
+    found = [re.search(pattern, nfc(r.path.relative_to(root).as_posix())) for r in records]
+    names = ["" if match is None else match[1] or "" for match in found]
+    lines = []
+    if missing := [r for r, name in zip(records, names, strict=True) if not name]:
+        example, n = missing[0].path.relative_to(root).as_posix(), len(records)
+        lines.append(f"data.group: {pattern!r} finds no group in {len(missing)} of {n} paths, e.g. {example}")
+    groups_of: dict[str, set[str]] = defaultdict(set)
+    for record, name in zip(records, names, strict=True):
+        groups_of[record.source].add(name)
+    if not missing and (divided := sorted(source for source, groups in groups_of.items() if len(groups) > 1)):
+        in_groups = ", ".join(sorted(groups_of[divided[0]]))
+        lines.append(
+            f"data.group: {pattern!r} divides {len(divided)} sources, e.g. {divided[0]} (groups {in_groups}); allowed: "
+            "groups of whole sources (data.source_key=path makes each file a source)"
+        )
+    return [replace(r, source=name) for r, name in zip(records, names, strict=True)], lines
 
 
 def scan(root: Path, source_key: SourceKey = "name") -> Scan:

@@ -16,7 +16,7 @@ import numpy as np
 
 from spectro.classifiers import ImageClassifier, fit_context
 from spectro.classifiers.base import StageOutput
-from spectro.config.schema import KFoldKnobs
+from spectro.config.schema import CrossValidationKnobs, KFoldKnobs
 from spectro.data import Record, labels_of
 from spectro.data.splits import folds as deal
 from spectro.data.splits import group_numbers, inner_val, part_of, uneven
@@ -61,12 +61,16 @@ class Folds:
             DataError: There are fewer sources than folds.
         """
         knobs = task.config.common.validation
-        if not isinstance(knobs, KFoldKnobs):
+        if not isinstance(knobs, CrossValidationKnobs):
             return None
         records = [*task.records["train"], *task.records["val"]]
         # Numbered in the order of paths. Folds are stratified by class, whatever the stage, so that stages compare.
         groups, labels = group_numbers(records), labels_of(records)
         n = len(set(groups))
+        if not isinstance(knobs, KFoldKnobs):
+            if n < 2:
+                raise DataError(f"data.group: got {n} group in train and val; allowed: two or more to leave one out")
+            return cls(records, groups, groups[None], n, task.seed, share, uneven(labels, groups, groups, n))
         if knobs.k > n:
             allowed = f"2 to {n}" if n > 1 else "none"
             raise DataError(f"validation.k: got {knobs.k} folds for {n} sources in train and val; allowed: {allowed}")

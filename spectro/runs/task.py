@@ -204,6 +204,7 @@ def load_data(config: Config) -> Dataset:
         specs=config.estimator().specs,
         split=None if isinstance(knobs, DemoKnobs) else knobs.split,
         source_key=knobs.source_key,
+        group=knobs.group,
         skip_bad_files=knobs.on_bad_file == "skip",
     )
 
