@@ -17,6 +17,7 @@ from spectro.classifiers import (
     CascadeClassifier,
     CnnClassifier,
     EmbedClassifier,
+    EnsembleClassifier,
     HogSvmClassifier,
     Loss,
     PixelsClassifier,
@@ -111,6 +112,11 @@ MAKERS = {
     "cnn probe": lambda: cnn(stages=3, freeze="backbone", training=Training(epochs=3, warm_start="probe")),
     "cnn bf16": lambda: cnn(precision="bf16"),
     "cascade of networks": lambda: CascadeClassifier(cnn(), vpt(), {"merged": LABELS[:2]}),
+    "ensemble of networks": lambda: EnsembleClassifier(cnn(), 2),
+    "ensemble of pixels": lambda: EnsembleClassifier(PixelsClassifier(), 3),
+    "cascade of ensembles": lambda: CascadeClassifier(
+        EnsembleClassifier(PixelsClassifier(), 2), svm(), {"merged": LABELS[:2]}
+    ),
     "cascade soft": lambda: CascadeClassifier(svm(), svm(), {"merged": LABELS[:2]}),
     "cascade hard": lambda: CascadeClassifier(svm(), svm(C=5.0), {"merged": LABELS[:2]}, gate="hard"),
 }
@@ -190,7 +196,7 @@ def test_invalid_data_are_refused(make):
 def test_who_chooses_on_val():
     """These give up records for it in every fold."""
     chooses = {name: make().chooses_on_val for name, make in MAKERS.items()}
-    without = ("embed", "hog_svm", "pixels", "cascade soft", "cascade hard")
+    without = ("embed", "hog_svm", "pixels", "cascade soft", "cascade hard", "cascade of e", "ensemble of p")
     assert chooses == {name: not name.startswith(without) for name in MAKERS}
     assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 
@@ -225,9 +231,9 @@ def test_the_same_fit_gives_the_same_files(fitted, name, tmp_path):
 
 class TestRegistry:
     def test_built_in_families(self):
-        assert families() == ["cascade", "cnn", "embed", "hog_svm", "pixels", "vpt"]
+        assert families() == ["cascade", "cnn", "embed", "ensemble", "hog_svm", "pixels", "vpt"]
         assert family("hog_svm") is HogSvmClassifier
-        with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, embed, hog_svm, pixels, vpt"):
+        with pytest.raises(ModelError, match=r"got 'os'; allowed: cascade, cnn, embed, ensemble, hog_svm, pixels, vpt"):
             family("os")
 
     def test_a_name_belongs_to_one_module(self):

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from spectro.classifiers.base import ImageClassifier as ImageClassifier
     from spectro.classifiers.cascade import CascadeClassifier as CascadeClassifier
     from spectro.classifiers.embed import EmbedClassifier as EmbedClassifier
+    from spectro.classifiers.ensemble import EnsembleClassifier as EnsembleClassifier
     from spectro.classifiers.hog.svm import HogSvmClassifier as HogSvmClassifier
     from spectro.classifiers.networks.cnn import CnnClassifier as CnnClassifier
     from spectro.classifiers.networks.settings import Loss as Loss
@@ -23,6 +24,7 @@ _NAMES = {
     "base": ["ImageClassifier"],
     "cascade": ["CascadeClassifier"],
     "embed": ["EmbedClassifier"],
+    "ensemble": ["EnsembleClassifier"],
     "hog.svm": ["HogSvmClassifier"],
     "networks.cnn": ["CnnClassifier"],
     "networks.settings": ["Loss", "Training"],

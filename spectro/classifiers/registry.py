@@ -15,6 +15,7 @@ _BUILT_IN = {
     "cascade": "spectro.classifiers.cascade",
     "cnn": "spectro.classifiers.networks.cnn",
     "embed": "spectro.classifiers.embed",
+    "ensemble": "spectro.classifiers.ensemble",
     "hog_svm": "spectro.classifiers.hog.svm",
     "pixels": "spectro.classifiers.pixels",
     "vpt": "spectro.classifiers.networks.vpt",

@@ -110,11 +110,13 @@ class Config:
         """The unfitted classifier of the configured stage."""
         from sklearn.base import clone
 
-        built = {stage: clone(classifier) for stage, classifier in self.classifiers.items()}
+        from spectro.classifiers import CascadeClassifier, EnsembleClassifier
+
+        built: dict[str, Any] = {stage: clone(classifier) for stage, classifier in self.classifiers.items()}
+        if (members := self.common.ensemble.members) > 1:
+            built = {stage: EnsembleClassifier(classifier, members) for stage, classifier in built.items()}
         if self.stage != "full":
             return built[self.stage]
-        from spectro.classifiers import CascadeClassifier
-
         gate = self.common.cascade.gate or "soft"
         return CascadeClassifier(built["easy"], built["hard"], self.mapping.look_alikes, gate)
 

@@ -73,6 +73,12 @@ class CascadeKnobs(Section):
     group: str | None = None
 
 
+class EnsembleKnobs(Section):
+    """Members of each model, whose probabilities are averaged."""
+
+    members: Count = 1
+
+
 class HoldoutKnobs(Section):
     """Evaluated on val and test."""
 
@@ -138,6 +144,7 @@ class Common(Plugins):
         HoldoutKnobs()
     )
     cascade: CascadeKnobs = CascadeKnobs()
+    ensemble: EnsembleKnobs = EnsembleKnobs()
     stages: dict[Literal["easy", "hard"], dict[str, Any]] = Field(default_factory=dict)
     # Those of a search.
     n_trials: Count | None = None

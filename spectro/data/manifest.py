@@ -127,7 +127,7 @@ def grouped(records: Sequence[Record], root: Path, pattern: str) -> tuple[list[R
             f"data.group: {pattern!r} divides {len(divided)} sources, e.g. {divided[0]} (groups {in_groups}); allowed: "
             "groups of whole sources (data.source_key=path makes each file a source)"
         )
-    return [replace(r, source=name) for r, name in zip(records, names, strict=True)], lines
+    return [replace(r, source=name or r.source) for r, name in zip(records, names, strict=True)], lines
 
 
 def scan(root: Path, source_key: SourceKey = "name") -> Scan:

@@ -5,6 +5,7 @@ Nothing is written, but for finished folds of networks where a `fit_context` has
 
 import hashlib
 import json
+import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +174,7 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
         for repeat, fold in np.ndindex(shape[0], folds.k):
             rows = np.flatnonzero(folds.number[repeat] == fold)
             outputs, best = _fold(task, estimator, folds, repeat, fold, identity)
-            for stage, epoch in best.items():
+            for stage, epoch in best:
                 epochs[stage].append(epoch)
             for stage, output in outputs.items():
                 columns = np.searchsorted(classes[stage], output.classes)
@@ -193,7 +194,7 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
 
 def _fold(
     task: Task, estimator: ImageClassifier, folds: Folds, repeat: int, fold: int, identity: str
-) -> tuple[dict[str, StageOutput], dict[str, float]]:
+) -> tuple[dict[str, StageOutput], list[tuple[str, float]]]:
     """Outputs for the records of a fold by stage, from the run's folder if a killed run left it there, and epochs.
 
     The epochs are those on all records that have as many steps as the best epoch of a network of the fold.
@@ -232,11 +233,11 @@ def _fold(
     return stages, _epochs(histories, name, share)
 
 
-def _epochs(histories: Mapping[str, Sequence[Mapping[str, Any]]], fold: str, share: float) -> dict[str, float]:
-    """Stage -> best epoch, times the fold's share of all records."""
-    return {
-        stage.removesuffix(fold).rstrip(): row["epoch"] * share
+def _epochs(histories: Mapping[str, Sequence[Mapping[str, Any]]], fold: str, share: float) -> list[tuple[str, float]]:
+    """Stage and best epoch, times the fold's share of all records, of each network."""
+    return [
+        (re.sub(r" member \d+$", "", stage.removesuffix(fold).rstrip()), row["epoch"] * share)
         for stage, history in histories.items()
         for row in history
         if row["best"]
-    }
+    ]

@@ -117,8 +117,10 @@ class Task:
         for stage, number in epochs.items():
             # A cascade's groups of look-alikes share the parameters of the hard stage: the last of them counts.
             part = "" if stage == self.config.stage else f"{stage.split('/')[0]}__"
-            if estimator.get_params().get(part.removesuffix("__"), estimator).chooses_on_val:
-                estimator.set_params(**{f"{part}training__epochs": number})
+            params = estimator.get_params()
+            if params.get(part.removesuffix("__"), estimator).chooses_on_val:
+                name = next(name for name in params if name.startswith(part) and name.endswith("training__epochs"))
+                estimator.set_params(**{name: number})
         classifier = estimator.fit(*self.training_set([*self.records["train"], *self.records["val"]]))
         for stage, model in self.stages_of(classifier).items():
             predictions = out_of_fold.get(stage, out_of_fold[""])

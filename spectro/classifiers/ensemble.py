@@ -1,0 +1,147 @@
+"""Several members of one configuration, whose probabilities are averaged."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import clone
+
+from spectro.classifiers.base import Attribution, ImageClassifier
+from spectro.classifiers.fit_context import current, part
+from spectro.classifiers.registry import load, register_family
+from spectro.classifiers.temperature import ScoringClassifier
+from spectro.data.decode import ImageSpec
+from spectro.data.images import groups_of_rows
+from spectro.errors import ConfigError
+
+# The smallest mean probability whose logarithm is taken.
+_SMALLEST = 1e-12
+
+
+@register_family("ensemble")
+@dataclass(eq=False, repr=False)
+class EnsembleClassifier(ScoringClassifier):
+    """The mean of the members' probabilities, with one temperature on top (see `ScoringClassifier`).
+
+    Members of a family with a seed differ by it: seed, seed + 1 and so on. Others are fitted to bootstrap samples of
+    the training groups, drawn within classes (Breiman, 1996, "Bagging predictors").
+
+    Args:
+        estimator: A classifier of any family; it is cloned, not fitted itself.
+        members: Number of members.
+
+    Attributes:
+        members_: The fitted members.
+    """
+
+    estimator: ImageClassifier
+    members: int = 5
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
+        """Raises a ConfigError: an ensemble is made of a family's members."""
+        raise ConfigError("model.family: got 'ensemble'; allowed: the family of a member (ensemble.members=5)")
+
+    @property
+    def specs(self) -> list[ImageSpec]:
+        """Those of a member."""
+        return self.estimator.specs
+
+    @property
+    def chooses_on_val(self) -> bool:
+        """Whether a member does."""
+        return self.estimator.chooses_on_val
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of the first member, with the parameters of all of them."""
+        if not hasattr(self, "members_") or not (facts := self.members_[0].facts):
+            return {}
+        counts = [member.facts["parameters"] for member in self.members_]
+        total = {name: sum(count[name] for count in counts) for name in counts[0]}
+        return {**facts, "parameters": total, "members": len(self.members_)}
+
+    def prepare(self) -> None:
+        """Prepares a member."""
+        self.estimator.prepare()
+
+    def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
+        groups, context = groups_of_rows(X), current()
+        stage = context.stage.removesuffix(context.fold).rstrip()
+        self.members_ = []
+        for number in range(self.members):
+            member, rows = clone(self.estimator), np.arange(len(X))
+            if "seed" in member.get_params(deep=False):
+                member.set_params(seed=member.get_params(deep=False)["seed"] + number)
+            else:
+                rows = bootstrap(y, groups, number)
+            with part(f"{stage} member {number + 1}".lstrip(), f"member_{number + 1}"):
+                self.members_.append(member.fit(X[rows], y[rows], X_val, y_val))
+        self._fit_temperature(self._scores(X_val) if len(y_val) else None, y_val)
+
+    def _scores(self, X: Any) -> np.ndarray:
+        mean = np.mean([member.predict_proba(X) for member in self.members_], axis=0)
+        return np.log(np.maximum(mean, _SMALLEST))
+
+    def _check_params(self) -> None:
+        """Those of a member are checked when it is fitted."""
+        if not isinstance(self.members, int) or self.members < 1:
+            raise ValueError(f"members: got {self.members!r}; allowed: 1 or more")
+
+    def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
+        """The mean of the members' maps."""
+        of_members = [member._attributions(X, labels, others) for member in self.members_]
+        means: list[Attribution | None] = []
+        for maps in zip(*of_members, strict=True):
+            there = [attribution for attribution in maps if attribution is not None]
+            mean = np.mean([attribution.map for attribution in there], axis=0) if there else None
+            means.append(None if mean is None else replace(there[0], map=mean / (mean.max() or 1)))
+        return means
+
+    def _params(self) -> dict[str, Any]:
+        return {"members": self.members}
+
+    @classmethod
+    def _from_params(cls, params: dict[str, Any]) -> Self:
+        return cls(estimator=None, **params)  # type: ignore[arg-type]  # `_load` sets it
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        for number, member in enumerate(self.members_, 1):
+            member.save(folder / f"member_{number}")
+        return self._temperature_state()
+
+    def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        self.members_ = [load(folder / f"member_{number + 1}") for number in range(self.members)]
+        # A loaded ensemble has a fitted member in place of the unfitted one.
+        self.estimator = self.members_[0]
+        self._load_temperature(fitted)
+
+
+def bootstrap(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of as many groups as there are, drawn with replacement: a group as a whole, and within its class.
+
+    Args:
+        y: Labels ``(n,)``; a group with several counts as one of the rarest of them.
+        groups: Group of each row ``(n,)``.
+        seed: Of the draw.
+
+    Returns:
+        Row numbers, sorted; all rows where a label would be missing.
+    """
+    counts = Counter(y.tolist())
+    rows_of: dict[Any, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups.tolist()):
+        rows_of[group].append(row)
+    strata: dict[Any, list[Any]] = defaultdict(list)
+    for group, rows in sorted(rows_of.items()):
+        strata[min({y[row] for row in rows}, key=lambda label: (counts[label], label))].append(group)
+    rng = np.random.default_rng(seed)
+    drawn = [groups[i] for _, groups in sorted(strata.items()) for i in rng.integers(len(groups), size=len(groups))]
+    chosen = np.sort(np.concatenate([rows_of[group] for group in drawn]))
+    if set(counts) - set(y[chosen].tolist()):
+        # Groups that span classes may leave one out; a member without it would have other columns.
+        return np.arange(len(y))
+    return chosen
