@@ -258,7 +258,7 @@ def test_changed_code_of_a_transform_is_another_cache_key(X, mine, tmp_path, mon
 
 
 FAMILIES = {
-    "hog_svm": ["model=hog_svm", "hog.size_px=24"],
+    "hog_svm": ["model=hog_svm", "hog.size_px=24", "hog.cell_px=8"],
     "pixels": ["model=pixels"],
     "resnet18": tiny("resnet18", "cascade_stage=flat", epochs=1),
     "deit_vpt": tiny("deit_vpt", "cascade_stage=flat", epochs=1),
