@@ -128,7 +128,16 @@ def test_pixels_sum_to_the_difference_of_the_scores(counts):
 
 
 @pytest.mark.parametrize("counts", [(8, 6, 0), (8, 6, 4)])
-@pytest.mark.parametrize("options", [{}, {"kernel": "linear"}, {"scaler": "none", "pca_components": 5}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel": "linear"},
+        {"scaler": "none", "pca_components": 5},
+        {"signed": True, "sqrt": True, "block_norm": "none", "block_cells": 1},
+    ],
+    ids=str,
+)
 def test_a_cell_counts_what_replacing_it_changes(options, counts):
     """Compared with the whole pipeline: HOG values of a cell, in all its blocks, set to the training mean."""
     classifier = svm(**options).fit(*toy(counts))

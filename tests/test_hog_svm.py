@@ -100,13 +100,15 @@ def test_a_fold_is_named_by_all_that_it_is_made_of(noisy, tmp_path):
     records, y = noisy
     X = records(tmp_path / "cache")
     mirrored = X.replace(augmentation=Augmentation(BUILT_IN_VIEWS), views=np.full(len(X), "mirrored"))
-    colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "none"}, {}
+    pixels = {"scaler": "none", "pixels": [4, 4]}
+    colder = {"cell_px": 16}, {"orientations": 5}, {"block_norm": "L1"}, {"scaler": "none"}, {}, {"signed": True}
+    colder += {"sqrt": True}, {"block_norm": "none"}, pixels, {**pixels, "pixels_weight": 2.0}, {"scaler": "none"}
     for options in colder:
         svm(**options).out_of_fold(X[:60], y[:60], None, None, X[60:])
     svm().out_of_fold(mirrored[:60], y[:60], None, None, X[60:])
     svm().out_of_fold(X[:60], y[:60], None, None, mirrored[60:])
     svm().out_of_fold(X[1:60], y[1:60], None, None, X[60:])
-    assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 8
+    assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 13
 
 
 def test_out_of_fold_without_any_variance():

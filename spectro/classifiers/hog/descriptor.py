@@ -31,7 +31,8 @@ class Hog:
         orientations: Number of bins over 180 degrees, or over 360 if they are signed.
         cell_px: Height and width of a cell.
         block_cells: Height and width of a block, in cells; blocks overlap by all but one cell.
-        block_norm: ``L1``, ``L1-sqrt``, ``L2``, ``L2-Hys``, or ``none``: the cells of a block as they are.
+        block_norm: ``L1``, ``L1-sqrt``, ``L2``, ``L2-Hys``, or ``none``: as they are, so that blocks of several
+            cells only repeat cells.
         signed: Whether the bins are over 360 degrees: opposite gradients lie in different ones.
         sqrt: Whether the square root of the cells' histograms is taken, before blocks are normalised.
     """
