@@ -61,7 +61,7 @@ def test_contradictions_between_keys_are_named(cls, values, key):
 def test_python_parameters_are_validated_when_a_classifier_is_fitted():
     """A misspelled norm must not silently be another one."""
     X, y = np.zeros((4, 32, 32), np.uint8), ["a", "a", "b", "b"]
-    with pytest.raises(ValueError, match=r"hog.block_norm: got 'l2'; allowed: 'L1', 'L1-sqrt', 'L2', 'L2-Hys' or 'none'"):
+    with pytest.raises(ValueError, match=r"hog.block_norm: got 'l2'; allowed: 'L1', .* or 'none'"):
         HogSvmClassifier(size_px=32, block_norm="l2").fit(X, y)
     with pytest.raises(ValueError, match=r"hog.cell_px: got 64"):
         HogSvmClassifier(size_px=32, cell_px=64).fit(X, y)
