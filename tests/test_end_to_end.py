@@ -480,4 +480,4 @@ def test_a_run_is_in_mlflow_as_well(data: list[str], tmp_path: Path) -> None:
     for name in ("macro_f1", "accuracy", "balanced_accuracy", "hard_pair_f1"):
         for end in ("", "_ci_low", "_ci_high"):
             assert run.data.metrics[f"test/{name}{end}"] == metrics["test"][name + end]
-    assert run.data.params["svm.C"] == "1.0"
+    assert run.data.params["svm.C"] == "30.0"
