@@ -156,6 +156,18 @@ def test_seeds_are_one_model_and_settings_are_another(runs: Any, compared: Any) 
     assert (recall.value, recall.ci_low, recall.ci_high) == (7 / 8, *wilson(7, 8))
 
 
+def test_a_refit_is_another_model(runs: Any, compared: Any) -> None:
+    """A model of more records is no other seed of the one without them; runs of before there was a choice had none."""
+    kfold = {"name": "kfold", "k": 5}
+    runs("older", seed=1, settings={"validation": kfold})
+    runs("train", seed=0, settings={"validation": {**kfold, "refit": False}})
+    runs("train_and_val", seed=2, settings={"validation": {**kfold, "refit": True}})
+    assert {model.name: model.seeds for model in compared("older", "train", "train_and_val").candidates} == {
+        "hog_svm (validation.refit=false)": [0, 1],
+        "hog_svm (validation.refit=true)": [2],
+    }
+
+
 def test_seeds_vote_and_else_the_earliest_counts() -> None:
     """The alphabet would favour the same class each time."""
     classes, probabilities = np.array(["a", "b", "c"], dtype=object), np.eye(3)[[[1, 2, 0], [0, 0, 0], [0, 1, 2]]]

@@ -69,16 +69,20 @@ def compare(
                 split=split,
             )
             notes += _load_plugins(runs)
+        # A baseline that does without val beside a model that does not would be too easy to beat.
+        first = next((run for run in runs if run.is_refit), runs[0])
+        if not all(run.is_refit for run in runs) and first.is_refit:
+            notes.append("some models and the baselines are fitted to train and val, the others to train alone")
         with status("reading images"):
             try:
-                task, problem = load_task(runs[0], outputs), ""
+                task, problem = load_task(first, outputs), ""
             except DataError as error:
                 task, problem = None, str(error)
         with status("comparing"):
             models, more = models_of(runs)
-            models.append(majority_baseline(runs[0]))
+            models.append(majority_baseline(first))
             if all(run.model != PIXELS for run in runs) and task:
-                models.append(pixels_baseline(runs[0], task, split))
+                models.append(pixels_baseline(first, task, split))
             elif all(run.model != PIXELS for run in runs):
                 more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {problem}")
             result = compute(models, runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)

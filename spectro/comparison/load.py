@@ -58,6 +58,11 @@ class Run:
         return int(self.info.seed or 0)
 
     @property
+    def is_refit(self) -> bool:
+        """Whether its model was fitted to train and val; runs of before there was a choice were not."""
+        return bool(self.info.config.get("validation", {}).get("refit"))
+
+    @property
     def look_alikes(self) -> dict[str, list[str]]:
         """The look-alike groups of its mapping: merged label -> classes."""
         return self.info.config["mapping"].get("look_alikes") or {}
@@ -180,7 +185,8 @@ def _read(folder: Path, split: str) -> Run:
         raise DataError("a comparison or a search and not a run")
     predictions = read_predictions(folder / "predictions.csv").get(split)
     if predictions is None:
-        raise DataError(f"predictions.csv has no records of {split}")
+        hint = " (its model is fitted to train and val: validation.refit)" if split == "val" else ""
+        raise DataError(f"predictions.csv has no records of {split}{hint}")
     try:
         records = [
             Record(Path(row["path"]), row["split"], row["folder"], row["source"], row["sha256"], row["label"])

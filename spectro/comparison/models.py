@@ -98,6 +98,7 @@ def models_of(runs: Sequence[Run]) -> tuple[list[Model], list[str]]:
     groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for run in runs:
         settings = {k: v for k, v in flatten(run.info.config).items() if not f"{k}.".startswith(prefixes)}
+        settings["validation.refit"] = run.is_refit
         groups.setdefault(json.dumps(settings, sort_keys=True), (settings, []))[1].append(run)
     names = _names([settings for settings, _ in groups.values()])
     has_others = any(run.model != PIXELS for run in runs)
@@ -172,7 +173,8 @@ def majority_baseline(run: Run) -> Model:
     """Predicts the most frequent class of the training records (of equally frequent ones the first by name)."""
     classes = list(run.predictions.classes)
     group_of = {label: group for group, labels in run.look_alikes.items() for label in labels}
-    train = [record.label for record in run.records if record.split == "train"]
+    splits = ("train", "val") if run.is_refit else ("train",)
+    train = [record.label for record in run.records if record.split in splits]
     counts = Counter(label if label in classes else group_of.get(label) for label in train)
     majority = max(sorted(classes), key=lambda label: counts[label])
     p = np.tile(np.array(classes) == majority, (len(run.predictions.records), 1)).astype(float)
@@ -180,7 +182,7 @@ def majority_baseline(run: Run) -> Model:
 
 
 def pixels_baseline(run: Run, task: Task, split: str) -> Model:
-    """Fits ``model=pixels`` with its defaults to the training records and predicts the split once.
+    """Fits ``model=pixels`` with its defaults to the records that the run was fitted to, and predicts the split once.
 
     Args:
         run: One of the runs.
@@ -188,7 +190,10 @@ def pixels_baseline(run: Run, task: Task, split: str) -> Model:
         split: The split that is compared.
     """
     start = time.perf_counter()
-    classifier = task.fit()
+    if run.is_refit:  # without a temperature, which a cross-validation would have to give
+        classifier = task.estimator().fit(*task.training_set([*task.records["train"], *task.records["val"]]))
+    else:
+        classifier = task.fit()
     fit_s = round(time.perf_counter() - start, 3)
     predictions = task.evaluate(classifier, splits=(split,))[""][split]
     row_of = {task.dataset.name_of(record): i for i, record in enumerate(predictions.records)}
