@@ -98,6 +98,8 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
         weights = network["weights"]
         digest = f" ({weights['sha256'][:12]})" if weights["sha256"] else ""
         best = f"epoch {network['best_epoch']} of {network['epochs']} is the best; " if "best_epoch" in network else ""
+        if best and "val" not in metrics:
+            best = f"epochs on train and val: {network['epochs']}; "
         on = f"{network['precision']} on {network['device']}"
         show(escape(f"{stage}: {best}{on}, weights {weights['source']}{digest}"))
     for warning in info.warnings:
