@@ -1,7 +1,7 @@
 """Several members of one configuration, whose probabilities are averaged."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,12 +26,14 @@ _SMALLEST = 1e-12
 class EnsembleClassifier(ScoringClassifier):
     """The mean of the members' probabilities, with one temperature on top (see `ScoringClassifier`).
 
-    Members of a family with a seed differ by it: seed, seed + 1 and so on. Others are fitted to bootstrap samples of
-    the training groups, drawn within classes (Breiman, 1996, "Bagging predictors").
+    Members of a family with a seed differ by it: seed, seed + 1 and so on; so do all stages of a cascade. Others are
+    fitted to bootstrap samples of the training groups, drawn within classes (Breiman, 1996, "Bagging predictors").
+    One member alone is the classifier itself.
 
     Args:
         estimator: A classifier of any family; it is cloned, not fitted itself.
         members: Number of members.
+        seed: Of the bootstrap samples.
 
     Attributes:
         members_: The fitted members.
@@ -39,6 +41,7 @@ class EnsembleClassifier(ScoringClassifier):
 
     estimator: ImageClassifier
     members: int = 5
+    seed: int = 0
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
@@ -74,13 +77,14 @@ class EnsembleClassifier(ScoringClassifier):
         self.members_ = []
         for number in range(self.members):
             member, rows = clone(self.estimator), np.arange(len(X))
-            if "seed" in member.get_params(deep=False):
-                member.set_params(seed=member.get_params(deep=False)["seed"] + number)
-            else:
-                rows = bootstrap(y, groups, number)
+            seeds = {k: v + number for k, v in member.get_params().items() if k.split("__")[-1] == "seed"}
+            member.set_params(**seeds)
+            if not seeds and self.members > 1:
+                rows = bootstrap(y, groups, [self.seed, number])
             with part(f"{stage} member {number + 1}".lstrip(), f"member_{number + 1}"):
                 self.members_.append(member.fit(X[rows], y[rows], X_val, y_val))
-        self._fit_temperature(self._scores(X_val) if len(y_val) else None, y_val)
+        # One member has its temperature already.
+        self._fit_temperature(self._scores(X_val) if len(y_val) and self.members > 1 else None, y_val)
 
     def _scores(self, X: Any) -> np.ndarray:
         mean = np.mean([member.predict_proba(X) for member in self.members_], axis=0)
@@ -102,7 +106,7 @@ class EnsembleClassifier(ScoringClassifier):
         return means
 
     def _params(self) -> dict[str, Any]:
-        return {"members": self.members}
+        return {"members": self.members, "seed": self.seed}
 
     @classmethod
     def _from_params(cls, params: dict[str, Any]) -> Self:
@@ -120,7 +124,7 @@ class EnsembleClassifier(ScoringClassifier):
         self._load_temperature(fitted)
 
 
-def bootstrap(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def bootstrap(y: np.ndarray, groups: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
     """Rows of as many groups as there are, drawn with replacement: a group as a whole, and within its class.
 
     Args:

@@ -114,7 +114,7 @@ class Config:
 
         built: dict[str, Any] = {stage: clone(classifier) for stage, classifier in self.classifiers.items()}
         if (members := self.common.ensemble.members) > 1:
-            built = {stage: EnsembleClassifier(classifier, members) for stage, classifier in built.items()}
+            built = {stage: EnsembleClassifier(classifier, members, self.seed) for stage, classifier in built.items()}
         if self.stage != "full":
             return built[self.stage]
         gate = self.common.cascade.gate or "soft"
