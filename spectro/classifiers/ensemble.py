@@ -12,13 +12,10 @@ from sklearn.base import clone
 from spectro.classifiers.base import Attribution, ImageClassifier
 from spectro.classifiers.fit_context import current, part
 from spectro.classifiers.registry import load, register_family
-from spectro.classifiers.temperature import ScoringClassifier
+from spectro.classifiers.temperature import ScoringClassifier, scores_of
 from spectro.data.decode import ImageSpec
 from spectro.data.images import groups_of_rows
 from spectro.errors import ConfigError
-
-# The smallest mean probability whose logarithm is taken.
-_SMALLEST = 1e-12
 
 
 @register_family("ensemble")
@@ -87,8 +84,7 @@ class EnsembleClassifier(ScoringClassifier):
         self._fit_temperature(self._scores(X_val) if len(y_val) and self.members > 1 else None, y_val)
 
     def _scores(self, X: Any) -> np.ndarray:
-        mean = np.mean([member.predict_proba(X) for member in self.members_], axis=0)
-        return np.log(np.maximum(mean, _SMALLEST))
+        return scores_of(np.mean([member.predict_proba(X) for member in self.members_], axis=0))
 
     def _check_params(self) -> None:
         """Those of a member are checked when it is fitted."""

@@ -13,6 +13,7 @@ from spectro.classifiers.fit_context import current
 
 # With fewer records than this a temperature is mostly noise.
 MIN_RECORDS = 8
+# The smallest probability whose logarithm is taken.
 _SMALLEST = 1e-12
 _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 
@@ -43,19 +44,19 @@ class ScoringClassifier(ImageClassifier):
 
         In a fold it is 1: out-of-fold probabilities are what a final temperature may be fitted to.
         """
-        none = scores is None or current().fold
-        fitted = None if none else fit_temperature(np.asarray(scores), np.searchsorted(self.classes_, y_val))
+        fitted = None
+        if scores is not None and not current().fold:
+            fitted = fit_temperature(scores, np.searchsorted(self.classes_, y_val))
         self.temperature_fitted_ = fitted is not None
         self.temperature_ = 1.0 if fitted is None else fitted
 
     def calibrate(self, probabilities: np.ndarray, y: np.ndarray) -> None:
         """Fits the temperature to out-of-fold probabilities ``(n, k)`` at temperature 1 and their labels ``(n,)``.
 
-        Their logarithms are scores but for a constant of each record. Rows of zeros, of folds without a model, and of
-        other labels are left out.
+        Rows of zeros, of folds without a model, and of other labels are left out.
         """
         rows = probabilities.any(axis=1) & np.isin(y, self.classes_)
-        self._fit_temperature(np.log(np.maximum(probabilities[rows], _SMALLEST)), y[rows])
+        self._fit_temperature(scores_of(probabilities[rows]), y[rows])
 
     def _temperature_state(self) -> dict[str, Any]:
         return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}
@@ -72,6 +73,11 @@ def columns(scores: np.ndarray) -> np.ndarray:
 def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Softmax of ``scores / temperature``: ``(n, k)``, rows sum to 1, the largest score keeps the largest share."""
     return softmax(scores / temperature, axis=1)
+
+
+def scores_of(probabilities: np.ndarray) -> np.ndarray:
+    """Scores whose softmax at temperature 1 are these probabilities ``(n, k)``: their logarithms."""
+    return np.log(np.maximum(probabilities, _SMALLEST))
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
