@@ -190,10 +190,8 @@ def pixels_baseline(run: Run, task: Task, split: str) -> Model:
         split: The split that is compared.
     """
     start = time.perf_counter()
-    if run.is_refit:  # without a temperature, which a cross-validation would have to give
-        classifier = task.estimator().fit(*task.training_set([*task.records["train"], *task.records["val"]]))
-    else:
-        classifier = task.fit()
+    # A refit without a temperature, which a cross-validation would have to give.
+    classifier = task.refit() if run.is_refit else task.fit()
     fit_s = round(time.perf_counter() - start, 3)
     predictions = task.evaluate(classifier, splits=(split,))[""][split]
     row_of = {task.dataset.name_of(record): i for i, record in enumerate(predictions.records)}

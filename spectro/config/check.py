@@ -80,10 +80,19 @@ class Config:
         return list(self.mapping.group_of) if self.stage in ("full", "flat") else []
 
     @property
+    def is_cross_validated(self) -> bool:
+        """Whether train and val are cross-validated before the final model is fitted."""
+        return isinstance(self.common.validation, CrossValidationKnobs)
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether the final model is fitted to train and val."""
+        return isinstance(self.common.validation, CrossValidationKnobs) and self.common.validation.refit
+
+    @property
     def splits(self) -> list[str]:
         """The splits that the final model is evaluated on: val, unless it is fitted to it, and test."""
-        validation = self.common.validation
-        return ["test"] if isinstance(validation, CrossValidationKnobs) and validation.refit else ["val", "test"]
+        return ["test"] if self.is_refit else ["val", "test"]
 
     @property
     def has_epochs(self) -> bool:
@@ -243,8 +252,8 @@ def _contradictions(config: Config) -> list[str]:
             wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
     objectives = _objectives(config)
     if common.objective not in (None, *objectives):
-        hint = " (val/...: with validation.refit=false or validation=holdout)" if config.splits == ["test"] else ""
-        hint = hint if isinstance(common.validation, CrossValidationKnobs) else " (cv/...: with validation=kfold)"
+        hint = "" if config.is_cross_validated else " (cv/...: with validation=kfold)"
+        hint += " (val/...: with validation.refit=false or validation=holdout)" if config.is_refit else ""
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
     if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
@@ -270,7 +279,8 @@ def _objectives(config: Config) -> list[str]:
     prefixes = ["", "easy/", *(f"{name}/" for name in hard_stages)] if config.stage == "full" else [""]
     return [
         f"{prefix}{split}/{metric.name}"
-        for split in (["cv"] * isinstance(config.common.validation, CrossValidationKnobs) + config.splits[:-1])
+        for split, is_there in (("cv", config.is_cross_validated), ("val", not config.is_refit))
+        if is_there
         for prefix in prefixes
         for metric in METRICS.values()
         if not metric.needs_look_alikes or (config.look_alikes and not prefix)

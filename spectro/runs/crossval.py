@@ -64,7 +64,7 @@ class Folds:
         knobs = task.config.common.validation
         if not isinstance(knobs, CrossValidationKnobs):
             return None
-        records = [*task.records["train"], *task.records["val"]]
+        records = task.train_and_val
         # Numbered in the order of paths. Folds are stratified by class, whatever the stage, so that stages compare.
         groups, labels = group_numbers(records), labels_of(records)
         n = len(set(groups))

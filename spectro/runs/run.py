@@ -66,10 +66,10 @@ def run(
             with info.phase("cross_validation") if folds else nullcontext():
                 cv = cross_validate(task, folds) if folds else None
             with info.phase("fit"):
-                if cv is None or "val" in config.splits:
-                    classifier = task.fit()
-                else:
+                if cv is not None and config.is_refit:
                     classifier = task.refit(cv.epochs, {stage: repeats[0] for stage, repeats in cv.stages.items()})
+                else:
+                    classifier = task.fit()
         _add_facts(info, task.stages_of(classifier))
 
         with info.phase("evaluate"):

@@ -71,6 +71,11 @@ class Task:
         X, rows = self._augmentation.apply(images, sources, per_epoch=self.config.has_epochs)
         return X, self.labels_of(records)[rows]
 
+    @property
+    def train_and_val(self) -> list[Record]:
+        """The records of train and val."""
+        return [*self.records["train"], *self.records["val"]]
+
     @cached_property
     def train(self) -> tuple[Images, np.ndarray]:
         """The augmented training set, ``X`` and ``y``."""
@@ -106,25 +111,29 @@ class Task:
         X, y = self.train
         return self.estimator().fit(X, y, self.dataset.images(self.records["val"]), self.labels["val"])
 
-    def refit(self, epochs: Mapping[str, int], out_of_fold: Mapping[str, Predictions]) -> ImageClassifier:
+    def refit(
+        self, epochs: Mapping[str, int] | None = None, out_of_fold: Mapping[str, Predictions] | None = None
+    ) -> ImageClassifier:
         """The configured classifier, fitted to the augmented records of train and val.
 
         Args:
-            epochs: Stage -> number of epochs where its network would choose on val, see `CrossValidated`.
-            out_of_fold: Stage -> predictions that its temperature is fitted to; the whole task's name is empty.
+            epochs: Stage -> number of epochs where its network would choose on val, see `CrossValidated`; None: as
+                configured.
+            out_of_fold: Stage -> predictions that its temperature is fitted to; the whole task's name is empty. None:
+                it is 1.
         """
         estimator = self.estimator()
-        for stage, number in epochs.items():
+        for stage, number in (epochs or {}).items():
             # A cascade's groups of look-alikes share the parameters of the hard stage: the last of them counts.
             part = "" if stage == self.config.stage else f"{stage.split('/')[0]}__"
             params = estimator.get_params()
             if params.get(part.removesuffix("__"), estimator).chooses_on_val:
                 name = next(name for name in params if name.startswith(part) and name.endswith("training__epochs"))
                 estimator.set_params(**{name: number})
-        classifier = estimator.fit(*self.training_set([*self.records["train"], *self.records["val"]]))
+        classifier = estimator.fit(*self.training_set(self.train_and_val))
         for stage, model in self.stages_of(classifier).items():
-            predictions = out_of_fold.get(stage, out_of_fold[""])
-            if isinstance(model, ScoringClassifier) and hasattr(model, "temperature_"):
+            if out_of_fold and isinstance(model, ScoringClassifier) and hasattr(model, "temperature_"):
+                predictions = out_of_fold.get(stage, out_of_fold[""])
                 model.calibrate(predictions.probabilities, predictions.y_true)
         return classifier
 
@@ -155,13 +164,12 @@ class Task:
     def temperatures(self, classifier: ImageClassifier) -> tuple[dict[str, float], list[str]]:
         """The temperature of each stage that has one, and a warning for each whose records are too few."""
         stages = {k: model for k, model in self.stages_of(classifier).items() if hasattr(model, "temperature_")}
-        refit = "val" not in self.config.splits
-        labels = np.concatenate([self.labels["train"], self.labels["val"]]) if refit else self.labels["val"]
-        stage_labels = classifier.stage_labels(labels)
+        is_refit = self.config.is_refit
+        stage_labels = classifier.stage_labels(self.labels_of(self.train_and_val) if is_refit else self.labels["val"])
         lines = []
         for stage, model in stages.items():
             if not model.temperature_fitted_:
-                n, kind = len(stage_labels.get(stage, stage_labels[""])[1]), "" if refit else "val "
+                n, kind = len(stage_labels.get(stage, stage_labels[""])[1]), "" if is_refit else "val "
                 lines.append(
                     f"temperature of stage {stage}: left at 1, as {n} {kind}records are fewer than {MIN_RECORDS}"
                 )
