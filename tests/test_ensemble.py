@@ -8,7 +8,7 @@ from test_classifiers import cnn, shortened, svm, toy
 from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import EnsembleClassifier, PixelsClassifier
-from spectro.classifiers.ensemble import bootstrap
+from spectro.data.splits import bootstrap
 from spectro.runs.runinfo import RunInfo
 
 

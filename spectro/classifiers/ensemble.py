@@ -1,7 +1,6 @@
 """Several members of one configuration, whose probabilities are averaged."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ from spectro.classifiers.registry import load, register_family
 from spectro.classifiers.temperature import ScoringClassifier, scores_of
 from spectro.data.decode import ImageSpec
 from spectro.data.images import groups_of_rows
+from spectro.data.splits import bootstrap
 from spectro.errors import ConfigError
 
 
@@ -118,30 +118,3 @@ class EnsembleClassifier(ScoringClassifier):
         # A loaded ensemble has a fitted member in place of the unfitted one.
         self.estimator = self.members_[0]
         self._load_temperature(fitted)
-
-
-def bootstrap(y: np.ndarray, groups: np.ndarray, seed: int | Sequence[int]) -> np.ndarray:
-    """Rows of as many groups as there are, drawn with replacement: a group as a whole, and within its class.
-
-    Args:
-        y: Labels ``(n,)``; a group with several counts as one of the rarest of them.
-        groups: Group of each row ``(n,)``.
-        seed: Of the draw.
-
-    Returns:
-        Row numbers, sorted; all rows where a label would be missing.
-    """
-    counts = Counter(y.tolist())
-    rows_of: dict[Any, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups.tolist()):
-        rows_of[group].append(row)
-    strata: dict[Any, list[Any]] = defaultdict(list)
-    for group, rows in sorted(rows_of.items()):
-        strata[min({y[row] for row in rows}, key=lambda label: (counts[label], label))].append(group)
-    rng = np.random.default_rng(seed)
-    drawn = [groups[i] for _, groups in sorted(strata.items()) for i in rng.integers(len(groups), size=len(groups))]
-    chosen = np.sort(np.concatenate([rows_of[group] for group in drawn]))
-    if set(counts) - set(y[chosen].tolist()):
-        # Groups that span classes may leave one out; a member without it would have other columns.
-        return np.arange(len(y))
-    return chosen

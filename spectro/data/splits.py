@@ -205,13 +205,37 @@ def part_of(labels: Labels, sources: Sources, share: float, seed: Seed = 0) -> n
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: got {share}; allowed: above 0, at most 1")
+    rng, chosen = np.random.default_rng(seed), set()
+    for members in _by_class(labels, sources):
+        chosen |= {members[i] for i in rng.permutation(len(members))[: max(1, round(share * len(members)))]}
+    return np.array([source in chosen for source in sources], dtype=bool)
+
+
+def bootstrap(labels: Labels, sources: Sources, seed: Seed) -> np.ndarray:
+    """Rows of as many sources as there are, drawn with replacement: a source as a whole, and within its class.
+
+    A source with records of several classes counts as one of the rarest of them.
+
+    Returns:
+        Row numbers, sorted; all rows where a class would be missing.
+    """
+    rows_of: dict[Any, list[int]] = defaultdict(list)
+    for row, source in enumerate(sources):
+        rows_of[source].append(row)
+    rng, rows = np.random.default_rng(seed), list[int]()
+    for members in _by_class(labels, sources):
+        rows += [row for i in rng.integers(len(members), size=len(members)) for row in rows_of[members[i]]]
+    # Sources that span classes may leave one out.
+    return np.sort(rows) if {labels[row] for row in rows} == set(labels) else np.arange(len(labels))
+
+
+def _by_class(labels: Labels, sources: Sources) -> list[list[Any]]:
+    """The sources of each class, sorted both; a source with several classes is with the rarest of them."""
     classes_of: dict[Any, set[str]] = defaultdict(set)
     for label, source in zip(labels, sources, strict=True):
         classes_of[source].add(label)
     order = sorted(classes_of)
-    rarest = np.array(_rarest([classes_of[source] for source in order])[1], dtype=object)
-    rng, chosen = np.random.default_rng(seed), set()
-    for label in sorted(set(rarest)):
-        members = np.flatnonzero(rarest == label)
-        chosen |= {order[i] for i in rng.permutation(members)[: max(1, round(share * len(members)))]}
-    return np.array([source in chosen for source in sources], dtype=bool)
+    members: dict[str, list[Any]] = defaultdict(list)
+    for source, label in zip(order, _rarest([classes_of[source] for source in order])[1], strict=True):
+        members[label].append(source)
+    return [members[label] for label in sorted(members)]
