@@ -366,6 +366,14 @@ def test_each_group_is_left_out_once(tmp_path, run_here):
     fold_of = {(row["source"], row["fold"]) for row in read_rows(run_dir / "oof_predictions.csv")}
     assert fold_of == {("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")}
     assert list(read_json(run_dir / "metrics.json")) == ["cv", "test", "stages", "objective"]
+    for station, label in product("ab", "xy"):
+        save_image(tmp_path / "two" / label / f"{station}{label}.png", seed=next(seeds))
+    options = [*FLAT, "data.cache_dir=null", *overrides[:1], *overrides[2:], f"data.root={tmp_path / 'two'}"]
+    config = cli.composed([*options, overrides[1]])
+    with pytest.raises(DataError, match=r"data.group: got 1 group in train and val; allowed: two or more"):
+        Folds.of(Task(config, load_data(config)))
+    with pytest.raises(ConfigError, match=r"data.group: got null; allowed with validation=leave_one_group_out"):
+        cli.composed(options)
 
 
 def test_damaged_predictions_are_refused(tmp_path):

@@ -234,11 +234,19 @@ def test_a_group_is_one_source(tmp_path):
     assert "finds no group in 16 of 16 paths, e.g. test/x/d_0x.png" in report(tmp_path, group="station_([A-Z])")
     assert "divides 16 sources" not in report(tmp_path, group="(.)_0|zz")
     lines = report(tmp_path, group="(x|y)/")
-    assert "one source in two splits" in lines
+    assert "one group in two splits (group 'x')" in lines
     assert "data.source_key" not in lines
+    assert "Without split folders (DIR/<class>/*) the splits are drawn by group." in lines
     for split in ("train", "val"):
         save_image(tmp_path / split / "x" / "same.png", seed=next(seeds))
     assert "divides 1 sources, e.g. same (groups train, val)" in report(tmp_path, group="^([a-z]+)/")
+
+
+def test_a_folder_that_is_left_out_needs_no_group(tree):
+    root = tree({"a": 6, "b": 6, "unnamed": 2})
+    pattern = "([ab]/.*)[.]"
+    assert "finds no group in 2 of 14 paths, e.g. unnamed/" in report(root, group=pattern)
+    assert len(load(root, Mapping(left_out=("unnamed",)), group=pattern).records) == 12
 
 
 def test_a_tree_without_splits_is_split_here(tree):

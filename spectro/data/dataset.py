@@ -174,7 +174,7 @@ def load_folder(
     records = without_copies(readable)
     n_copies = len(readable) - len(records)
     if group is not None:
-        records, wrong = grouped(records, root, group)
+        records, wrong = grouped(records, root, group, label_of)
         problems += wrong
     if not listing.is_split:
         split = split or Split()
@@ -185,12 +185,13 @@ def load_folder(
     bad |= sorted(store.add([r.path for r in records], [r.digest for r in records], specs).items())
     left_out = {_printable(path.relative_to(root)): reason for path, reason in bad.items()}
     good = [record for record in records if record.path not in bad]
+    kind = "source" if group is None else "group"
     if skip_bad_files:
-        problems += leaks(good)
+        problems += leaks(good, kind)
     else:
         problems += [f"bad file: {name}: {reason}" for name, reason in left_out.items()]
         # Two broken files of the same bytes are no image in two splits, but their names may still give a leak away.
-        problems += leaks(replace(r, digest="") if r.path in bad else r for r in records)
+        problems += leaks((replace(r, digest="") if r.path in bad else r for r in records), kind)
     if not listing.is_split:
         good = with_training(good)
     elif good:
@@ -203,7 +204,7 @@ def load_folder(
             "mapping.left_out to leave it out"
         )
     if problems:
-        raise DataError(_report(root, problems, is_grouped=group is not None))
+        raise DataError(_report(root, problems))
     return Dataset(root, good, store, not listing.is_split, listing.ignored, n_copies, left_out, group is not None)
 
 
@@ -238,11 +239,13 @@ def _printable(path: Path) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _report(root: Path, problems: Sequence[str], *, is_grouped: bool = False) -> str:
+def _report(root: Path, problems: Sequence[str]) -> str:
     lines = [f"data.root={root}: {len(problems)} problem{'s' * (len(problems) > 1)}"]
     lines += [f"  - {problem}" for problem in problems]
     if n_bad := sum(problem.startswith("bad file") for problem in problems):
         lines.append(f"data.on_bad_file=skip leaves the {n_bad} bad file{'s' * (n_bad > 1)} out.")
-    if any(problem.startswith("one source") for problem in problems) and not is_grouped:
+    if any(problem.startswith("one source") for problem in problems):
         lines.append("If names are unique in a class or folder only, set data.source_key=class_name or path.")
+    if any(problem.startswith("one group") for problem in problems):
+        lines.append("Without split folders (DIR/<class>/*) the splits are drawn by group.")
     return "\n".join(lines)

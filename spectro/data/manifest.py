@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -104,23 +104,26 @@ def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> s
     return f"{folder}/{stem}" if key == "class_name" else f"{split}/{folder}/{stem}"
 
 
-def grouped(records: Sequence[Record], root: Path, pattern: str) -> tuple[list[Record], list[str]]:
+def grouped(
+    records: Sequence[Record], root: Path, pattern: str, folders: Collection[str]
+) -> tuple[list[Record], list[str]]:
     """Records whose source is the group that a regular expression finds in their path below ``root``, and problems.
 
     Args:
         records: Records of any order.
         root: The data set's folder.
         pattern: With one group, over paths with forward slashes, split and class folder included.
+        folders: Class folders in which every record must have a group; elsewhere its source remains.
     """
     found = [re.search(pattern, nfc(r.path.relative_to(root).as_posix())) for r in records]
     names = ["" if match is None else match[1] or "" for match in found]
     lines = []
-    if missing := [r for r, name in zip(records, names, strict=True) if not name]:
-        example, n = missing[0].path.relative_to(root).as_posix(), len(records)
+    if missing := [r for r, name in zip(records, names, strict=True) if not name and r.folder in folders]:
+        example, n = missing[0].path.relative_to(root).as_posix(), sum(r.folder in folders for r in records)
         lines.append(f"data.group: {pattern!r} finds no group in {len(missing)} of {n} paths, e.g. {example}")
     groups_of: dict[str, set[str]] = defaultdict(set)
     for record, name in zip(records, names, strict=True):
-        groups_of[record.source].add(name)
+        groups_of[record.source] |= {name} - {""}
     if not missing and (divided := sorted(source for source, groups in groups_of.items() if len(groups) > 1)):
         in_groups = ", ".join(sorted(groups_of[divided[0]]))
         lines.append(
@@ -167,8 +170,8 @@ def without_copies(records: Iterable[Record]) -> list[Record]:
     return [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
 
 
-def leaks(records: Iterable[Record]) -> list[str]:
-    """One line for each image (same bytes) or source that is in more than one split."""
+def leaks(records: Iterable[Record], kind: str = "source") -> list[str]:
+    """One line for each image (same bytes) or source, a ``kind``, that is in more than one split."""
     by_digest: dict[str, list[Record]] = defaultdict(list)
     by_source: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -180,7 +183,7 @@ def leaks(records: Iterable[Record]) -> list[str]:
     return [
         *(f"one image in two splits (same bytes): {_places(group)}" for group in images.values()),
         *(
-            f"one source in two splits (source {source!r}): {_places(group)}"
+            f"one {kind} in two splits ({kind} {source!r}): {_places(group)}"
             for source, group in sources.items()
             if not reported.issuperset(record.path for record in group)
         ),

@@ -56,10 +56,10 @@ class Folds:
 
     @classmethod
     def of(cls, task: Task, share: float = 1.0) -> "Folds | None":
-        """The folds of a task; None without ``validation=kfold``.
+        """The folds of a task; None without cross-validation.
 
         Raises:
-            DataError: There are fewer sources than folds.
+            DataError: There are fewer sources than folds, or fewer than two.
         """
         knobs = task.config.common.validation
         if not isinstance(knobs, CrossValidationKnobs):
@@ -71,7 +71,8 @@ class Folds:
         if not isinstance(knobs, KFoldKnobs):
             if n < 2:
                 raise DataError(f"data.group: got {n} group in train and val; allowed: two or more to leave one out")
-            return cls(records, groups, groups[None], n, task.seed, share, uneven(labels, groups, groups, n))
+            warnings = uneven(task.labels_of(records), groups, groups, n)
+            return cls(records, groups, groups[None], n, 0, share, warnings)
         if knobs.k > n:
             allowed = f"2 to {n}" if n > 1 else "none"
             raise DataError(f"validation.k: got {knobs.k} folds for {n} sources in train and val; allowed: {allowed}")
