@@ -1,12 +1,13 @@
 """Measures the coverage of 95 % intervals on simulated test sets.
 
-    python scripts/benchmarks/interval_coverage.py [--repeats 200] [--details]
+    python scripts/benchmarks/interval_coverage.py [--repeats 200] [--details] [--groups]
 
 A case is a number of test sources in each class and a classifier, given by the probability of each prediction for a
 source of each class. Each repeat draws a test set and makes its intervals. The true value is the metric of the expected
 confusion matrix for the same class sizes. An interval without width counts as a miss. The first line of each table is
 the method of `spectro.evaluation.score`, with 400 resamples in place of 1,000; the others are alternatives. Printed are
-the mean over classifiers and numbers of classes, and the smallest.
+the mean over classifiers and numbers of classes, and the smallest. ``--groups``: only the table of groups that span
+classes, such as stations.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation import wilson
-from spectro.evaluation.intervals import draw_tallies, pseudo_observations
+from spectro.evaluation import score, wilson
+from spectro.evaluation.intervals import design_effects, draw_tallies, pseudo_observations
 from spectro.evaluation.metrics import METRICS, evaluate
 
 Array = NDArray[np.float64]
@@ -67,7 +68,7 @@ def statistic(matrices: Array) -> Array:
 
 def ours(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
     """What the library does."""
-    return interval(tallies, strata, seed, pseudo_observations(tallies.sum(axis=(1, 2)), strata, tallies.shape[1]))
+    return interval(tallies, strata, seed, pseudo_observations(tallies.sum(axis=2), strata, tallies.shape[1]))
 
 
 def interval(
@@ -137,7 +138,7 @@ def bayesian(mass: float, per_class: bool, spare: float) -> Callable[..., Bounds
 
     def method(tallies: Array, strata: NDArray[np.intp], seed: int) -> Bounds:
         rng = np.random.default_rng(seed)
-        prior = pseudo_observations(tallies.sum(axis=(1, 2)), strata, tallies.shape[1])
+        prior = pseudo_observations(tallies.sum(axis=2), strata, tallies.shape[1])
         share = mass / 2 * (len(prior) if per_class else 1)
 
         def draw(group: int, kinds: Array, counts: Array) -> Array:
@@ -183,9 +184,53 @@ def covered(p: Array, sizes: NDArray[np.intp], records: int, repeats: int, case:
             low, high = method(tallies, strata, int(rng.integers(2**32)))
             low, high = np.minimum(low, value), np.maximum(high, value)
             hits[name] += (low < high) & (low <= truth + 1e-9) & (truth - 1e-9 <= high)
-        low, high = wilson(np.diagonal(matrix), matrix.sum(axis=1))
+        effects = design_effects(true, true == pred, source, k)
+        low, high = wilson(np.diagonal(matrix) / effects, matrix.sum(axis=1) / effects)
         hits["recall, Wilson"] += np.mean((low <= np.diagonal(p)) & (np.diagonal(p) <= high))
     return {name: count / repeats for name, count in hits.items()}
+
+
+def groups(n: int, logit: float, spread: float, missing: float, rng: np.random.Generator) -> Array:
+    """Confusion matrices of groups that span four classes, (n, 4, 4); they differ in how well they are predicted."""
+    sizes = rng.poisson([10, 4, 3, 2], (n, 4)) * (rng.random((n, 4)) >= missing)
+    sizes[:, 0] += sizes.sum(axis=1) == 0
+    right = 1 / (1 + np.exp(-rng.normal(logit, spread, (n, 1)) - rng.normal(0, spread / 2, (n, 4))))
+    wrong = (1 - right)[..., None] / 3 * (1 - np.eye(4))
+    return rng.multinomial(sizes, wrong + right[..., None] * np.eye(4)).astype(float)
+
+
+def main_of_groups(repeats: int) -> None:
+    """Prints the coverage and the mean width of intervals of `score` for few and many groups."""
+    names, labels = ["macro_f1", "accuracy", "mcc", "recall", "recall, Wilson by record"], list("0123")
+    print(f"| groups | {' | '.join(names)} |\n| --- |" + " --- |" * len(names))
+    for n in (1, 3, 5, 10, 20):
+        rows = []
+        for case, (logit, spread) in enumerate([(1, 0.3), (1, 1.2), (3, 1)] * 2):
+            population = groups(20000, logit, spread, 0.4 * (case > 2), np.random.default_rng([n, case])).sum(axis=0)
+            truth = {name: float(METRICS[name](population, labels)) for name in names[:3]}
+            recalls = np.diagonal(population) / population.sum(axis=1)
+            hits: dict[str, list[tuple[bool, float]]] = {name: [] for name in names}
+            for repeat in range(repeats):
+                rng = np.random.default_rng([n, case, repeat])
+                cells = groups(n, logit, spread, 0.4 * (case > 2), rng).astype(int)
+                source, true, pred = np.repeat(np.argwhere(cells), cells[cells > 0], axis=0).T.tolist()
+                report = score(
+                    [labels[i] for i in true], [labels[i] for i in pred], labels, sources=source, resamples=RESAMPLES
+                )
+                ends = [(name, truth[name], report[f"{name}_ci_low"], report[f"{name}_ci_high"]) for name in truth]
+                for i, of_class in enumerate(report["per_class"].values()):
+                    if support := of_class["support"]:
+                        ends.append(("recall", recalls[i], of_class["recall_ci_low"], of_class["recall_ci_high"]))
+                        ends.append((names[4], recalls[i], *wilson(round(of_class["recall"] * support), support)))
+                for name, value, low, high in ends:
+                    hits[name].append((low is not None and low <= value <= high, (high or 0) - (low or 0)))
+            rows.append([np.mean(hits[name], axis=0) for name in names])
+        table = np.array(rows)  # (cases, names, 2)
+        texts = [
+            f"{100 * c[:, 0].mean():.0f} ({100 * c[:, 0].min():.0f}), {c[:, 1].mean():.2f}"
+            for c in table.swapaxes(0, 1)
+        ]
+        print(f"| {n} | {' | '.join(texts)} |", flush=True)
 
 
 def main() -> None:
@@ -193,7 +238,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=200, help="test sets of each case")
     parser.add_argument("--details", action="store_true", help="print each case as well")
+    parser.add_argument("--groups", action="store_true", help="only groups that span classes")
     arguments = parser.parse_args()
+    if arguments.groups:
+        return main_of_groups(arguments.repeats)
     for records, sizes_of in ((1, SIZES), (4, {name: SIZES[name] for name in ("5", "15")})):
         print(f"\n{'one record' if records == 1 else f'1 to {records} records'} in a source")
         table: dict[str, dict[str, list[Array]]] = {}

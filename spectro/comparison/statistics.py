@@ -13,7 +13,7 @@ from spectro.comparison.load import Run
 from spectro.comparison.models import MAJORITY, Model
 from spectro.comparison.pairs import Pair, compare_pairs
 from spectro.evaluation.curves import PairCurves, pair_curves
-from spectro.evaluation.intervals import wilson
+from spectro.evaluation.intervals import design_effects, number_sources, wilson
 from spectro.evaluation.metrics import METRICS
 from spectro.evaluation.paired import Estimate, score_over_seeds
 
@@ -178,10 +178,14 @@ def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -
     options: dict[str, Any] = {"seed": model.seeds[0] if single else seed, "resamples": 1000 if single else 2000}
     estimate = partial(score_over_seeds, first.y_true, predicted, first.classes, sources=first.sources, **options)
     scores = estimate()
+    right = (predicted == first.y_true).mean(axis=0)
+    true, source = np.searchsorted(first.classes, first.y_true), number_sources(first.sources)
+    effects = dict(zip(first.classes, design_effects(true, right, source, len(first.classes)), strict=True))
     for label in first.classes[np.isin(first.classes, first.y_true)]:
         of_seeds = (predicted[:, first.y_true == label] == label).mean(axis=1)
-        n, value = int((first.y_true == label).sum()), float(of_seeds.mean())
+        value = float(of_seeds.mean())
         # Seeds are no further records: the interval is that of the mean recall over the records that there are.
+        n = (first.y_true == label).sum() / effects[label]
         scores[f"recall/{label}"] = Estimate(value, *wilson(min(value * n, n), n), None, tuple(of_seeds.tolist()))
     for group, members in look_alikes.items():
         of_group = estimate(look_alikes=members)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectro.evaluation.intervals import Sources, draw_units, number_sources, percentile_interval
+from spectro.evaluation.metrics import ratio
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,14 @@ def _areas(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Area under the ROC curve and average precision of records in decreasing order of scores, for many weights.
 
-    As scikit-learn's, which would take a second for so many.
+    As scikit-learn's, which would take a second for so many. NaN where one of the classes has no record.
     """
     # A threshold takes in all records of one score.
     last = np.flatnonzero(np.append(np.diff(score) != 0, True))
     hits = np.pad(np.cumsum(weights * positive, axis=1)[:, last], [(0, 0), (1, 0)])
     alarms = np.pad(np.cumsum(weights * ~positive, axis=1)[:, last], [(0, 0), (1, 0)])
-    auc = (np.diff(alarms, axis=1) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1) / (hits[:, -1] * alarms[:, -1])
+    area = (np.diff(alarms, axis=1) * (hits[:, 1:] + hits[:, :-1]) / 2).sum(axis=1)
+    auc = ratio(area, hits[:, -1] * alarms[:, -1], empty=np.nan)
     called = hits[:, 1:] + alarms[:, 1:]
-    precision = np.divide(hits[:, 1:], called, out=np.zeros_like(called), where=called > 0)
-    return auc, (np.diff(hits, axis=1) * precision).sum(axis=1) / hits[:, -1]
+    area = (np.diff(hits, axis=1) * ratio(hits[:, 1:], called)).sum(axis=1)
+    return auc, ratio(area, hits[:, -1], empty=np.nan)

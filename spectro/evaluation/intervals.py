@@ -77,7 +77,7 @@ def resample(
     In each resample every class draws as many sources as it has, with replacement (B. Efron and R. Tibshirani, 1993,
     "An Introduction to the Bootstrap", chapter 8), from the real ones and from the `pseudo_observations`, mixed by
     weight (N. L. Hjort, 1991, "Bayesian and empirical Bayesian bootstrapping"). A source with records of several
-    classes belongs to the class of its first record.
+    classes, such as a station, is drawn with those of the class that most sources have.
 
     A model's seeds are drawn where it has more than one; models with as many seeds get the same draws. Sources and
     seeds are drawn independently of one another (A. Owen, 2007, "The pigeonhole bootstrap", Annals of Applied
@@ -92,7 +92,9 @@ def resample(
         resamples: Number of resamples.
     """
     source = number_sources(sources)
-    strata = true[np.unique(source, return_index=True)[1]]
+    sizes = np.zeros((source.max() + 1, k))
+    np.add.at(sizes, (source, true), 1)
+    strata = np.where(sizes > 0, (sizes > 0).sum(axis=0), 0).argmax(axis=1)
     rng = np.random.default_rng(seed)
     tallies = []
     for predicted in models:
@@ -104,7 +106,7 @@ def resample(
     if len(models) > 1:
         order.sort(key=lambda m: sorted(tallies[m].reshape(len(strata), -1).tolist()))
     n_seeds = [len(models[m]) for m in order]
-    pseudo = pseudo_observations(tallies[0][:, 0].sum(axis=(1, 2)), strata, k, n_seeds)
+    pseudo = pseudo_observations(sizes, strata, k, n_seeds)
     drawn = draw_tallies(np.concatenate([tallies[m] for m in order], axis=1), strata, pseudo, rng, resamples)
     seed_weights = {n: draw_units(rng, n, resamples) / n for n in sorted(set(n_seeds))}
     parts = dict(zip(order, np.split(drawn, np.cumsum(n_seeds)[:-1], axis=1), strict=True))
@@ -118,28 +120,29 @@ def pseudo_observations(
 
     Of each class there is one kind that all models predict right, one that all predict wrong, and for two models one
     for each that only one predicts right (A. Agresti and Y. Min, 2005, Statistics in Medicine 24, 729-740); all kinds
-    have the same weight, and so have all wrong classes. A pseudo-source has as many records as a real one of its class
-    on average. Sharing them out keeps many classes from drawing a mean away from what was observed (R. M. Price and
-    D. G. Bonett, 2004, Computational Statistics and Data Analysis 45, 449-456).
+    have the same weight, and so have all wrong classes. A pseudo-source has as many records of each class as a real one
+    of its stratum on average. Sharing them out keeps many classes from drawing a mean away from what was observed (R.
+    M. Price and D. G. Bonett, 2004, Computational Statistics and Data Analysis 45, 449-456).
 
     Args:
-        sizes: Number of records of each source, (sources,).
-        strata: Class of each source, (sources,).
+        sizes: Number of records of each source and class, (sources, k).
+        strata: Class that each source is drawn with, (sources,).
         k: Number of classes.
         n_seeds: For each model its number of seeds, ``r`` in all; a pseudo-source is the same for all of them.
 
     Returns:
         Class -> tallies (m, r, k, k) and the weight of each, (m,), where that of a real source is 1.
     """
-    present, kinds = np.unique(strata), list(product((True, False), repeat=len(n_seeds)))
+    present, kinds, every = np.unique(strata), list(product((True, False), repeat=len(n_seeds))), np.arange(k)
     pseudo = {}
     for c in present.tolist():
         tallies, weights = [], []
         for wrong, is_right in product(range(k), kinds):
             if all(is_right) == (wrong == c):
-                predicted = np.repeat([c if right else wrong for right in is_right], n_seeds)
-                tally = np.zeros((len(predicted), k, k))
-                tally[np.arange(len(predicted)), c, predicted] = sizes[strata == c].mean()
+                # Where a source spans classes, each of them is predicted as far off as c.
+                shift = np.repeat([0 if right else wrong - c for right in is_right], n_seeds)[:, None]
+                tally = np.zeros((len(shift), k, k))
+                tally[np.arange(len(shift))[:, None], every, (every + shift) % k] = sizes[strata == c].mean(axis=0)
                 tallies.append(tally)
                 weights.append(SMOOTHING / len(present) / len(kinds) / (1 if all(is_right) else k - 1))
         pseudo[c] = np.array(tallies), np.array(weights)
@@ -188,12 +191,40 @@ def draw_units(rng: np.random.Generator, n: int, resamples: int) -> Floats:
     return counts.astype(np.float64) * (n / (n - 1))
 
 
+def design_effects(true: Codes, right: NDArray[Any], source: Codes, k: int) -> Floats:
+    """How much larger the variance of each class's recall is than with independent records, (k,).
+
+    1 where every source has one record of the class; at most the mean number of them, which it is where all of them or
+    none are right. J. Rao and A. Scott (1992), "A simple method for the analysis of clustered binary data", Biometrics
+    48, 577-585.
+
+    Args:
+        true: Number of each record's class, (n,).
+        right: Whether each record is predicted right, or how often, 0 to 1, (n,).
+        source: Number of each record's source, (n,).
+        k: Number of classes.
+    """
+    sizes, hits = np.zeros((2, source.max(initial=-1) + 1, k))
+    np.add.at(sizes, (source, true), 1)
+    np.add.at(hits, (source, true), right)
+    support, n_sources = sizes.sum(axis=0), (sizes > 0).sum(axis=0)
+    recall, largest = hits.sum(axis=0) / np.maximum(support, 1), np.maximum(support, 1) / np.maximum(n_sources, 1)
+    # Sorted, so that the last digit does not depend on the order of the records.
+    squares = np.sort((hits - recall * sizes) ** 2, axis=0)
+    between = squares.sum(axis=0) * n_sources / np.maximum(n_sources - 1, 1)
+    within = support * recall * (1 - recall)
+    effects = np.divide(between, within, out=largest.copy(), where=(within > 0) & (n_sources > 1))
+    return np.clip(effects, 1, largest)
+
+
 def percentile_interval(drawn: Floats, value: float) -> tuple[float, float] | tuple[None, None]:
     """95 % percentile interval of resamples, (resamples,), widened to hold the value itself.
 
     None where the value is undefined, or where all resamples agree: an interval without width would claim certainty.
+    Resamples in which it is undefined, as without a record of the class, do not count.
     """
-    low, high = np.quantile(drawn, [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [(1 - 0.95) / 2, (1 + 0.95) / 2]) if len(drawn) else (value, value)
     if not np.isfinite(value) or not high - low > NO_SPREAD:
         return None, None
     return float(min(low, value)), float(max(high, value))

@@ -195,7 +195,7 @@ def differences(
         (values_a, drawn_a), (values_b, drawn_b) = a.values(function), b.values(function)
         value, drawn = float(values_a.mean() - values_b.mean()), drawn_a - drawn_b
         low, high = percentile_interval(drawn, value)
-        std_error = 0.0 if low is None else float(drawn.std(ddof=1))
+        std_error = 0.0 if low is None else float(np.nanstd(drawn, ddof=1))
         if np.isfinite(value):
             results[metric.name] = Difference(value, low, high, std_error, None if low is None else _POWER * std_error)
     return results

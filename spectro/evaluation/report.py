@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.evaluation.intervals import Sources, wilson
+from spectro.evaluation.intervals import Sources, design_effects, number_sources, wilson
 from spectro.evaluation.metrics import applicable_metrics, encode, ratio
 from spectro.evaluation.paired import Estimate, Labels, score_over_seeds
 
@@ -28,8 +28,8 @@ def score(
     is an error of its true class.
 
     The intervals of the metrics are 95 % percentile intervals of a smoothed bootstrap over sources within classes, see
-    `spectro.evaluation.intervals.resample`, and hold the value itself. The 95 % Wilson intervals of the recalls count
-    every record as independent.
+    `spectro.evaluation.intervals.resample`, and hold the value itself. The 95 % Wilson intervals of the recalls are
+    those of as many independent records as the records of the sources are worth, see `design_effects`.
 
     Args:
         y_true: True labels, (n,). May be empty.
@@ -65,14 +65,18 @@ def score(
         estimate = estimates.get(name)
         report[name] = estimate and estimate.value
         report |= {f"{name}_{end}": estimate and getattr(estimate, end) for end in ("ci_low", "ci_high")}
-    report |= _per_class(encode(y_true, labels, "y_true"), encode(y_pred, labels, "y_pred"), labels)
+    true, pred = encode(y_true, labels, "y_true"), encode(y_pred, labels, "y_pred")
+    source = number_sources(range(len(true)) if sources is None else sources)
+    report |= _per_class(true, pred, labels, design_effects(true, true == pred, source, len(labels)))
     report["macro_f1_classes"] = [label for label in labels if report["per_class"][label]["support"]]
     if any(metric.needs_look_alikes for metric in metrics):
         report["hard_pair_classes"] = [label for label in report["macro_f1_classes"] if label in look_alikes]
     return {**report, "n_records": len(y_true)}
 
 
-def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], labels: Sequence[str]) -> dict[str, Any]:
+def _per_class(
+    true: NDArray[np.intp], pred: NDArray[np.intp], labels: Sequence[str], effects: NDArray[np.float64]
+) -> dict[str, Any]:
     """The numbers of each class and the confusion matrix they come from."""
     k = len(labels)
     # Not scikit-learn's functions, which warn of a single class, refuse an empty split and take 1 ms a call.
@@ -80,7 +84,7 @@ def _per_class(true: NDArray[np.intp], pred: NDArray[np.intp], labels: Sequence[
     hits, support, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     precision, recall, f1 = ratio(hits, predicted), ratio(hits, support), ratio(2 * hits, support + predicted)
     occurs = support + predicted > 0
-    low, high = wilson(hits, support)
+    low, high = wilson(hits / effects, support / effects)
     per_class = {
         label: {
             "precision": float(precision[i]) if occurs[i] else None,
