@@ -65,6 +65,16 @@ class TestHistory:
         np.testing.assert_array_equal(classifier.predict(DATA[2]), alone.predict(DATA[2]))
         assert (classifier.chooses_on_val, trained().chooses_on_val) == (False, True)
 
+    def test_the_average_is_that_of_the_last_epochs(self):
+        """Averaging one epoch is taking the last; of all, the first one counts too."""
+        states = {}
+        for select, n in (("last", 1), ("average", 1), ("average", 4), ("average", 9)):
+            classifier = trained(lr=0.05, select=select, average_last=n).fit(*DATA)
+            states[select, n] = classifier.network_.head.weight.detach()
+        assert torch.equal(states["last", 1], states["average", 1])
+        assert not torch.equal(states["last", 1], states["average", 4])
+        assert torch.equal(states["average", 4], states["average", 9])
+
     def test_facts_are_json(self):
         facts = trained(epochs=2).fit(*DATA).facts
         assert json.loads(json.dumps(facts)) == facts

@@ -263,13 +263,6 @@ def _contradictions(config: Config) -> list[str]:
         _ = config.augmentation
     except ConfigError as error:
         wrong.append(str(error))
-    # A family that sees every record once would see one view of it, for good.
-    once = [name for name, classifier in config.classifiers.items() if not classifier.draws_views]
-    if common.augmentation.mode == "sample" and once:
-        wrong.append(
-            f"augmentation.mode: got 'sample'; allowed: expand (the model of stage {' and '.join(once)} has no epochs "
-            "in which to draw)"
-        )
     return wrong
 
 

@@ -35,7 +35,7 @@ class AugmentationKnobs(Section, extra="allow"):
     """What is done to training images."""
 
     __pydantic_extra__: dict[str, Part]
-    mode: Literal["expand", "sample"] = "expand"
+    mode: Literal["sample", "expand"] = "sample"
     exclude: dict[str, list[str]] | None = None
     draws: Annotated[int, Field(ge=1)] = 4
 
@@ -57,7 +57,8 @@ class Augmentation:
     Attributes:
         views: Name -> a transform that always gives the same; the original is a view besides.
         transforms: Name -> a random transform; applied one after another.
-        mode: ``expand``: every view is a row of its own. ``sample``: a network draws one view per record and epoch.
+        mode: ``sample``: a family with epochs draws one view per record and epoch. ``expand``: every view is a row, as
+            always for families without epochs.
         exclude: Source -> views of it that are known to be wrong.
         draws: How many random copies of each view a family without epochs is fitted to, besides the view itself.
         seed: Seed of those copies.
@@ -65,7 +66,7 @@ class Augmentation:
 
     views: Mapping[str, Transform] = field(default_factory=dict)
     transforms: Mapping[str, Transform] = field(default_factory=dict)
-    mode: Literal["expand", "sample"] = "expand"
+    mode: Literal["sample", "expand"] = "sample"
     exclude: Mapping[str, Collection[str]] = field(default_factory=dict)
     draws: int = 4
     seed: int = 0

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_swa_avg_fn
 
 from spectro.classifiers.fit_context import current
 from spectro.classifiers.networks.batches import Batches
@@ -43,7 +44,7 @@ class Split(NamedTuple):
 def train(
     network: Network, data: Split, val: Split, settings: Training, loss: LossFunction, *, seed: int, identity: str
 ) -> list[dict[str, Any]]:
-    """Trains the network, and leaves it with the weights of the best epoch, or of the last one.
+    """Trains the network, and leaves it with the weights of the best epoch, of the last one, or the mean of the last.
 
     The best epoch is the one of the largest val macro-F1; of several, the one of the smallest val loss. Random numbers
     depend on the seed and the number of the epoch alone, so that a training that is resumed from a checkpoint ends with
@@ -74,7 +75,7 @@ def train(
     optimizer = make_optimizer(network, settings, device)
     pays = device.type == "cuda" and total >= _COMPILE_PAYS
     compiled = settings.compile == "always" or (settings.compile == "auto" and pays)
-    step = _make_step(network, loss, optimizer, compiled=compiled)
+    step, average = _make_step(network, loss, optimizer, compiled=compiled), get_swa_avg_fn()
 
     # Resume
     checkpoints = Checkpoints(context.folder, identity, device)
@@ -115,7 +116,10 @@ def train(
             best_row = _best(history) if settings.select == "best" else history[-1]
             for past in history:
                 past["best"] = past is best_row
-            if history[-1]["best"]:
+            averaged = epoch - 1 - max(settings.epochs - settings.average_last, 0)
+            if settings.select == "average" and averaged > 0:
+                best = {name: average(best[name], t, averaged) for name, t in _snapshot(network).items()}
+            elif history[-1]["best"]:
                 best = _snapshot(network)
             state = {"network": _snapshot(network), "best": best, "optimizer": optimizer.state_dict()}
             checkpoints.write(epoch, {**state, "history": history})
