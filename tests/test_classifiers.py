@@ -113,7 +113,8 @@ MAKERS = {
     "cnn bf16": lambda: cnn(precision="bf16"),
     "cascade of networks": lambda: CascadeClassifier(cnn(), vpt(), {"merged": LABELS[:2]}),
     "ensemble of networks": lambda: EnsembleClassifier(cnn(), 2),
-    "ensemble of pixels": lambda: EnsembleClassifier(PixelsClassifier(), 3),
+    "averaged pixels": lambda: EnsembleClassifier(PixelsClassifier(), 3),
+    "averaged families": lambda: EnsembleClassifier([svm(), embed()], 1),
     "cascade of ensembles": lambda: CascadeClassifier(
         EnsembleClassifier(PixelsClassifier(), 2), svm(), {"merged": LABELS[:2]}
     ),
@@ -196,7 +197,7 @@ def test_invalid_data_are_refused(make):
 def test_who_chooses_on_val():
     """These give up records for it in every fold."""
     chooses = {name: make().chooses_on_val for name, make in MAKERS.items()}
-    without = ("embed", "hog_svm", "pixels", "cascade soft", "cascade hard", "cascade of e", "ensemble of p")
+    without = ("embed", "hog_svm", "pixels", "cascade soft", "cascade hard", "cascade of e", "averaged")
     assert chooses == {name: not name.startswith(without) for name in MAKERS}
     assert CascadeClassifier(svm(), cnn(), {"merged": LABELS[:2]}).chooses_on_val
 

@@ -1,13 +1,17 @@
 """Ensembles: the mean of their members, and nothing of theirs lost on the way."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
+from conftest import SMALL_HOG, read_json, read_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_classifiers import cnn, shortened, svm, toy
+from test_classifiers import LABELS, cnn, shortened, svm, toy
 from test_network_runs import history_of, results_of, tiny
 
-from spectro.classifiers import EnsembleClassifier, PixelsClassifier
+from spectro.classifiers import CascadeClassifier, EnsembleClassifier, PixelsClassifier
 from spectro.data.splits import bootstrap
 from spectro.runs.runinfo import RunInfo
 
@@ -35,10 +39,16 @@ def test_it_is_the_mean_of_members_that_differ():
     network = shortened(cnn()).set_params(seed=4)
     expected = network.fit(X, y).predict_proba(X_new)
     np.testing.assert_allclose(EnsembleClassifier(network, 1).fit(X, y).predict_proba(X_new), expected, rtol=1e-5)
+    pixels = PixelsClassifier().fit(X, y).predict_proba(X_new)
+    np.testing.assert_allclose(EnsembleClassifier(PixelsClassifier(), 1).fit(X, y).predict_proba(X_new), pixels)
     ensemble = EnsembleClassifier(PixelsClassifier(), 3).fit(X, y)
     parts = [member.predict_proba(X_new) for member in ensemble.members_]
     np.testing.assert_allclose(ensemble.predict_proba(X_new), np.mean(parts, axis=0), rtol=1e-9)
     assert np.abs(parts[0] - parts[1]).max() > 1e-6
+    other = EnsembleClassifier(PixelsClassifier(), 3, seed=1).fit(X, y).predict_proba(X_new)
+    assert np.abs(ensemble.predict_proba(X_new) - other).max() > 1e-6
+    cascade = CascadeClassifier(shortened(cnn()), PixelsClassifier(), {"merged": LABELS[:2]})
+    assert [m.easy_.seed for m in EnsembleClassifier(cascade, 2).fit(X, y).members_] == [0, 1]
     with pytest.raises(ValueError, match="members: got 0; allowed: 1 or more"):
         EnsembleClassifier(svm(), 0).fit(X, y)
 
@@ -65,3 +75,55 @@ def test_a_run_that_is_killed_inside_a_member_ends_as_if_it_had_not_been(run_her
     )
     assert {("flat member 1", 1), ("flat member 2", 1)}.isdisjoint(trained)
     assert results_of(tmp_path / "run") == results_of(whole)
+
+
+def test_finished_runs_of_different_families_become_a_run(run_here, demo_root, tmp_path, spectro):
+    """Its predictions are the means of theirs, its saved model predicts them, and runs that do not fit are refused."""
+    fixed = [f"data.demo_dir={demo_root}", "data.scale=0.1"]
+    folds = [*fixed, "validation=kfold", "validation.k=2"]
+    pixels = run_here(*folds, "model=pixels", name="pixels")
+    hog = run_here(*folds, "model=hog_svm", *SMALL_HOG, "ensemble.members=2", name="hog")
+    flat = run_here(*fixed, "model=pixels", "cascade_stage=flat", name="flat")
+    other, killed, seed = (tmp_path / name for name in ("other", "killed", "seed"))
+    for folder, change in ((other, ("data", {"fingerprint": "f"})), (killed, ("status", "KILLED")), (seed, ())):
+        shutil.copytree(hog, folder)
+        info = read_json(folder / "run.json")
+        for key, value in [change] if change else []:
+            info[key] = {**info[key], **value} if isinstance(value, dict) else value
+        (folder / "run.json").write_text(json.dumps(info))
+    for runs, message in [
+        ([hog], "got 1 run; allowed: two finished runs or more"),
+        ([hog, flat], "cascade_stage: got flat and full"),
+        ([hog, other], "data fingerprints differ"),
+        ([hog, killed], "not finished"),
+        (
+            ["--greedy", hog, run_here(*fixed, "model=pixels", name="holdout")],
+            "--greedy: got runs without the same folds",
+        ),
+    ]:
+        done = spectro("ensemble", *runs)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+        assert not (tmp_path / "outputs" / "runs").exists()
+
+    assert spectro("ensemble", hog, pixels, "--name", "both").returncode == 0
+    (run_dir,) = (tmp_path / "outputs" / "runs").iterdir()
+    info, metrics = RunInfo.read(run_dir), read_json(run_dir / "metrics.json")
+    assert (info.status, info.config["model"]["name"], metrics["cv"]["k"]) == ("FINISHED", "both", 2)
+    assert info.cost.fit_s == pytest.approx(sum(RunInfo.read(run).cost.fit_s for run in (hog, pixels)))
+    for name in ("predictions.csv", "oof_predictions.csv"):
+        tables = [{row["path"]: row for row in read_rows(run / name)} for run in (run_dir, hog, pixels)]
+        for path, row in tables[0].items():
+            for column in (key for key in row if key.startswith("p_")):
+                mean, *parts = (float(table[path][column]) for table in tables)
+                assert mean == pytest.approx(np.mean(parts))
+    out = tmp_path / "new.csv"
+    assert spectro("predict", run_dir, demo_root / "test", "--out", out).returncode == 0
+    predicted = [[float(v) for k, v in row.items() if k.startswith("p_")] for row in read_rows(out)]
+    rows = sorted(read_rows(run_dir / "predictions.csv"), key=lambda row: row["path"])
+    np.testing.assert_allclose(predicted, [[float(v) for k, v in row.items() if k.startswith("p_")] for row in rows])
+    compared = spectro("compare", pixels, run_dir)
+    assert (compared.returncode, "both" in compared.stdout) == (0, True), compared.stderr
+    # A copy of a member adds nothing, so that a greedy choice leaves it out.
+    assert spectro("ensemble", hog, seed, "--greedy", "--name", "chosen").returncode == 0
+    newest = max((tmp_path / "outputs" / "runs").iterdir(), key=lambda folder: RunInfo.read(folder).started_at)
+    assert len(RunInfo.read(newest).config["ensemble"]["runs"]) == 1

@@ -58,8 +58,8 @@ FORBIDDEN = [
     ("hydra omegaconf hydra_plugins", "spectro", "spectro.cli spectro.config spectro.runs.run spectro.sweeps"),
     # Reading images and scoring predictions must not cost a library of networks.
     ("torch torchvision timm", "spectro.data spectro.evaluation", ""),
-    # A comparison reads what runs left, and only its command uses it.
-    ("spectro.comparison", "spectro", "spectro.comparison spectro.cli.compare"),
+    # A comparison reads what runs left, and only its command, and that of ensembles, use it.
+    ("spectro.comparison", "spectro", "spectro.comparison spectro.cli.compare spectro.cli.ensemble"),
     (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", ""),
     # A search that only needs the score must not get a run directory, a tracker or a terminal with it.
     (f"{RUN} spectro.tracking", "spectro.runs.crossval", ""),

@@ -1,6 +1,7 @@
-"""Several members of one configuration, whose probabilities are averaged."""
+"""Several members, mostly of one configuration, whose probabilities are averaged."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,15 +29,15 @@ class EnsembleClassifier(ScoringClassifier):
     One member alone is the classifier itself.
 
     Args:
-        estimator: A classifier of any family; it is cloned, not fitted itself.
-        members: Number of members.
+        estimator: A classifier of any family, or a list of them; they are cloned, not fitted themselves.
+        members: Number of members of each estimator.
         seed: Of the bootstrap samples.
 
     Attributes:
         members_: The fitted members.
     """
 
-    estimator: ImageClassifier
+    estimator: ImageClassifier | list[ImageClassifier]
     members: int = 5
     seed: int = 0
 
@@ -45,43 +46,57 @@ class EnsembleClassifier(ScoringClassifier):
         """Raises a ConfigError: an ensemble is made of a family's members."""
         raise ConfigError("model.family: got 'ensemble'; allowed: the family of a member (ensemble.members=5)")
 
+    @classmethod
+    def of(cls, fitted: Sequence[ImageClassifier]) -> Self:
+        """The mean of classifiers that are fitted, of the same classes; its temperature is 1."""
+        ensemble = cls(list(fitted), 1)
+        ensemble.members_, ensemble.classes_ = list(fitted), fitted[0].classes_
+        ensemble.temperature_, ensemble.temperature_fitted_ = 1.0, False
+        return ensemble
+
+    @property
+    def _estimators(self) -> list[ImageClassifier]:
+        return self.estimator if isinstance(self.estimator, list) else [self.estimator]
+
     @property
     def specs(self) -> list[ImageSpec]:
-        """Those of a member."""
-        return self.estimator.specs
+        """Those of all members."""
+        return list(dict.fromkeys(spec for estimator in self._estimators for spec in estimator.specs))
 
     @property
     def chooses_on_val(self) -> bool:
         """Whether a member does."""
-        return self.estimator.chooses_on_val
+        return any(estimator.chooses_on_val for estimator in self._estimators)
 
     @property
     def facts(self) -> dict[str, Any]:
         """Those of the first member, with the parameters of all of them."""
         if not hasattr(self, "members_") or not (facts := self.members_[0].facts):
             return {}
-        counts = [member.facts["parameters"] for member in self.members_]
+        counts = [member.facts["parameters"] for member in self.members_ if member.facts]
         total = {name: sum(count[name] for count in counts) for name in counts[0]}
         return {**facts, "parameters": total, "members": len(self.members_)}
 
     def prepare(self) -> None:
-        """Prepares a member."""
-        self.estimator.prepare()
+        """Prepares a member of each estimator."""
+        for estimator in self._estimators:
+            estimator.prepare()
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         groups, context = groups_of_rows(X), current()
         stage = context.stage.removesuffix(context.fold).rstrip()
-        self.members_ = []
-        for number in range(self.members):
-            member, rows = clone(self.estimator), np.arange(len(X))
+        self.members_: list[ImageClassifier] = []
+        for estimator, number in itertools.product(self._estimators, range(self.members)):
+            member, rows = clone(estimator), np.arange(len(X))
             seeds = {k: v + number for k, v in member.get_params().items() if k.split("__")[-1] == "seed"}
             member.set_params(**seeds)
             if not seeds and self.members > 1:
                 rows = bootstrap(y, groups, [self.seed, number])
-            with part(f"{stage} member {number + 1}".lstrip(), f"member_{number + 1}"):
+            n = len(self.members_) + 1
+            with part(f"{stage} member {n}".lstrip(), f"member_{n}"):
                 self.members_.append(member.fit(X[rows], y[rows], X_val, y_val))
         # One member has its temperature already.
-        self._fit_temperature(self._scores(X_val) if len(y_val) and self.members > 1 else None, y_val)
+        self._fit_temperature(self._scores(X_val) if len(y_val) and len(self.members_) > 1 else None, y_val)
 
     def _scores(self, X: Any) -> np.ndarray:
         return scores_of(np.mean([member.predict_proba(X) for member in self.members_], axis=0))
@@ -111,10 +126,11 @@ class EnsembleClassifier(ScoringClassifier):
     def _save(self, folder: Path) -> dict[str, Any]:
         for number, member in enumerate(self.members_, 1):
             member.save(folder / f"member_{number}")
-        return self._temperature_state()
+        return {"n": len(self.members_), **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        self.members_ = [load(folder / f"member_{number + 1}") for number in range(self.members)]
-        # A loaded ensemble has a fitted member in place of the unfitted one.
-        self.estimator = self.members_[0]
+        self.members_ = [load(folder / f"member_{number + 1}") for number in range(fitted["n"])]
+        # A loaded ensemble has fitted members in place of unfitted ones.
+        first = self.members_[:: self.members]
+        self.estimator = first if len(first) > 1 else first[0]
         self._load_temperature(fitted)

@@ -10,6 +10,7 @@ from spectro import __version__
 COMMANDS = {
     "train": ("train", "train and evaluate one configuration, or search for the best one (--multirun)"),
     "compare": ("compare", "put finished runs side by side, with paired tests and a report"),
+    "ensemble": ("ensemble", "make one run of several finished ones, the mean of their probabilities"),
     "predict": ("predict", "classify new images with the model of a run"),
     "resend": ("resend", "send runs to MLflow that it does not have yet"),
     "learning-curve": ("learning_curve", "macro-F1 against the number of training records"),

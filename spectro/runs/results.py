@@ -88,10 +88,18 @@ def draw(
         metrics: The content of ``metrics.json``.
         splits: Split -> predictions of the whole task.
     """
+    draw_reports(info, metrics)
+    folder, title = info.folder / "figures", _title(info)
+    for split, predictions in splits.items():
+        _draw_wrong(folder, title, split, predictions, task.dataset, classifier)
+
+
+def draw_reports(info: RunInfo, metrics: Mapping[str, Any]) -> None:
+    """Draws the figures of `draw` that need no images."""
     from spectro.figures.curves import curves_figure
     from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
 
-    folder, title = info.folder / "figures", f"{info.run_name} on {info.data.name if info.data else ''}"
+    folder, title = info.folder / "figures", _title(info)
     history = info.folder / "history.csv"
     epochs = [row for row in read_csv(history) if not is_fold(row["stage"])] if history.exists() else []
     if epochs:
@@ -105,8 +113,10 @@ def draw(
             confusion_figure(report, folder / f"confusion_{split}{stem}.png", f"{of_stage}, {split}")
         recall_figure(reports, folder / f"recall{stem}.png", f"{of_stage}, recall by class")
     reliability_figure(whole, folder / "reliability.png", f"{title}: reliability")
-    for split, predictions in splits.items():
-        _draw_wrong(folder, title, split, predictions, task.dataset, classifier)
+
+
+def _title(info: RunInfo) -> str:
+    return f"{info.run_name} on {info.data.name if info.data else ''}"
 
 
 def _draw_wrong(

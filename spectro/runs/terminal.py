@@ -1,6 +1,7 @@
 """The tables on the terminal at the end of a run."""
 
 import io
+import itertools
 import logging
 import shlex
 import sys
@@ -61,18 +62,18 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     """
     console = Console(highlight=False)
     show = partial(console.print, soft_wrap=True)
-    test, splits = metrics["test"], [*(["val"] if "val" in metrics else ["cv"]), "test"]
+    test, splits = metrics["test"], [*[split for split in ("val", "cv") if split in metrics][:1], "test"]
     classes = _table(["class"], ("recall", "95 %", "F1", "n"), splits)
     classes.title, classes.title_justify = escape(f"{info.run_name}, mapping {info.experiment}"), "left"
     for label in test["classes"]:
         scores = [metrics[split]["per_class"][label] for split in splits]
         cells = [(*_score(s, "recall"), format_number(s["f1"]), str(s["support"])) for s in scores]
-        classes.add_row(escape(label), *cells[0], *cells[1])
+        classes.add_row(escape(label), *itertools.chain(*cells))
     console.print(classes)
     averages = _table(["", ""], ("mean", "95 %", "n"), splits)
     for stage, key, reports in _averages(metrics, "test"):
         means = [(*_score(reports[split], key), _support(reports[split], key)) for split in splits]
-        averages.add_row(escape(stage), METRICS[key].label, *means[0], *means[1])
+        averages.add_row(escape(stage), METRICS[key].label, *itertools.chain(*means))
     console.print(averages)
     if "cv" in metrics:
         console.print(_cv_table(metrics))

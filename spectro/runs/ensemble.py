@@ -1,0 +1,187 @@
+"""One run of several finished ones: the mean of their probabilities."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectro.classifiers import EnsembleClassifier, load
+from spectro.config.schema import Common
+from spectro.errors import DataError, ModelError
+from spectro.evaluation.metrics import encode, macro_f1
+from spectro.files import read_json, write_json
+from spectro.paths import new_folder
+from spectro.plugins import load_plugins
+from spectro.runs import results
+from spectro.runs.crossval import CrossValidated
+from spectro.runs.predictions import Predictions, read_predictions, write_predictions
+from spectro.runs.runinfo import Cost, RunInfo, git_commit
+from spectro.runs.terminal import show_result
+
+# What files of predictions hold: split or repeat -> predictions.
+_Tables = Mapping[str, Predictions]
+
+
+def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = None, greedy: bool = False) -> RunInfo:
+    """Writes a run whose model is the mean of the models of finished runs, with no temperature but theirs.
+
+    Nothing is predicted anew: its predictions are means of those that the runs wrote, of test, and of val and out of
+    fold where all runs have the same records and folds.
+
+    Args:
+        members: Runs of the same data and classes.
+        outputs: The folder that gets ``runs/``.
+        name: Of its model; None: those of its members.
+        greedy: Choose the members by out-of-fold macro-F1: the best one, and then, as long as one does, whichever
+            raises that of the mean most (Caruana et al., 2004, "Ensemble selection from libraries of models", with
+            every model once).
+
+    Raises:
+        SpectroError: The runs cannot be combined; nothing was written.
+    """
+    if len(members) < 2:
+        raise DataError(f"got {len(members)} run; allowed: two finished runs or more")
+    if len(stages := {str(info.config["cascade_stage"]["name"]) for info in members}) > 1:
+        raise DataError(f"cascade_stage: got {' and '.join(sorted(stages))}; allowed: runs that agree in it")
+    tables = [read_predictions(info.folder / "predictions.csv") for info in members]
+    files = [info.folder / "oof_predictions.csv" for info in members]
+    folds: list[_Tables] = [read_predictions(path, "repeat") if path.exists() else {} for path in files]
+    notes = []
+    if greedy:
+        if not _means(folds):
+            raise DataError("--greedy: got runs without the same folds; allowed: validation=kfold in all of them")
+        chosen = _greedy([next(iter(repeats.values())) for repeats in folds])
+        members, tables = [members[i] for i in chosen], [tables[i] for i in chosen]
+        folds = [folds[i] for i in chosen]
+        notes = ["the members were chosen by the predictions out of fold that cv is computed from: it is optimistic"]
+    classifier, use = _models(members)
+    first, means = members[0], {split: p for split, p in _means(tables).items() if split in ("val", "test")}
+    stage, look_alikes = first.config["cascade_stage"]["name"], first.config["mapping"].get("look_alikes") or {}
+    pair = [label for labels in look_alikes.values() for label in labels] if stage in ("full", "flat") else []
+    repeats, seed = list(_means(folds).values()), first.seed or 0
+    metrics: dict[str, Any] = {split: p.report(seed=seed, look_alikes=pair) for split, p in means.items()}
+    if repeats and repeats[0].fold is not None:
+        cv = CrossValidated({"": repeats}, int(repeats[0].fold.max()) + 1, pair, [], {})
+        metrics["cv"] = cv.report("", seed=seed)
+    objective, split, metric = None, *str(first.config.get("objective")).rpartition("/")[::2]
+    if all(info.config.get("objective") == first.config.get("objective") for info in members) and split in metrics:
+        objective = metrics[split][metric]
+    metrics |= {"stages": {}, "objective": objective}
+
+    info = _info(members, outputs, name)
+    try:
+        info.warn(notes)
+        info.write()
+        classifier.save(info.folder / "model")
+        write_json(info.folder / "model" / "use.json", use)
+        shutil.copy(first.folder / "records.csv", info.folder)
+        write_json(info.folder / "metrics.json", metrics)
+        write_predictions(info.folder / "predictions.csv", means, lambda record: record.path.as_posix())
+        if "cv" in metrics:
+            cv.write(info.folder / "oof_predictions.csv", lambda record: record.path.as_posix())
+        results.draw_reports(info, metrics)
+        info.end("FINISHED")
+    except BaseException:
+        shutil.rmtree(info.folder, ignore_errors=True)
+        raise
+    info.send_to_mlflow()
+    show_result(info, metrics)
+    return info
+
+
+def _means(tables: Sequence[_Tables]) -> dict[str, Predictions]:
+    """Mean predictions of each split or repeat that all members have, of the same records, classes and folds."""
+    means = {}
+    for key in tables[0]:
+        parts = [_ordered(table[key]) for table in tables if key in table]
+        same = {(*p.classes, *(r.path for r in p.records), *([] if p.fold is None else p.fold.tolist())) for p in parts}
+        if len(parts) == len(tables) and len(same) == 1:
+            means[key] = replace(parts[0], probabilities=np.mean([p.probabilities for p in parts], axis=0))
+    return means
+
+
+def _ordered(p: Predictions) -> Predictions:
+    order = sorted(range(len(p.records)), key=lambda i: str(p.records[i].path))
+    fold = None if p.fold is None else p.fold[order]
+    return Predictions([p.records[i] for i in order], p.y_true[order], p.classes, p.probabilities[order], fold)
+
+
+def _greedy(members: Sequence[Predictions]) -> list[int]:
+    """Numbers of the members of the ensemble, the best one first."""
+    members = [_ordered(p) for p in members]
+    classes = list(members[0].classes)
+
+    def score(chosen: Sequence[int]) -> float:
+        predicted = np.mean([members[i].probabilities for i in chosen], axis=0).argmax(axis=1)
+        confusion = np.zeros((len(classes), len(classes)))
+        np.add.at(confusion, (encode(members[0].y_true, classes, "labels"), predicted), 1)
+        return float(macro_f1(confusion, classes))
+
+    chosen: list[int] = []
+    while rest := [i for i in range(len(members)) if i not in chosen]:
+        best = max(rest, key=lambda i: score([*chosen, i]))
+        if chosen and score([*chosen, best]) <= score(chosen):
+            break
+        chosen.append(best)
+    return chosen
+
+
+def _models(members: Sequence[RunInfo]) -> tuple[EnsembleClassifier, dict[str, Any]]:
+    """The mean of the saved models, and the content of their ``use.json``."""
+    load_plugins(sorted({plugin for info in members for plugin in info.config.get("plugins") or []}))
+    uses = []
+    for info in members:
+        path = info.folder / "model" / "use.json"
+        if (content := read_json(path)) is None:
+            raise ModelError(f"{path}: no such file; allowed: runs with their model/ folder")
+        uses.append(content)
+    for key in ("classes", "data_fingerprint", "crop", "max_megapixels"):
+        if len(got := {str(use[key]) for use in uses}) > 1:
+            raise DataError(f"{key}: got {' and '.join(sorted(got))}; allowed: runs that agree in it")
+    return EnsembleClassifier.of([load(info.folder / "model") for info in members]), uses[0]
+
+
+def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInfo:
+    """A new run directory and the content of its ``run.json``: what members share, and what they cost together."""
+    first = members[0]
+    counts = Counter(str(info.config["model"]["name"]) for info in members)
+    name = name or "+".join(f"{n}x{model}" if n > 1 else model for model, n in counts.items())
+    stage, seed, commit = first.config["cascade_stage"]["name"], first.seed or 0, git_commit(Path(__file__).parent)
+    folder = new_folder(outputs / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_ensemble_{stage}")
+    shared = {key: value for key, value in first.config.items() if key in Common.model_fields and key != "stages"}
+    of_members = [
+        {"model": info.config["model"]["name"], "seed": info.seed, "run": info.folder.name} for info in members
+    ]
+    networks = {f"{key} member {i}": v for i, info in enumerate(members, 1) for key, v in info.networks.items()}
+    fits, speeds, trained, memory = (
+        [value for info in members if (value := getattr(info.cost, key)) is not None]
+        for key in ("fit_s", "predict_records_per_s", "trainable_parameters", "peak_memory_mb")
+    )
+    speed = float(f"{1 / sum(1 / s for s in speeds):.4g}") if len(speeds) == len(members) else None
+    tags: dict[str, str] = {
+        k: first.tags[k] for k in ("mapping", "augmentation", "data_fingerprint") if k in first.tags
+    }
+    tags |= {"model": name, "stage": stage, "seed": str(seed), "git_commit": commit or "unknown", "ensemble": "true"}
+    return RunInfo.start(
+        folder,
+        run_name=f"{name} {stage}",
+        experiment=first.experiment,
+        tags=tags,
+        config=shared | {"model": {"name": name, "family": "ensemble"}, "ensemble": {"runs": of_members}},
+        seed=seed,
+        git_commit=commit,
+        data=first.data,
+        mlflow=replace(first.mlflow, run_id=None, experiment_id=None, sent=False),
+        networks=networks,
+        cost=Cost(
+            fit_s=sum(fits) if len(fits) == len(members) else None,
+            predict_records_per_s=speed,
+            trainable_parameters=sum(trained) if trained else None,
+            peak_memory_mb=max(memory, default=None),
+        ),
+    )
