@@ -70,12 +70,12 @@ class EnsembleClassifier(ScoringClassifier):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Those of the first member, with the parameters of all of them."""
-        if not hasattr(self, "members_") or not (facts := self.members_[0].facts):
+        """Those of the first network, with the parameters of all of them."""
+        facts = [facts for member in getattr(self, "members_", []) if (facts := member.facts)]
+        if not facts:
             return {}
-        counts = [member.facts["parameters"] for member in self.members_ if member.facts]
-        total = {name: sum(count[name] for count in counts) for name in counts[0]}
-        return {**facts, "parameters": total, "members": len(self.members_)}
+        total = {name: sum(each["parameters"][name] for each in facts) for name in facts[0]["parameters"]}
+        return {**facts[0], "parameters": total, "members": len(self.members_)}
 
     def prepare(self) -> None:
         """Prepares a member of each estimator."""

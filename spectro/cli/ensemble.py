@@ -1,7 +1,7 @@
 """Makes one run of finished runs: its probabilities are the mean of theirs.
 
     spectro ensemble outputs/runs/RUN outputs/runs/RUN ...
-    spectro ensemble outputs/sweeps/SWEEP --greedy      those of its runs that help each other out of fold
+    spectro ensemble outputs/sweeps/MULTIRUN --greedy     those of its runs that help each other out of fold
 
 The runs may be of any families, on the same data, classes, splits and stage. The result is a run directory in
 outputs/runs, with a model, for compare, predict and resend like any other. See docs/ensembles.md.

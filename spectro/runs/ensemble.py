@@ -15,7 +15,7 @@ from spectro.config.schema import Common
 from spectro.errors import DataError, ModelError
 from spectro.evaluation.metrics import encode, macro_f1
 from spectro.files import read_json, write_json
-from spectro.paths import new_folder
+from spectro.paths import new_folder, short
 from spectro.plugins import load_plugins
 from spectro.runs import results
 from spectro.runs.crossval import CrossValidated
@@ -154,8 +154,10 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     stage, seed, commit = first.config["cascade_stage"]["name"], first.seed or 0, git_commit(Path(__file__).parent)
     folder = new_folder(outputs / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_ensemble_{stage}")
     shared = {key: value for key, value in first.config.items() if key in Common.model_fields and key != "stages"}
+    if any(info.config.get("validation") != first.config.get("validation") for info in members):
+        shared.pop("validation", None)
     of_members = [
-        {"model": info.config["model"]["name"], "seed": info.seed, "run": info.folder.name} for info in members
+        {"model": info.config["model"]["name"], "seed": info.seed, "run": short(info.folder)} for info in members
     ]
     networks = {f"{key} member {i}": v for i, info in enumerate(members, 1) for key, v in info.networks.items()}
     fits, speeds, trained, memory = (
