@@ -32,7 +32,7 @@ class BackboneParams(ImageClassifier):
     backbone_options: dict[str, Any] | None = None
     pretrained: bool = True
     weights: str | None = None
-    size_px: Annotated[int, Field(ge=16, le=1024)] = 224
+    size_px: Annotated[int, Field(ge=16, le=1024)] = 112
     image_fit: Annotated[Literal["squash", "center_crop", "pad"], "{family}.fit"] = "squash"
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], "device"] = "auto"
 

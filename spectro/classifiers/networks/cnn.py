@@ -22,7 +22,8 @@ class CnnClassifier(NetworkClassifier):
         pool: ``avg``: the backbone's own pooling; ``grid``: means over the cells of a grid.
         stages: How many stages of the backbone are used; None: all. The third one of a ResNet ends at stride 16.
         freeze: ``none``, ``stem``, ``backbone``, or a number of stages: what is not trained.
-        freeze_norm: Whether batch norms keep the backbone's statistics also where their weights are trained.
+        freeze_norm: Whether batch norms keep the backbone's statistics though their weights are trained; None: if it is
+            pretrained.
         backbone: And all others: see `NetworkClassifier`.
     """
 
@@ -30,15 +31,18 @@ class CnnClassifier(NetworkClassifier):
     pool: Literal["avg", "grid"] = "avg"
     stages: Annotated[int, Field(ge=1)] | None = None
     freeze: Literal["none", "stem", "backbone"] | Annotated[int, Field(ge=1)] = "none"
-    freeze_norm: bool = False
+    freeze_norm: bool | None = None
     training: Annotated[Training, "train"] = field(
-        default_factory=lambda: Training(optimizer="adam", warmup_epochs=0.0, patience=None)
+        default_factory=lambda: Training(optimizer="adam", lr=3e-4, head_lr=1e-4, warm_start="probe", warmup_epochs=0.0)
     )
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
         from spectro.classifiers.networks.module import Convolution
 
         model, origin = self._backbone(empty=empty)
-        frozen: Any = {"freeze": self.freeze, "freeze_norm": self.freeze_norm}
+        frozen: Any = {
+            "freeze": self.freeze,
+            "freeze_norm": self.pretrained if self.freeze_norm is None else self.freeze_norm,
+        }
         size = self.specs[0].shape[:2]
         return Convolution(model, num_classes, size, stages=self.stages, **frozen, **self._head), origin

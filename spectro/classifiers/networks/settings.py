@@ -21,7 +21,7 @@ class Training(BaseEstimator):
         batch_size: Maximum number of records in a step; an epoch is cut into steps of nearly equal size.
         epochs: Maximum number of epochs.
         warmup_epochs: Epochs over which the learning rate rises; then it falls to 0 along a cosine.
-        select: The weights of which epoch are taken: ``best``, by val; ``last``; or ``average``, the mean of several last
+        select: The weights of which epoch are taken: ``last``; ``best``, by val; or ``average``, of several last
             ones (P. Izmailov et al., 2018, "Averaging weights leads to wider optima and better generalization").
         average_last: Of how many epochs the mean is.
         patience: For the best, training ends after so many epochs without a better val macro-F1; None: never.
@@ -35,11 +35,11 @@ class Training(BaseEstimator):
     warm_start: Literal["none", "probe"] = "none"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Annotated[int, Field(ge=1)] = 16
-    epochs: Annotated[int, Field(ge=1)] = 30
+    epochs: Annotated[int, Field(ge=1)] = 12
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    select: Literal["best", "last", "average"] = "best"
+    select: Literal["last", "best", "average"] = "last"
     average_last: Annotated[int, Field(ge=1)] = 5
-    patience: Annotated[int, Field(ge=1)] | None = 10
+    patience: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: Literal["auto", "always", "never"] = "auto"
 

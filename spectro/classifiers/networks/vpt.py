@@ -37,7 +37,7 @@ class VptClassifier(NetworkClassifier):
     prompt_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     backbone: Annotated[str, Field(min_length=1)] = "deit_small_patch16_224"
     training: Annotated[Training, "train"] = field(
-        default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, warmup_epochs=2.0)
+        default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, epochs=15, warmup_epochs=2.0)
     )
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
