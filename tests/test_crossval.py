@@ -331,17 +331,22 @@ def test_the_final_model_is_fitted_to_train_and_val_and_calibrated_out_of_fold(r
     np.testing.assert_allclose(predictions["test"].probabilities, softmax(expected, axis=1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("ensemble", [1, 2])
-def test_networks_take_their_number_of_epochs_from_the_folds(ensemble, run_here, demo_root):
-    """Without val no epoch can be chosen: each stage has as many steps as the best epochs of its folds, by median."""
+@pytest.mark.parametrize(("ensemble", "more"), [(1, []), (2, []), (1, ["{}", "{train: {lr: 0.001}}"])])
+def test_networks_take_their_number_of_epochs_from_the_folds(ensemble, more, run_here, demo_root):
+    """Without val no epoch can be chosen: each stage has as many steps as the best epochs of its folds, by median.
+
+    So has each member that has settings of its own.
+    """
     overrides = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null", epochs=8)
     overrides += ["validation=kfold", "validation.k=2", "validation.seed=1", "augmentation=none", "tracking.uri=null"]
-    rows = history_of(run_here(*overrides, "train.lr=0.01", f"ensemble.members={ensemble}"))
+    members = [f"ensemble.members={ensemble}", f"ensemble.settings=[{','.join(more)}]"]
+    rows = history_of(run_here(*overrides, "train.lr=0.01", *members))
     config = cli.composed(overrides)
     folds = Folds.of(Task(config, load_data(config)))
     share = {f"fold {i + 1}": len(folds.split(0, i, with_val=True)[0]) / len(folds.records) for i in range(2)}
     final = {}
-    for stage in ("easy", "hard"):
+    names = [f" settings {i}" for i in range(1, len(more) + 1)] or [""]
+    for stage in (f"{stage}{name}" for stage in ("easy", "hard") for name in names):
         of_stage = [row for row in rows if row["stage"].startswith(stage)]
         best = [
             int(r["epoch"]) * part

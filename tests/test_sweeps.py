@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -276,6 +277,29 @@ class TestSearch:
         sweep(*overrides, "n_trials=4", "sweep.final_seed=7")
         assert {read_json(path)["seed"] for path in folder.glob("final_trial_*/run.json")} == {1, 7}
 
+    @pytest.mark.parametrize("greedy", [False, True])
+    def test_it_ends_in_the_mean_of_the_best_trials(self, searched, tmp_path, greedy):
+        """Its configuration is one like any other, and a member's values are those of its trial."""
+        overrides, folder, _ = searched
+        sweep(*overrides, "n_trials=4", "sweep.ensemble=3", "sweep.final_seed=5", f"sweep.greedy={greedy}")
+        (final,) = folder.glob("final_trial*_seed_5")
+        numbers = re.findall(r"\d+", final.name.removesuffix("_seed_5"))
+        trials = sorted(read_rows(folder / "trials.csv")[:4], key=lambda row: -float(row["value"]))
+        assert numbers[0] == trials[0]["trial"]
+        if greedy:
+            assert len(numbers) <= 3
+            shutil.rmtree(final)
+            return
+        assert numbers == [row["trial"] for row in trials[:3]]
+        settings = read_json(final / "run.json")["config"]["ensemble"]["settings"]
+        assert [member["svm"]["C"] for member in settings] == [float(row["svm.C"]) for row in trials[:3]]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(folder)):
+            cfg = compose("best_config", overrides=[f"hydra.searchpath=[file://{CONF}]"])
+        experiment.run(check(cfg), tmp_path)
+        assert (tmp_path / "predictions.csv").read_bytes() == (final / "predictions.csv").read_bytes()
+        shutil.rmtree(final)
+
     def test_a_folder_of_another_study_is_left_alone(self, searched, tmp_path):
         """Its finished final run would be taken for this one's, and its trials be written over."""
         overrides, folder, _ = searched
@@ -402,6 +426,9 @@ class TestSearch:
             ("stages.hard.svm.C=interval(1,2)", r"stages.hard: got svm; allowed under cascade_stage=flat"),
             ("objective=null", r"objective: got null"),
             ("n_trials=0", r"n_trials: got 0"),
+            (["sweep.ensemble=0"], r"sweep.ensemble: got 0"),
+            (["n_trials=3", "sweep.ensemble=4"], r"sweep.ensemble: got 4; allowed: 1 to 3"),
+            (["sweep.ensemble=2", "augmentation=choice(none,mirror)"], r"got 2 with augmentation searched; allowed: 1"),
             ("storage=null", r"storage: got null"),
             ("storage='sqlite:///:memory:'", r"storage: got 'sqlite:///:memory:'"),
             ("study=..", r"study: got '..'"),

@@ -29,7 +29,8 @@ class EnsembleClassifier(ScoringClassifier):
     One member alone is the classifier itself.
 
     Args:
-        estimator: A classifier of any family, or a list of them; they are cloned, not fitted themselves.
+        estimator: A classifier of any family, or a list of them; they are cloned, not fitted themselves. Parameters of
+            those of a list are ``estimator_1__<name>`` and so on.
         members: Number of members of each estimator.
         seed: Of the bootstrap samples.
 
@@ -57,6 +58,19 @@ class EnsembleClassifier(ScoringClassifier):
     @property
     def _estimators(self) -> list[ImageClassifier]:
         return self.estimator if isinstance(self.estimator, list) else [self.estimator]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters, with those of the estimators."""
+        params: dict[str, Any] = super().get_params(deep)
+        for number, estimator in enumerate(self._estimators if deep and isinstance(self.estimator, list) else [], 1):
+            name = f"estimator_{number}"
+            params |= {name: estimator, **{f"{name}__{key}": value for key, value in estimator.get_params().items()}}
+        return params
+
+    @property
+    def draws_views(self) -> bool:  # type: ignore[override]
+        """Whether all members do."""
+        return all(estimator.draws_views for estimator in self._estimators)
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -86,14 +100,15 @@ class EnsembleClassifier(ScoringClassifier):
         groups, context = groups_of_rows(X), current()
         stage = context.stage.removesuffix(context.fold).rstrip()
         self.members_: list[ImageClassifier] = []
-        for estimator, number in itertools.product(self._estimators, range(self.members)):
-            member, rows = clone(estimator), np.arange(len(X))
-            seeds = {k: v + number for k, v in member.get_params().items() if k.split("__")[-1] == "seed"}
+        for (i, estimator), number in itertools.product(enumerate(self._estimators, 1), range(self.members)):
+            member, rows, n = clone(estimator), np.arange(len(X)), len(self.members_)
+            seeds = {k: v + n for k, v in member.get_params().items() if k.split("__")[-1] == "seed"}
             member.set_params(**seeds)
             if not seeds and self.members > 1:
                 rows = bootstrap(y, groups, [self.seed, number])
-            n = len(self.members_) + 1
-            with part(f"{stage} member {n}".lstrip(), f"member_{n}"):
+            name = f"{stage} settings {i}" if isinstance(self.estimator, list) else stage
+            name += f" member {number + 1}" if self.members > 1 or name == stage else ""
+            with part(name.lstrip(), f"member_{n + 1}"):
                 self.members_.append(member.fit(X[rows], y[rows], X_val, y_val))
         # One member has its temperature already.
         self._fit_temperature(self._scores(X_val) if len(y_val) and len(self.members_) > 1 else None, y_val)
@@ -107,12 +122,13 @@ class EnsembleClassifier(ScoringClassifier):
             raise ValueError(f"members: got {self.members!r}; allowed: 1 or more")
 
     def _attributions(self, X: Any, labels: np.ndarray, others: np.ndarray) -> list[Attribution | None]:
-        """The mean of the members' maps."""
+        """The mean of the members' maps that have the shape of the first one."""
         of_members = [member._attributions(X, labels, others) for member in self.members_]
         means: list[Attribution | None] = []
         for maps in zip(*of_members, strict=True):
             there = [attribution for attribution in maps if attribution is not None]
-            mean = np.mean([attribution.map for attribution in there], axis=0) if there else None
+            alike = [attribution.map for attribution in there if attribution.map.shape == there[0].map.shape]
+            mean = np.mean(alike, axis=0) if there else None
             means.append(None if mean is None else replace(there[0], map=mean / (mean.max() or 1)))
         return means
 

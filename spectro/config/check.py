@@ -11,7 +11,16 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from spectro import knobs
 from spectro.classifiers import family
 from spectro.config.groups import Groups, job_groups
-from spectro.config.schema import Common, CrossValidationKnobs, DemoKnobs, FolderKnobs, ModelKnobs, Plugins, SweepKnobs
+from spectro.config.schema import (
+    Common,
+    CrossValidationKnobs,
+    DemoKnobs,
+    FolderKnobs,
+    MemberKnobs,
+    ModelKnobs,
+    Plugins,
+    SweepKnobs,
+)
 from spectro.data import Mapping
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
@@ -33,7 +42,7 @@ class Config:
 
     Attributes:
         common: Every key that belongs to no model family.
-        classifiers: The unfitted classifier of each stage that is fitted: ``easy``, ``hard``, ``flat``.
+        classifiers: The unfitted classifier, or ensemble, of each stage that is fitted: ``easy``, ``hard``, ``flat``.
         raw: The whole configuration as plain values, as it is written to files and MLflow.
     """
 
@@ -119,11 +128,9 @@ class Config:
         """The unfitted classifier of the configured stage."""
         from sklearn.base import clone
 
-        from spectro.classifiers import CascadeClassifier, EnsembleClassifier
+        from spectro.classifiers import CascadeClassifier
 
         built: dict[str, Any] = {stage: clone(classifier) for stage, classifier in self.classifiers.items()}
-        if (members := self.common.ensemble.members) > 1:
-            built = {stage: EnsembleClassifier(classifier, members, self.seed) for stage, classifier in built.items()}
         if self.stage != "full":
             return built[self.stage]
         gate = self.common.cascade.gate or "soft"
@@ -185,37 +192,66 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | N
 
 
 def _classifier(common: Common, sections: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":
-    """The unfitted classifier of a stage: the family's sections, or another model's defaults, the stage's on top."""
-    model, override = common.model, dict(common.stages.get(stage, {}))  # type: ignore[call-overload]
-    if (name := override.pop("model", model.name)) != model.name:
-        sections = _model_defaults(name, f"stages.{stage}.model", groups)
-        model = validate(ModelKnobs, sections.pop("model"))
-    try:
-        cls = family(model.family)
-    except ModelError as error:
-        raise ConfigError(str(error)) from error
-    context = f" under model={name}"
-    cls.from_config({}, seed=common.seed)  # fails where a family cannot be configured by keys
-    allowed = sorted([*common.model_fields_set, *knobs.sections(cls)])
-    problems = [
-        f"{key}: unknown key{context} (got {value!r}); allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
-        for key, value in sections.items()
-        if key not in allowed
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    classifier = cls.from_config(sections, seed=common.seed, context=context)
-    if not override:
-        return classifier
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(sections, override))
-    return cls.from_config(merged, seed=common.seed, prefix=f"stages.{stage}.", context=context)
+    """The unfitted classifier of a stage, or the ensemble of its members."""
+    from spectro.classifiers import EnsembleClassifier
+
+    ensemble, of_stage = common.ensemble, f"stages.{stage}."
+    overrides: Any = common.stages
+    estimators = []
+    for number, settings in enumerate(ensemble.settings or [{}]):
+        prefix = f"ensemble.settings.{number}."
+        of_member = validate(MemberKnobs, settings, prefix).stages
+        # The later one has precedence.
+        layers = {
+            "": {},
+            prefix: {key: value for key, value in settings.items() if key != "stages"},
+            of_stage: overrides.get(stage, {}),
+            prefix + of_stage: of_member.get(stage, {}),
+        }
+        estimators.append(_member(common, sections, layers, groups))
+    if len(estimators) == ensemble.members == 1:
+        return estimators[0]
+    return EnsembleClassifier(estimators if len(estimators) > 1 else estimators[0], ensemble.members, common.seed)
+
+
+def _member(
+    common: Common, sections: dict[str, Any], layers: dict[str, dict[str, Any]], groups: Groups
+) -> "ImageClassifier":
+    """The classifier of the family's sections, or of another model's defaults, with layers of overrides on top."""
+    model, classifier = common.model, None
+    for prefix, layer in layers.items():
+        override = dict(layer)
+        if (name := override.pop("model", None) or model.name) != model.name:
+            sections = _model_defaults(name, f"{prefix}model", groups)
+            model = validate(ModelKnobs, sections.pop("model"))
+        elif classifier is not None and not override:
+            continue
+        try:
+            cls = family(model.family)
+        except ModelError as error:
+            raise ConfigError(str(error)) from error
+        context = f" under model={name}"
+        cls.from_config({}, seed=common.seed)  # fails where a family cannot be configured by keys
+        allowed = sorted([*common.model_fields_set, *knobs.sections(cls)])
+        problems = [
+            f"{key}: unknown key{context} (got {value!r}); allowed: {', '.join(allowed)}{did_you_mean(key, allowed)}"
+            for key, value in sections.items()
+            if key not in allowed
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        merged: Any = OmegaConf.to_container(OmegaConf.merge(sections, override))
+        sections = merged
+        classifier = cls.from_config(sections, seed=common.seed, prefix=prefix, context=context)
+    assert classifier is not None
+    return classifier
 
 
 def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
     """The section ``model`` and the family's sections, as ``model=NAME`` sets them."""
     if name not in (names := groups.options("model")):
         raise ConfigError(not_allowed(key, name, names))
-    values = _plain(groups.compose([f"model={name}"]))
+    values = _plain(groups.compose_model(name))
     load_plugins(values["plugins"])
     return {key: value for key, value in values.items() if key == "model" or key not in Common.model_fields}
 
@@ -246,10 +282,14 @@ def _contradictions(config: Config) -> list[str]:
     if stage == "hard" and cascade.group not in (groups if len(groups) > 1 else [None, *groups]):
         got = "null" if cascade.group is None else repr(cascade.group)
         wrong.append(f"cascade.group: got {got}; allowed: {', '.join(groups) or 'none'}")
-    for name, override in common.stages.items():
-        if override and name not in config.classifiers:
-            fitted = ", ".join(f"stages.{s}" for s in STAGES if s == stage) or "none, set the knobs themselves"
-            wrong.append(f"stages.{name}: got {', '.join(override)}; allowed under cascade_stage={stage}: {fitted}")
+    settings = enumerate(common.ensemble.settings)
+    members = [(f"ensemble.settings.{i}.", member.get("stages", {})) for i, member in settings]
+    for prefix, stages in [("", common.stages), *members]:
+        for name, override in stages.items():
+            if override and name not in config.classifiers:
+                fitted = ", ".join(f"stages.{s}" for s in STAGES if s == stage) or "none, set the knobs themselves"
+                got = f"{prefix}stages.{name}: got {', '.join(override)}"
+                wrong.append(f"{got}; allowed under cascade_stage={stage}: {fitted}")
     objectives = _objectives(config)
     if common.objective not in (None, *objectives):
         hint = "" if config.is_cross_validated else " (cv/...: with validation=kfold)"

@@ -60,6 +60,11 @@ class Groups:
         """The composed configuration, with Hydra's section ``hydra``."""
         return self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
 
+    def compose_model(self, name: str) -> DictConfig:
+        """The configuration with an option of ``model``, also where the primary one has no groups, as best_config."""
+        primary = self._name if "model" in self.composition().choices else CONFIG
+        return self._loader.load_configuration(primary, [f"model={name}"], RunMode.RUN)
+
     def composition(self, overrides: Sequence[str] = ()) -> Composition:
         """The files that `compose` would merge, those of Hydra itself left out."""
         parsed = self._loader.parse_overrides(self._name, list(overrides))

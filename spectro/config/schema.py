@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from spectro.data import Crop, Mapping, Split
 from spectro.data.augmentation import AugmentationKnobs
@@ -74,9 +74,19 @@ class CascadeKnobs(Section):
 
 
 class EnsembleKnobs(Section):
-    """Members of each model, whose probabilities are averaged."""
+    """Members of each model, whose probabilities are averaged; ``settings``: see `MemberKnobs`."""
 
     members: Count = 1
+    settings: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class MemberKnobs(Section):
+    """What a member of an ensemble has otherwise: sections of its family, another model, what its stages override."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str | None = None
+    stages: dict[Literal["easy", "hard"], dict[str, Any]] = Field(default_factory=dict)
 
 
 class HoldoutKnobs(Section):
@@ -120,6 +130,8 @@ class SweepKnobs(Section):
     startup_trials: Count = 5
     threads: Count | None = None
     final_seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    ensemble: Annotated[int, Field(ge=1, le=50)] = 1
+    greedy: bool = False
 
 
 class Plugins(Section):

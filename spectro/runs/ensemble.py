@@ -55,7 +55,7 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     if greedy:
         if not _means(folds):
             raise DataError("--greedy: got runs without the same folds; allowed: validation=kfold in all of them")
-        chosen = _greedy([next(iter(repeats.values())) for repeats in folds])
+        chosen = choose([next(iter(repeats.values())) for repeats in folds])
         members, tables = [members[i] for i in chosen], [tables[i] for i in chosen]
         folds = [folds[i] for i in chosen]
         notes = ["the members were chosen by the predictions out of fold that cv is computed from: it is optimistic"]
@@ -111,8 +111,16 @@ def _ordered(p: Predictions) -> Predictions:
     return Predictions([p.records[i] for i in order], p.y_true[order], p.classes, p.probabilities[order], fold)
 
 
-def _greedy(members: Sequence[Predictions]) -> list[int]:
-    """Numbers of the members of the ensemble, the best one first."""
+def choose(members: Sequence[Predictions], k: int | None = None) -> list[int]:
+    """Members of the ensemble of the best macro-F1, chosen greedily (Caruana et al., 2004), each at most once.
+
+    Args:
+        members: Predictions of the same records, test not among them.
+        k: Number of members at most; None: no limit.
+
+    Returns:
+        Numbers of the members, the best one first.
+    """
     members = [_ordered(p) for p in members]
     classes = list(members[0].classes)
 
@@ -123,7 +131,7 @@ def _greedy(members: Sequence[Predictions]) -> list[int]:
         return float(macro_f1(confusion, classes))
 
     chosen: list[int] = []
-    while rest := [i for i in range(len(members)) if i not in chosen]:
+    while (rest := [i for i in range(len(members)) if i not in chosen]) and len(chosen) != k:
         best = max(rest, key=lambda i: score([*chosen, i]))
         if chosen and score([*chosen, best]) <= score(chosen):
             break

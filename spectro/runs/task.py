@@ -125,7 +125,9 @@ class Task:
         estimator = self.estimator()
         for stage, number in (epochs or {}).items():
             # A cascade's groups of look-alikes share the parameters of the hard stage: the last of them counts.
+            stage, _, settings = stage.partition(" settings ")
             part = "" if stage == self.config.stage else f"{stage.split('/')[0]}__"
+            part += f"estimator_{settings}__" if settings else ""
             params = estimator.get_params()
             if params.get(part.removesuffix("__"), estimator).chooses_on_val:
                 name = next(name for name in params if name.startswith(part) and name.endswith("training__epochs"))

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shlex
 import threading
 import time
@@ -20,15 +21,19 @@ import optuna
 from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial
 from rich.markup import escape
 
 from spectro import interrupt, tracking
 from spectro.config.check import Config, check
+from spectro.config.schema import Common
 from spectro.errors import ConfigError
 from spectro.paths import short
 from spectro.progress import say, status
 from spectro.runs import run as experiment
 from spectro.runs.crossval import Folds
+from spectro.runs.ensemble import choose
+from spectro.runs.predictions import read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
 from spectro.runs.task import Task, data_name
 from spectro.sweeps import report
@@ -75,6 +80,7 @@ class Search:
         direction = str(getattr(sweeper.direction, "name", sweeper.direction))
         if direction != "maximize":
             raise ConfigError(f"hydra.sweeper.direction: got {direction}; allowed: maximize (of every objective)")
+        self._check_ensemble()
         self._make_sampler = sampler_of_draw(sweeper.sampler)
         self._config.estimator().prepare()
         self._dataset = dataset_of(self._config)
@@ -207,6 +213,34 @@ class Search:
             "hydra.output_subdir=null",
         ]
 
+    def _check_ensemble(self) -> None:
+        """Refuses an ensemble of more trials than there will be, or whose members differ in what only a run can."""
+        common, k = self._config.common, self._config.sweep.ensemble
+        if k > self._sweeper.n_trials:
+            raise ConfigError(f"sweep.ensemble: got {k}; allowed: 1 to {self._sweeper.n_trials} (n_trials)")
+        if self._config.sweep.greedy and k == 1:
+            raise ConfigError("sweep.greedy: got true; allowed with sweep.ensemble=1: false")
+        common_keys = Common.model_fields.keys() - {"model", "stages"}
+        searched = [key for key in self._space.distributions if re.split("[./@]", key)[0] in common_keys]
+        if k > 1 and (searched or common.ensemble.settings):
+            got = f"{', '.join(searched)} searched" if searched else "ensemble.settings"
+            raise ConfigError(f"sweep.ensemble: got {k} with {got}; allowed: 1 (members differ by keys of models)")
+
+    def _members(self) -> list[FrozenTrial]:
+        """The trials whose mean the final run is, the best one first."""
+        k, trials = self._config.sweep.ensemble, list[FrozenTrial]()
+        for trial in sorted(complete(self._study), key=lambda trial: -trial.values[0]):
+            if all(trial.params != better.params for better in trials):
+                trials.append(trial)
+        if k > len(trials):
+            say(f"sweep.ensemble: got {k}, but only {len(trials)} different trials have a value: it takes these")
+        if not self._config.sweep.greedy:
+            return trials[:k]
+        is_cv = "cv" in str(self._config.common.objective).split("/")
+        name, key, group = ("oof_predictions.csv", "repeat", "1") if is_cv else ("predictions.csv", "split", "val")
+        tables = [read_predictions(self.folder / str(trial.number) / name, key)[group] for trial in trials]
+        return [trials[i] for i in choose(tables, k)]
+
     def _finish(self) -> None:
         """Writes the tables and figures, and fits the best configuration if no process has."""
         report.write_tables(self.folder, self._study, self._space)
@@ -214,20 +248,24 @@ class Search:
             reasons = Counter(trial.user_attrs.get(REASON, "unknown") for trial in counting(self._study))
             shown = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
             raise SweepError(f"{self.folder}: none of {reasons.total()} trials gave a value ({shown})")
-        best, seed = self._study.best_trial, self._config.sweep.final_seed
-        objective = str(self._config.common.objective)
+        seed, objective = self._config.sweep.final_seed, str(self._config.common.objective)
+        members = self._members()
+        best, numbers = members[0], [str(trial.number) for trial in members]
         report.draw(self.folder / "figures", self._study, objective)
         cfg = self._space.config(best.params)
         cfg.seed = seed
-        alone = without_search(cfg)
-        write_best(self.folder, alone, f"trial {best.number} of {self.name}, {objective} {best.value:.4f}")
-        run_dir = self.folder / f"final_trial_{best.number}_seed_{seed}"
+        if len(members) > 1:
+            cfg.ensemble.settings = [self._space.member(trial.params) for trial in members]
+        alone, several = without_search(cfg), "s" * (len(members) > 1)
+        shown = f"trial{several} {', '.join(f'{trial.number} ({trial.values[0]:.4f})' for trial in members)}"
+        write_best(self.folder, alone, f"{shown} of {self.name}, {objective}")
+        run_dir = self.folder / f"final_trial{several}_{'_'.join(numbers)}_seed_{seed}"
         before = _read_info(run_dir)
-        say(f"best: trial {best.number}, {best.value:.4f}; fitted again, and then on test:")
+        say(f"best: {shown}; fitted again, and then on test:")
         if before is None or before.status != "FINISHED":
             self._space.save(run_dir, cfg, best.params)
-            tags = {"study": self.name, "final": "true", "trial": str(best.number)}
-            name = f"final: trial {best.number} of {self.name}"
+            tags = {"study": self.name, "final": "true", "trial": " ".join(numbers)}
+            name = f"final: trial{several} {', '.join(numbers)} of {self.name}"
             experiment.run(check(alone), run_dir, before, run_name=name, parent="..", tags=tags)
         folder = escape(shlex.quote(short(self.folder)))
         say(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spectro.config.check import Config, check
+from spectro.config.schema import Common
 from spectro.errors import ConfigError
 from spectro.files import write_text
 from spectro.paths import CONF, flatten, short
@@ -82,6 +83,16 @@ class Space:
         for override in self._parser.parse_overrides(self.overrides(params)):
             OmegaConf.update(cfg, override.get_key_element(), override.value())
         return cfg
+
+    def member(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial as one of ``ensemble.settings``: the searched keys; all sections of a searched model."""
+        cfg = self.config(params)
+        values = {key: OmegaConf.select(cfg, key) for key in self.distributions}
+        if "model" in values:
+            sections = {str(key): cfg[key] for key in cfg if key not in Common.model_fields}
+            values = {**values, **sections, "model": cfg.model.name}
+        tree: Any = OmegaConf.to_container(OmegaConf.create(nested(values)), resolve=True)
+        return tree
 
     def settings(self, config: Config, sampler: Any) -> dict[str, Any]:
         """Whatever makes two trials comparable: dotted key -> value."""
