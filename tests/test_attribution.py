@@ -36,6 +36,8 @@ CORNER = {
     "embed": lambda: embed(grids=[1, 4]).set_params(size_px=SIZE),
     "pixels": PixelsClassifier,
     "cnn": lambda: cnn(epochs=6).set_params(size_px=2 * SIZE),
+    "cnn wide": lambda: cnn(epochs=6, pool="grid", grid=[2, 4], stages=2, size_px=[SIZE, 2 * SIZE]),
+    "embed wide": lambda: embed(grids=[1, [2, 4]], size_px=[SIZE, 2 * SIZE]),
     "vpt deep": lambda: vpt(epochs=10, variant="deep").set_params(size_px=SIZE),
     "vpt shallow": lambda: vpt(epochs=10).set_params(size_px=SIZE),
 }

@@ -188,6 +188,18 @@ INVALID: list[tuple[str, list[str]]] = [
     ("hog.block_norm=null", ["hog.block_norm: got null", "'L2-Hys' or 'none'"]),
     ("hog.pixels=[20,15]", ["hog.pixels: got [20, 15]; allowed with scaler=standard: null (scaler=none)"]),
     ("model=hog_svm_grid hog.pixels=[61,59]", ["hog.pixels: got 61 and 59", "at most 512"]),
+    ("model=deit_vpt vpt.size_px=[128]", ["vpt.size_px: got [128]; allowed: 16 to 1024, or [height, width] of 16 to"]),
+    ("model=embed embed.size_px=[128,2048]", ["embed.size_px: got [128, 2048]; allowed: 16 to 1024, or [height, wi"]),
+    (
+        "model=embed embed.size_px=100 embed.pretrained=false",
+        ["size_px: got 100 x 100", "multiples of 14, the patches"],
+    ),
+    ("model=deit_vpt vpt.size_px=[128,100] vpt.pretrained=false", ["got 128 x 100 (height x width)", "of 16, the pa"]),
+    (
+        "model=deit_vpt vpt.pixels=[20,300]",
+        ["vpt.pixels: got [20, 300] (width, height)", "[224, 224]", "vpt.size_px is"],
+    ),
+    ("model=deit_vpt vpt.backbone=resnet18 vpt.pretrained=false", ["vpt.backbone: got 'resnet18'; allowed: a timm"]),
     ("data.on_bad_file=ignore", ["data.on_bad_file: got 'ignore'; allowed: 'error' or 'skip'"]),
     ("data=folder", ["data.root: got nothing; it must be given, e.g. data.root="]),
     ("data.demo_dir=${nope}", ["data.demo_dir: ", "'nope'"]),

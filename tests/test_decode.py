@@ -165,7 +165,7 @@ def test_crop_cuts_each_margin_and_what_leaves_nothing_is_an_error(crop):
 
 
 @pytest.mark.parametrize("image", [GREY, RGB], ids=["grey", "RGB"])
-@pytest.mark.parametrize("spec", [ImageSpec(4, "L"), ImageSpec(12, "RGB"), ImageSpec(1, "RGB")], ids=str)
+@pytest.mark.parametrize("spec", [ImageSpec(4, "L"), ImageSpec((12, 5), "RGB"), ImageSpec(1, "RGB")], ids=str)
 def test_fit_gives_the_geometry_asked_for(image, spec):
     decoded = fit(image, spec)
     assert (decoded.shape, decoded.dtype) == (spec.shape, np.uint8)

@@ -129,7 +129,7 @@ def test_recipes_of_the_original(name, expected):
 
 
 class TestImageFit:
-    """How a decoded image becomes square."""
+    """How a decoded image gets its shape."""
 
     def test_what_is_kept(self):
         image = Image.fromarray(np.repeat(np.arange(0, 240, 6, dtype=np.uint8)[None, :], 20, axis=0))
@@ -137,13 +137,16 @@ class TestImageFit:
         padded = fit(image, ImageSpec(40, "L", "pad"))
         np.testing.assert_array_equal(padded[10:30], np.asarray(image))
         assert (padded[np.r_[:10, 30:40]] == 255).all()  # white paper
+        np.testing.assert_array_equal(fit(image, ImageSpec((10, 40), "L", "center_crop")), np.asarray(image)[5:15])
+        np.testing.assert_array_equal(fit(image, ImageSpec((20, 60), "L", "pad"))[:, 10:50], np.asarray(image))
 
     @pytest.mark.parametrize("how", ["squash", "center_crop", "pad"])
     @pytest.mark.parametrize("size", [(7, 300), (300, 7), (1, 1), (32, 32), (33, 32)])
-    def test_any_image_becomes_square(self, how, size):
-        square = fit(Image.new("L", size, 90), ImageSpec(32, "RGB", how))
-        assert square.shape == (32, 32, 3)
-        assert (square[16, 16] == 90).all()
+    @pytest.mark.parametrize("shape", [(32, 32), (16, 64)])
+    def test_any_image_gets_the_shape(self, how, size, shape):
+        pixels = fit(Image.new("L", size, 90), ImageSpec(shape, "RGB", how))
+        assert pixels.shape == (*shape, 3)
+        assert (pixels[shape[0] // 2, shape[1] // 2] == 90).all()
 
     def test_images_of_another_fit_are_others_in_the_cache(self):
         kinds = [ImageStore().kind(ImageSpec(32, "RGB", how)) for how in ("squash", "center_crop", "pad")]

@@ -272,7 +272,8 @@ def test_frozen_values_depend_on_all_that_is_frozen():
         ({"freeze": 5}, "cnn.freeze: got 5; allowed: at most 4"),
         ({"pool": "grid", "grid": 4, "size_px": 64}, "cnn.grid: got 4 x 4; allowed: at most 2 x 2"),
         ({"pool": "grid", "backbone": "hrnet_w18_small", "freeze": 2}, "cnn.freeze: got 2; allowed"),
-        ({"pool": "grid", "backbone": "mixer_s16_224", "size_px": 224}, "cnn.pool: got 'grid'.*allowed: avg"),
+        ({"backbone": "mixer_s16_224"}, "cnn.backbone: got a MlpMixer.*allowed: a convolutional"),
+        ({"backbone": "deit_tiny_patch16_224", "stages": 3}, "cnn.backbone: got a VisionTransformer.*allowed: a conv"),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from spectro.classifiers.base import Effects
 from spectro.classifiers.inputs import SizePx, Thumbnail
-from spectro.classifiers.networks.backbone import BackboneParams
+from spectro.classifiers.networks.backbone import BackboneParams, ImageSize
 from spectro.classifiers.registry import register_family
 from spectro.classifiers.svm import Gamma, Strength, SvmClassifier
 from spectro.data.cache import RowKind
@@ -30,6 +30,8 @@ _CODE_VERSION = 1
 # and features would depend on what was in the cache before.
 _BATCH = 8
 _FILE = "backbone.safetensors"
+_Fields = Annotated[int, Field(ge=1)]
+_Pair = Annotated[list[_Fields], Field(min_length=2, max_length=2)]
 
 
 @register_family("embed")
@@ -37,23 +39,23 @@ _FILE = "backbone.safetensors"
 class EmbedClassifier(BackboneParams, SvmClassifier):
     """A support vector machine on what a middle block of a frozen backbone gives for places of an image.
 
-    The outputs of a block are averaged over the fields of a square grid: where something is stays known, which the
+    The outputs of a block are averaged over the fields of a grid: where something is stays known, which the
     class token or the mean of the last block have lost. Every grid of every block, and the thumbnail, are scaled to a
     total variance of their own, see `spectro.classifiers.inputs.block_scaler`.
 
     Args:
         blocks: Blocks of a transformer, or stages of a convolutional network, counted from 1; the backbone ends with
             the last of them.
-        grids: Fields along each side of each grid.
+        grids: Fields along each side of each grid; a pair is rows and columns.
         pixels: Width and height of a thumbnail whose grey values are inputs as well; None: without.
         pixels_weight: The thumbnail's standard deviation, as a multiple of that of a grid.
         backbone: And all others: see `BackboneParams` and `SvmClassifier`.
     """
 
     backbone: Annotated[str, Field(min_length=1)] = "vit_small_patch14_dinov2.lvd142m"
-    size_px: Annotated[int, Field(ge=16, le=1024)] = 112
+    size_px: ImageSize = 112
     blocks: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [6])
-    grids: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
+    grids: Annotated[list[_Fields | _Pair], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
     pixels: SizePx | None = field(default_factory=lambda: [20, 15])
     pixels_weight: Annotated[float, Field(gt=0)] = 0.45
     C: Strength = None
@@ -66,7 +68,7 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
 
     @property
     def specs(self) -> list[ImageSpec]:
-        """Colour squares, and grey ones for the thumbnail."""
+        """Colour images, and grey squares for the thumbnail."""
         return super().specs + ([] if self.pixels is None else [Thumbnail(*self.pixels).spec])
 
     @property
@@ -83,11 +85,13 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         self._check_weights()
         self._built()
         for block, (_, *sides) in zip(self.blocks, self._shapes, strict=True):
-            if wrong := [k for k in self.grids if k > min(sides)]:
-                raise ConfigError(
-                    f"embed.grids: got {wrong[0]}; allowed: 1 to {min(sides)}, as block {block} of {self.backbone} has "
-                    f"{sides[0]}x{sides[1]} places at embed.size_px={self.size_px}"
-                )
+            for grid, (rows, columns) in zip(self.grids, self._grids, strict=True):
+                if rows > sides[0] or columns > sides[1]:
+                    most = f"1 to {min(sides)}" if isinstance(grid, int) else f"at most {sides}"
+                    raise ConfigError(
+                        f"embed.grids: got {grid}; allowed: {most}, as block {block} of {self.backbone} has "
+                        f"{sides[0]}x{sides[1]} places at embed.size_px={self.size_px}"
+                    )
 
     def _built(self, *, empty: bool = False) -> None:
         """Sets ``backbone_``, the frozen backbone up to the last block that is used, and ``origin_`` of its weights."""
@@ -95,10 +99,10 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
 
         self._device = choose(self.device, "fp32").device
         options = json.dumps(self.backbone_options or {}, sort_keys=True)
-        file = None if self.weights is None else Path(self.weights).expanduser().absolute()
-        made_of = (self.backbone, options, self.pretrained and not empty, file and str(file), self.size_px)
+        made_of = (self.backbone, options, self.pretrained and not empty, file := self._file, self.specs[0].shape[:2])
         modified = file.stat().st_mtime_ns if file is not None and file.exists() and not empty else 0
-        model, origin = _frozen(*made_of, max(self.blocks), str(self._device), modified)
+        config = json.dumps(getattr(self, "config_", None)) if empty else ""
+        model, origin = _frozen(*made_of, max(self.blocks), str(self._device), modified, config)
         self.backbone_, self.origin_ = model, origin
 
     @property
@@ -106,11 +110,16 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         """Channels, rows and columns of what each block gives."""
         if not hasattr(self, "backbone_"):
             self._built()
-        return _shapes(self.backbone_, self.size_px, tuple(self.blocks))
+        return _shapes(self.backbone_, self.specs[0].shape[:2], tuple(self.blocks))
+
+    @property
+    def _grids(self) -> list[tuple[int, int]]:
+        """Rows and columns of each grid."""
+        return [(grid, grid) if isinstance(grid, int) else (grid[0], grid[1]) for grid in self.grids]
 
     @property
     def _layout(self) -> list[tuple[int, float]]:
-        sizes = [(channels * k * k, 1.0) for channels, _, _ in self._shapes for k in self.grids]
+        sizes = [(channels * math.prod(grid), 1.0) for channels, _, _ in self._shapes for grid in self._grids]
         return sizes if self.pixels is None else [*sizes, (math.prod(self.pixels), self.pixels_weight)]
 
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
@@ -124,7 +133,7 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         parts = []
         for number, block in enumerate(self.blocks):
             maps = torch.from_numpy(self._outputs(X, block, self._shapes[number]))
-            parts += [adaptive_avg_pool2d(maps, k).flatten(1).numpy() for k in self.grids]
+            parts += [adaptive_avg_pool2d(maps, grid).flatten(1).numpy() for grid in self._grids]
         thumbnails = [] if self.pixels is None else [Thumbnail(*self.pixels)(X)]
         return np.concatenate([*parts, *thumbnails], axis=1, dtype=np.float64)
 
@@ -142,7 +151,7 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         from spectro.classifiers.networks.weights import normalisation
 
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in normalisation(self.backbone_))
-        pixels = np.zeros((_BATCH, self.size_px, self.size_px, 3), dtype=np.uint8)
+        pixels = np.zeros((_BATCH, *self.specs[0].shape), dtype=np.uint8)
         pixels[: len(X)] = pixels_of(X, self.specs[0])
         images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
         (maps,) = _maps(self.backbone_, images.to(self._device), [block])
@@ -151,16 +160,16 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
         """Of the fields of the finest grid; what lies in a larger field changes by the share that one covers."""
-        n = max(self.grids)
-        sides = [(channels, (k, k)) for channels, _, _ in self._shapes for k in self.grids]
+        n, m = (max(numbers) for numbers in zip(*self._grids, strict=True))
+        sides = [(channels, grid) for channels, _, _ in self._shapes for grid in self._grids]
         sides += [] if self.pixels is None else [(1, (self.pixels[1], self.pixels[0]))]
         covered = [
-            np.tile(np.einsum("ay,bx->abyx", *(_shares(n, k) for k in height_width)).reshape(n * n, -1), channels)
-            for channels, height_width in sides
+            np.tile(np.einsum("ay,bx->abyx", _shares(n, k), _shares(m, j)).reshape(n * m, -1), channels)
+            for channels, (k, j) in sides
         ]
         effects = self._occlusion(self._features(X), np.concatenate(covered, axis=1), labels, others)
-        method = f"fall of the decision where a field has its mean value, {n}x{n} fields"
-        return effects.reshape(-1, n, n), pixels_of(X, self.specs[0]), method
+        method = f"fall of the decision where a field has its mean value, {n}x{m} fields"
+        return effects.reshape(-1, n, m), pixels_of(X, self.specs[0]), method
 
     def _backbone_id(self, X: Images) -> list[Any]:
         options = [self.backbone, self.backbone_options, self.origin_["sha256"] or "random", str(self._device)]
@@ -184,6 +193,7 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        self.config_ = fitted["origin"].get("config")
         try:
             self._built(empty=True)
             self.backbone_ = deepcopy(self.backbone_)
@@ -207,29 +217,26 @@ def _frozen(
     name: str,
     options: str,
     pretrained: bool,
-    weights: str | None,
-    size_px: int,
+    weights: Path | None,
+    size: tuple[int, int],
     n_blocks: int,
     device: str,
     modified_ns: int,
-) -> "tuple[nn.Module, dict[str, str | None]]":
+    config: str,
+) -> "tuple[nn.Module, dict[str, Any]]":
     """A frozen backbone that ends with a block, and the origin of its weights; the same object for the same arguments.
 
     Raises:
         ConfigError: It has fewer blocks, or no interface to them.
     """
-    import timm
     import torch
 
     from spectro.classifiers.networks.device import seeded
     from spectro.classifiers.networks.weights import create
 
-    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    # timm's transformers have position embeddings for one size.
-    of_size = {"img_size": size_px} if cfg is not None and cfg.fixed_input_size else {}
+    given: Any = {"options": json.loads(options), "config": json.loads(config or "null")}
     with seeded(0, torch.device(device)):
-        arguments = of_size | json.loads(options)
-        model, origin = create(name, 0, family="embed", options=arguments, pretrained=pretrained, weights=weights)
+        model, origin = create(name, 0, family="embed", pretrained=pretrained, weights=weights, size=size, **given)
     if not hasattr(model, "forward_intermediates"):
         raise ConfigError(
             f"embed.backbone: got {name!r}, which gives no outputs of its blocks; allowed: e.g. a timm ViT"
@@ -243,12 +250,12 @@ def _frozen(
 
 
 @lru_cache(maxsize=4)
-def _shapes(model: "nn.Module", size_px: int, blocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
+def _shapes(model: "nn.Module", size: tuple[int, ...], blocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
     """Channels, rows and columns of what blocks give."""
     import torch
 
     device = next(model.parameters()).device
-    maps = _maps(model, torch.zeros(1, 3, size_px, size_px, device=device), blocks)
+    maps = _maps(model, torch.zeros(1, 3, *size, device=device), blocks)
     return [(part.shape[1], part.shape[2], part.shape[3]) for part in maps]
 
 

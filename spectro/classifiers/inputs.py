@@ -31,7 +31,7 @@ class Thumbnail:
 
     def contradictions(self, key: str) -> list[tuple[str, str]]:
         """The sides must divide a square that is not too large; ``key`` is named in the message."""
-        if (size := self.spec.size_px) <= _MAX_SQUARE_PX:
+        if (size := self.spec.shape[0]) <= _MAX_SQUARE_PX:
             return []
         text = f"got {self.width_px} and {self.height_px}, least common multiple {size}"
         return [(key, f"{text}; allowed: a least common multiple of at most {_MAX_SQUARE_PX}")]

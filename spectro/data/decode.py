@@ -34,21 +34,22 @@ class ImageSpec:
     """The geometry of a family's images.
 
     Attributes:
-        size_px: Height and width.
-        mode: ``L`` for grey ``(size, size)``, ``RGB`` for colour ``(size, size, 3)``.
-        fit: How an image that is not square becomes one. ``squash``: both sides to the size. ``center_crop``: the
-            shorter side to the size, the middle of the longer one stays. ``pad``: the longer side to the size, white
-            paper on both sides of the shorter one.
+        size_px: Height and width; one number is both.
+        mode: ``L`` for grey ``(height, width)``, ``RGB`` for colour ``(height, width, 3)``.
+        fit: How an image of another shape is made to fit. ``squash``: both sides to the size. ``center_crop``: covers
+            the size without distortion, the middle of the longer side stays. ``pad``: lies within the size without
+            distortion, white paper on both sides of the shorter one.
     """
 
-    size_px: int
+    size_px: int | tuple[int, int]
     mode: Literal["L", "RGB"]
     fit: Literal["squash", "center_crop", "pad"] = "squash"
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image."""
-        return (self.size_px, self.size_px) if self.mode == "L" else (self.size_px, self.size_px, 3)
+        sides = self.size_px if isinstance(self.size_px, tuple) else (self.size_px, self.size_px)
+        return sides if self.mode == "L" else (*sides, 3)
 
 
 class BadImageError(ValueError):
@@ -165,12 +166,14 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 def fit(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     """A decoded image in the geometry of a family: uint8 of ``spec.shape``."""
     image = image.convert(spec.mode)
-    size, (width, height) = spec.size_px, image.size
+    (h, w), (width, height) = spec.shape[:2], image.size
     if spec.fit == "squash":
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    side = min(image.size) if spec.fit == "center_crop" else max(image.size)
-    width, height = max(1, round(width * size / side)), max(1, round(height * size / side))
-    square = Image.new(spec.mode, (size, size), "white")
-    corner = -((width - size) // 2), -((height - size) // 2)
-    square.paste(image.resize((width, height), Image.Resampling.BILINEAR), corner)
-    return np.asarray(square)
+        return np.asarray(image.resize((w, h), Image.Resampling.BILINEAR))
+    # Of the two scales the larger one covers the size, the smaller one lies within it.
+    choose = max if spec.fit == "center_crop" else min
+    new, old = choose([(w, width), (h, height)], key=lambda side: side[0] / side[1])
+    width, height = max(1, round(width * new / old)), max(1, round(height * new / old))
+    paper = Image.new(spec.mode, (w, h), "white")
+    corner = -((width - w) // 2), -((height - h) // 2)
+    paper.paste(image.resize((width, height), Image.Resampling.BILINEAR), corner)
+    return np.asarray(paper)

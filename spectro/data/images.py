@@ -175,13 +175,13 @@ class Images:
         """Turns the originals of some rows into what the rows are.
 
         Args:
-            originals: uint8 ``(b, size, size)`` or ``(b, size, size, 3)``, numpy or PyTorch; it is changed.
+            originals: uint8 ``(b, height, width)`` or ``(b, height, width, 3)``, numpy or PyTorch; it is changed.
             index: The rows, ``(b,)``.
         """
         return self.augmentation(originals, self.views[index], self.seeds[index])
 
     def pixels(self, spec: ImageSpec) -> np.ndarray:
-        """All images at once: uint8 ``(n, size, size)`` or ``(n, size, size, 3)``."""
+        """All images at once: uint8 ``(n, height, width)`` or ``(n, height, width, 3)``."""
         return self.augment(self.store.pixels(spec, list(self.digests)))
 
 

@@ -58,7 +58,7 @@ def overlay(seen: Image, weights: NDArray[np.floating]) -> Image:
         weights: 0 to 1, of any size; drawn out smoothly over the image.
 
     Returns:
-        (side, side, 3) uint8, a square, as the input of every model is.
+        (side, side, 3) uint8, a square, whatever the shape of the input.
     """
     from PIL.Image import fromarray
 

@@ -94,7 +94,7 @@ class Batches:
         return torch.from_numpy(self._cache.rows(self._kind, keys, compute)).to(self._device)
 
     def images(self, rows: np.ndarray) -> Tensor:
-        """The images of rows ``(b,)``: fp32 ``(b, 3, size, size)`` in channels-last order, on the device."""
+        """The images of rows ``(b,)``: fp32 ``(b, 3, height, width)`` in channels-last order, on the device."""
         files = self._file_of[rows]
         if self._resident is None:
             pixels = self._read(files)

@@ -36,7 +36,7 @@ class CnnClassifier(NetworkClassifier):
         default_factory=lambda: Training(optimizer="adam", lr=3e-4, head_lr=1e-4, warm_start="probe", warmup_epochs=0.0)
     )
 
-    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, Any]]":
         from spectro.classifiers.networks.module import Convolution
 
         model, origin = self._backbone(empty=empty)

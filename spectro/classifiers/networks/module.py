@@ -266,18 +266,21 @@ class Convolution(Network):
             model.prune_intermediate_layers([ends[stages - 1]], prune_norm=True)
             grid = grid or (1, 1)
         n_features, shape, parts, n_frozen = model.head_hidden_size, None, [], 0
+        probe = torch.sin(torch.arange(3.0 * math.prod(size))).view(1, 3, *size)
+        try:
+            with torch.no_grad():
+                places = model.eval().forward_features(probe)
+        except (AssertionError, RuntimeError) as error:
+            raise ConfigError(f"cnn.size_px: got {list(size)}, which this backbone refuses ({error})") from error
+        if not isinstance(places, Tensor) or places.ndim != 4:
+            raise ConfigError(
+                f"cnn.backbone: got a {type(model).__name__}, whose features are no map; allowed: a convolutional timm "
+                "model (a transformer: model=deit_vpt vpt.backbone=..., or model=embed embed.backbone=...)"
+            )
         if grid or freeze != "none":
-            probe = torch.sin(torch.arange(3.0 * math.prod(size))).view(1, 3, *size)
-            try:
-                with torch.no_grad():
-                    places = model.eval().forward_features(probe)
-            except (AssertionError, RuntimeError) as error:
-                raise ConfigError(f"cnn.size_px: got {size[0]}, which this backbone refuses ({error})") from error
             with torch.no_grad():
                 parts = _parts(model, probe, places)
             if grid:
-                if places.ndim != 4:
-                    raise ConfigError("cnn.pool: got 'grid'; allowed: avg, as this backbone's features are no map")
                 places = _channels_first(model, places)
                 check_grid("cnn.grid", grid, places.shape[2:])
                 n_features = places.shape[1] * math.prod(grid)
@@ -331,12 +334,10 @@ class Convolution(Network):
         for name, part in [(str(self.grid), self.backbone)] if self.is_frozen else self._prefix:
             yield from ((f"{name}.{key}", tensor) for key, tensor in part.state_dict().items())
 
-    def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor | None:
+    def effects(self, images: Tensor, labels: Tensor, others: Tensor) -> Tensor:
         """At the end of the backbone, see `Network.effects`."""
         with torch.no_grad():
             places = self._places(images)
-        if not isinstance(places, Tensor) or places.ndim != 4:
-            return None
         places = places.detach().float().requires_grad_()
         features, model = self._pooled(places).float(), self.backbone
         as_map = lambda effects: _channels_first(model, effects).sum(dim=1)  # noqa: E731

@@ -60,6 +60,14 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     loss: Annotated[Loss, "loss"] = field(default_factory=Loss)
     seed: Annotated[int, ""] = 0
 
+    def contradictions(self) -> list[tuple[str, str]]:
+        """Also: a thumbnail is no larger than the image that it is made from."""
+        height, width = self.specs[0].shape[:2]
+        if self.pixels is None or (self.pixels[0] <= width and self.pixels[1] <= height):
+            return super().contradictions()
+        text = f"got {self.pixels} (width, height); allowed: at most [{width}, {height}], as {self.family}.size_px is"
+        return [*super().contradictions(), (f"{self.family}.pixels", f"{text} {self.size_px}")]
+
     @property
     def chooses_on_val(self) -> bool:
         """The epoch, where it is not the last one."""
@@ -89,7 +97,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         return {"grid": grid, "pixels": self.pixels, "head_dropout": self.head_dropout}
 
     @abstractmethod
-    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, Any]]":
         """The unfitted network, and the origin of its weights.
 
         Args:
@@ -175,6 +183,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         from spectro.classifiers.networks.device import choose
 
         self.facts_ = fitted["facts"]
+        self.config_ = self.facts_["weights"].get("config")
         try:
             place = choose(self.device, self.facts_["precision"])
         except ConfigError:

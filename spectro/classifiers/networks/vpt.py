@@ -40,12 +40,12 @@ class VptClassifier(NetworkClassifier):
         default_factory=lambda: Training(lr=5e-3, weight_decay=1e-4, epochs=15, warmup_epochs=2.0)
     )
 
-    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, str | None]]":
+    def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, Any]]":
         from timm.models.vision_transformer import VisionTransformer
 
         from spectro.classifiers.networks.prompts import PromptedViT
 
-        vit, origin = self._backbone(empty=empty, img_size=self.size_px)
+        vit, origin = self._backbone(empty=empty)
         if not isinstance(vit, VisionTransformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer")
         prompts: Any = {"deep": self.variant == "deep", "length": self.prompt_length, "dropout": self.prompt_dropout}

@@ -7,7 +7,7 @@ import pickle
 import socket
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import Tensor, nn
 
 from spectro.errors import ConfigError, ModelError
@@ -39,49 +40,106 @@ def create(
     family: str,
     options: Mapping[str, Any],
     pretrained: bool,
-    weights: str | None,
-) -> tuple[nn.Module, dict[str, str | None]]:
+    weights: Path | None,
+    size: Sequence[int] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, Any]]:
     """A timm model with its weights, and with a new head.
 
     Args:
-        name: timm's name of the model.
+        name: timm's name of the model, also ``hf-hub:OWNER/NAME`` and ``local-dir:FOLDER``.
         num_classes: Outputs of the new head; 0: no head.
         family: The section of the configuration that messages name, ``cnn`` or ``vpt``.
         options: timm's own arguments.
         pretrained: Whether it starts from pretrained weights.
         weights: A file that holds them; None: timm downloads them.
+        size: Height and width of the images; None: the model's.
+        config: From the origin of a saved model; None: it is read from the hub or the folder, where the name has one.
 
     Returns:
-        The model, and the origin of its weights: ``source`` and ``sha256``, of the file, or of a download's tensors.
+        The model, and the origin of its weights: ``source`` and ``sha256``, of the file, or of a download's tensors;
+        from a hub or a folder also ``config``.
 
     Raises:
-        ConfigError: timm has no such model, or not with these options.
+        ConfigError: timm has no such model, or not with these options, or not for images of this size.
         ModelError: The pretrained weights are not available, or not those of this model.
     """
-    architecture, _, tag = name.partition(".")
+    config = config or _config(family, name)
+    architecture, _, tag = (config or {"architecture": name})["architecture"].partition(".")
     if not timm.is_model(architecture):
-        raise ConfigError(f"{family}.backbone: got {name!r}; allowed: a model that timm has")
-    if tag and not timm.is_model_pretrained(name):
+        allowed = "a model that timm has, hf-hub:OWNER/NAME, local-dir:FOLDER"
+        raise ConfigError(f"{family}.backbone: got {name!r}{f', a {architecture}' * bool(config)}; allowed: {allowed}")
+    if tag and not config and not timm.is_model_pretrained(name):
         tags = ", ".join(model.partition(".")[2] for model in timm.list_pretrained(f"{architecture}.*")) or "no tag"
         raise ConfigError(f"{family}.backbone: got {name!r}; allowed after {architecture}: {tags}")
+    defaults = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    # timm's transformers have position embeddings for one size.
+    of_size = {"img_size": list(size)} if size and defaults is not None and defaults.fixed_input_size else {}
+    options = of_size | dict(options)
+    described = {**config["model_args"], "pretrained_cfg": config["pretrained_cfg"]} if config else {}
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=num_classes, **_arguments(options))
+        arguments = described | _arguments(options) | {"num_classes": num_classes}
+        model = timm.create_model(architecture if config else name, pretrained=False, **arguments)
     except (TypeError, AssertionError, RuntimeError) as error:
         shown = ", ".join(f"{key}={value}" for key, value in options.items())
         raise ConfigError(f"{family}.backbone: timm makes no {name} of {shown or 'no options'} ({error})") from error
+    if size:
+        _check_images(model, family, name, size)
+    described = {"config": config} if config else {}
     if not pretrained:
-        return model, {"source": "random", "sha256": None}
+        return model, {"source": "random", "sha256": None, **described}
     if weights is None:
-        tensors, origin = _downloaded(family, name, json.dumps(dict(options), sort_keys=True))
+        tensors, origin = _downloaded(family, name, json.dumps(options, sort_keys=True))
         model.load_state_dict(tensors, strict=False)
-        return model, dict(origin)
-    path = Path(weights).expanduser().absolute()
+        return model, {**origin, **described}
     try:
-        content = path.read_bytes()
+        content = weights.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: no such file; allowed: a safetensors or torch file of pretrained weights") from error
-    _fill(model, _tensors(content, path), path, f"{family}.backbone={name}")
-    return model, {"source": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+        allowed = "a safetensors or torch file of pretrained weights"
+        raise ModelError(f"{weights}: no such file; allowed: {allowed}") from error
+    _fill(model, _tensors(content, weights), weights, f"{family}.backbone={name}")
+    return model, {"source": str(weights), "sha256": hashlib.sha256(content).hexdigest(), **described}
+
+
+def _config(family: str, name: str) -> dict[str, Any] | None:
+    """What a hub or a folder states of a model: architecture, pretrained_cfg, model_args; None: a name of timm's."""
+    source, _, place = name.partition(":")
+    if source not in ("hf-hub", "local-dir"):
+        return None
+    try:
+        if source == "hf-hub":
+            cfg, architecture, arguments = _hub_config(place)
+        else:
+            cfg, architecture, arguments = load_model_config_from_path(Path(place).expanduser())
+        cfg = {key: value for key, value in cfg.items() if not key.startswith("label_")}
+        return {"architecture": str(architecture), "pretrained_cfg": cfg, "model_args": dict(arguments)}
+    except Exception as error:
+        # Whatever the hub's client, the network, the file system and damaged files raise: all types.
+        raise ModelError(
+            f"{family}.backbone: got {name!r}, of which timm reads no config.json ({_first_line(error)}). Allowed: a "
+            "model of timm's on huggingface.co or the mirror that the environment variable HF_ENDPOINT names, or "
+            "local-dir:FOLDER with a copy of its config.json and model.safetensors"
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _hub_config(place: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    with _offline_if_unreachable():
+        return load_model_config_from_hf(place)
+
+
+def _check_images(model: nn.Module, family: str, name: str, size: Sequence[int]) -> None:
+    """Raises a ConfigError where a model takes no images of this size, or would leave out what fills no patch."""
+    embed: Any = getattr(model, "patch_embed", None)
+    patch, of_size = getattr(embed, "patch_size", None), getattr(embed, "img_size", None)
+    got = f"{family}.size_px: got {' x '.join(map(str, size))}"
+    if of_size and getattr(embed, "strict_img_size", True) and tuple(of_size) != tuple(size):
+        raise ConfigError(f"{got}; allowed with {family}.backbone={name}: {' x '.join(map(str, of_size))}")
+    if not patch or getattr(embed, "dynamic_img_pad", False):
+        return
+    if any(side % part for side, part in zip(size, patch, strict=True)):
+        shown = " and ".join(map(str, dict.fromkeys(patch)))
+        raise ConfigError(f"{got} (height x width); allowed: multiples of {shown}, the patches of {name}")
 
 
 @lru_cache(maxsize=2)
@@ -103,7 +161,8 @@ def _downloaded(family: str, name: str, options: str) -> tuple[Mapping[str, Tens
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     tag = model.pretrained_cfg.get("tag")  # type: ignore[union-attr, operator]
-    return tensors, {"source": f"timm:{name.partition('.')[0]}.{tag}", "sha256": digest.hexdigest()}
+    source = name if ":" in name else f"timm:{name.partition('.')[0]}.{tag}"
+    return tensors, {"source": source, "sha256": digest.hexdigest()}
 
 
 def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
