@@ -1,16 +1,19 @@
 """Pretrained weights: the right ones are taken, everything else is refused before it can do harm."""
 
 import hashlib
+import json
 import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from test_classifiers import cnn, toy, vpt
+from test_classifiers import cnn, embed, toy, vpt
 
+from spectro.classifiers import load
 from spectro.classifiers.networks import weights
 from spectro.errors import ConfigError, ModelError
 
@@ -68,6 +71,44 @@ def test_the_run_can_say_which_weights_it_used(make, tmp_path):
     classifier = make(weights=str(path), epochs=1).fit(*toy((3, 3, 3)))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert classifier.facts["weights"] == {"source": str(path), "sha256": digest}
+
+
+def folder_of(classifier, path):
+    """A folder as timm writes it for the hub, with a mean of its own."""
+    options = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in classifier.backbone_options.items()
+    }
+    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "input_size": [3, 32, 32], "num_classes": 7}
+    cfg |= {"classifier": "head" if "deit" in classifier.backbone else "fc"}
+    config = {"architecture": classifier.backbone, "pretrained_cfg": cfg, "model_args": options, "num_classes": 7}
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    save_file(state(classifier, 7), path / "model.safetensors")
+    return f"local-dir:{path}"
+
+
+@pytest.mark.parametrize("make", [tiny_vit, tiny_cnn, embed], ids=["vpt", "cnn", "embed"])
+def test_a_folder_gives_architecture_weights_and_normalisation(make, tmp_path):
+    """And a saved model needs it no more."""
+    plain = make()
+    plain.backbone_options = {**plain.backbone_options, "img_size": 32} if make is embed else plain.backbone_options
+    name = folder_of(plain, tmp_path / "weights")
+    given = {"training__epochs": 1} if make is not embed else {}
+    classifier = make().set_params(backbone=name, backbone_options=None, pretrained=True, **given)
+    X, y = toy((3, 3, 3))
+    classifier.fit(X, y)
+    origin, file = classifier.facts["weights"], tmp_path / "weights" / "model.safetensors"
+    assert (origin["source"], origin["sha256"]) == (str(file), hashlib.sha256(file.read_bytes()).hexdigest())
+    model = classifier.backbone_ if make is embed else classifier.network_.backbone
+    assert tuple(weights.normalisation(model)[0]) == (0.1, 0.2, 0.3)
+    classifier.save(tmp_path / "model")
+    (tmp_path / "weights").rename(tmp_path / "moved")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict_proba(X), classifier.predict_proba(X))
+    with pytest.raises(ConfigError, match=r"\.backbone: got 'local-dir:.*'; allowed: a folder with a config.json"):
+        classifier.prepare()
+    (tmp_path / "moved" / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"\.backbone: got 'local-dir:.*moved', of which timm reads no config.json"):
+        classifier.set_params(backbone=f"local-dir:{tmp_path / 'moved'}").prepare()
 
 
 class TestRefused:
@@ -146,8 +187,9 @@ def refuse(*a, **k): raise OSError("Name or service not known")
 socket.create_connection = socket.getaddrinfo = refuse
 from spectro.classifiers import CnnClassifier
 from spectro.errors import ModelError
-try: CnnClassifier().fit(*[__import__("numpy").zeros((2, 32, 32), "uint8"), ["a", "b"]])
-except ModelError as error: print(error)
+for options in {}, {"backbone": "hf-hub:timm/resnet18.a1_in1k"}:
+    try: CnnClassifier(**options).fit(*[__import__("numpy").zeros((2, 32, 32), "uint8"), ["a", "b"]])
+    except ModelError as error: print(error)
 """
 
 
@@ -159,6 +201,7 @@ def test_without_network_and_file_training_does_not_begin(tmp_path, monkeypatch)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=180)
     assert "cnn.pretrained: the pretrained weights of resnet18.tv_in1k are not available" in done.stdout, done.stderr
+    assert "cnn.backbone: got 'hf-hub:timm/resnet18.a1_in1k', of which timm reads no config.json" in done.stdout
     for hint in ("cnn.weights=PATH", "HF_ENDPOINT", "cnn.pretrained=false"):
         assert hint in done.stdout
 
