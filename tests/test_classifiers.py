@@ -107,6 +107,10 @@ MAKERS = {
     "embed wide": lambda: embed(size_px=[16, 64], grids=[1, [2, 4]]),
     "vpt wide": lambda: vpt(**GRID, size_px=[16, 64], image_fit="pad", pixels=[20, 15]),
     "cnn wide": lambda: cnn(**GRID, stages=1, size_px=[16, 64], freeze=1),
+    "vpt eva": lambda: vpt(
+        **GRID, backbone="vit_small_patch16_dinov3", backbone_options={"embed_dim": 32}, variant="deep", first_block=1
+    ),
+    "vpt beit": lambda: vpt(backbone="beit_base_patch16_224", size_px=[16, 64]),
     "vpt grid": lambda: vpt(**GRID, blocks=1, pixels=[5, 4], head_dropout=0.1),
     "vpt cached": lambda: vpt(**GRID, variant="deep", first_block=1),
     "vpt probe": lambda: vpt(prompt_length=0, pixels=[5, 4]),

@@ -29,13 +29,25 @@ BACKBONES = {
     "layer scale": ("vit_small_patch14_dinov2", {"init_values": 1e-1}),
     "clip": ("vit_base_patch16_clip_224", {}),
 }
+# Rotated positions in two layouts, and by block; biases of relative positions, by block and shared.
+OTHERS = {
+    "dinov3": ("vit_small_patch16_dinov3", {}),
+    "eva02": ("eva02_tiny_patch14_224", {}),
+    "mixed": ("vit_small_patch16_rope_mixed_224", {}),
+    "beit": ("beit_base_patch16_224", {}),
+    "shared": ("beit_base_patch16_224", {"use_shared_rel_pos_bias": True, "global_pool": "token"}),
+}
 backbones = pytest.mark.parametrize("name", BACKBONES)
 
 
 def backbone(name="plain", **options):
-    model, arguments = BACKBONES[name]
+    model, arguments = (BACKBONES | OTHERS)[name]
     torch.manual_seed(1)
-    return timm.create_model(model, num_classes=0, **{**TINY, **arguments, **options}).eval()
+    vit = timm.create_model(model, num_classes=0, **{**TINY, **arguments, **options}).eval()
+    for key, parameter in vit.named_parameters():
+        if "relative_position_bias_table" in key or "gamma" in key:
+            torch.nn.init.normal_(parameter.data)
+    return vit
 
 
 def prompted(vit, *, deep=False, length=5, **options):
@@ -82,6 +94,33 @@ def test_against_a_straightforward_forward_pass(name, deep, length):
             pooled = tokens[:, 0]
         expected = pooled @ network.head.weight.T + network.head.bias
         torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("first_block", [0, 1])
+@pytest.mark.parametrize("deep", [False, True])
+def test_prompts_that_nobody_attends_to_change_nothing(name, first_block, deep):
+    """Equals timm's own model; a rotation or a bias one place beside the patch that it is for would not."""
+    vit, x = backbone(name, embed_dim=48), images()
+    plain = prompted(backbone(name, embed_dim=48), deep=deep, length=0)
+    network = prompted(backbone(name, embed_dim=48), deep=deep, first_block=first_block)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    prefix, length = vit.num_prefix_tokens, network.prompts.shape[1]
+
+    def without_prompts(q, k, v, attn_mask=None, **options):
+        if k.shape[2] > prefix + 16:
+            mask = torch.zeros(k.shape[2])
+            mask[prefix : prefix + length] = -torch.inf
+            attn_mask = mask.expand(q.shape[2], -1) if attn_mask is None else attn_mask + mask
+        return attend(q, k, v, attn_mask=attn_mask, **options)
+
+    with torch.no_grad():
+        expected = vit(x)
+        torch.testing.assert_close(plain.features(x), expected, rtol=1e-4, atol=1e-4)
+        assert (network.features(x) - expected).abs().max() > 1e-3
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", without_prompts)
+            torch.testing.assert_close(network.features(x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -139,7 +178,7 @@ def test_bf16_is_near_fp32():
 
 
 def test_a_backbone_that_is_no_vision_transformer():
-    with pytest.raises(ConfigError, match=r"vpt.backbone: .*swin.*allowed: a timm VisionTransformer"):
+    with pytest.raises(ConfigError, match=r"vpt.backbone: .*swin.*allowed: a timm VisionTransformer, Eva or Beit"):
         vpt(backbone="swin_tiny_patch4_window7_224", backbone_options={}).set_params(
             backbone_options=None, size_px=224
         ).prepare()

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import torch
 from timm.layers import Attention
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,12 +21,14 @@ _ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
 
 
 class PromptedViT(Network):
-    """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer.
+    """Visual prompt tuning (Jia et al., 2022, "Visual prompt tuning") of a timm vision transformer, Eva or Beit.
 
     P prompt tokens stand between the prefix tokens (class, distillation, registers) and the patches. ``shallow``: they
     enter one block, the first, and are then computed like any other token. ``deep``: every block from there on gets its
     own prompts, in place of the outputs of the last ones. The head is linear on the backbone's own pooling of its
-    normalised tokens, or on means of the patches over the cells of a grid; prompts are left out.
+    normalised tokens, or on means of the patches over the cells of a grid; prompts are left out. Prompts have no place:
+    they are not rotated where positions are (Eva), and have a bias of 0 where attention has one of relative positions
+    (Beit).
 
     Args:
         vit: The backbone, without a head; it is frozen here.
@@ -41,7 +45,7 @@ class PromptedViT(Network):
 
     def __init__(
         self,
-        vit: VisionTransformer,
+        vit: VisionTransformer | Eva | Beit,
         num_classes: int,
         *,
         deep: bool,
@@ -75,6 +79,10 @@ class PromptedViT(Network):
         tokens = (vit.num_prefix_tokens + math.prod(places), vit.embed_dim)
         shape = (n_features,) if n_frozen == n_blocks else tokens if n_frozen else None
         super().__init__(vit.requires_grad_(False), num_classes, n_features, shape, pixels, head_dropout)
+        if isinstance(vit, Eva):
+            attentions: Any = [block.attn for block in vit.blocks[first_block:]]
+            for attention in attentions:
+                attention.num_prefix_tokens += length
         self.deep, self.first_block, self.grid, self.n_frozen = deep, first_block, grid, n_frozen
         self.prompts = nn.Parameter(prompts)
         self.dropout = nn.Dropout(dropout)
@@ -145,8 +153,13 @@ class PromptedViT(Network):
     def _embedded(self, images: Tensor) -> Tensor:
         """Prefix tokens and patches ``(n, t, d)``, the input of the first block."""
         vit = self.backbone
-        tokens = vit._pos_embed(vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype)))
-        return vit.norm_pre(vit.patch_drop(tokens))
+        patches = vit.patch_embed(images.to(vit.patch_embed.proj.weight.dtype))
+        if isinstance(vit, Eva):
+            return vit.norm_pre(vit._pos_embed(patches)[0])
+        if isinstance(vit, Beit):
+            tokens = torch.cat([vit.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+            return tokens if vit.pos_embed is None else tokens + vit.pos_embed
+        return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches)))
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         """Tokens of the last block -> features, fp32."""
@@ -159,7 +172,8 @@ class PromptedViT(Network):
     def _through_blocks(self, tokens: Tensor, start: int, stop: int) -> Tensor:
         """Tokens ``(n, t, d)`` -> a block's outputs for those of them that the head or the next block reads."""
         vit = self.backbone
-        reads_prefix = not self.grid and vit.global_pool == "token" and vit.attn_pool is None
+        reads_prefix = not self.grid and vit.global_pool == "token" and getattr(vit, "attn_pool", None) is None
+        rotation = self._rotation()
         for i, block in enumerate(vit.blocks[start:stop], start):
             number = i - self.first_block
             if number == 0 and not self.deep:
@@ -169,11 +183,44 @@ class PromptedViT(Network):
                 is_last = i == len(vit.blocks) - 1
                 n_read = vit.num_prefix_tokens if is_last and reads_prefix else tokens.shape[1]
                 tokens = outputs_of(block, tokens, n_read, prompts)
-            elif prompts is None:
-                tokens = block(tokens)
             else:
-                tokens = self._without_prompts(block(self._with_prompts(tokens, prompts)))
+                tokens = tokens if prompts is None else self._with_prompts(tokens, prompts)
+                if isinstance(vit, Beit):
+                    tokens = self._through_beit(block, tokens)
+                elif rotation is not None:
+                    tokens = block(tokens, rope=rotation[i] if vit.rope_mixed else rotation)
+                else:
+                    tokens = block(tokens)
+                tokens = tokens if prompts is None else self._without_prompts(tokens)
         return tokens if self.deep or stop <= self.first_block else self._without_prompts(tokens)
+
+    def _rotation(self) -> Tensor | None:
+        """Of the patches, by block where `rope_mixed`; None where positions are not rotated."""
+        rope: Any = getattr(self.backbone, "rope", None)
+        if rope is None:
+            return None
+        rotation: Tensor = rope.get_embed(shape=self.backbone.patch_embed.grid_size)
+        return rotation
+
+    def _through_beit(self, block: Any, tokens: Tensor) -> Tensor:
+        """A block of a Beit, with a bias of 0 for every pair with a prompt."""
+        attention, shared, (b, t, _) = block.attn, self.backbone.rel_pos_bias, tokens.shape
+        bias = None if attention.relative_position_bias_table is None else attention._get_rel_pos_bias()
+        if shared is not None:
+            bias = shared()[None] if bias is None else bias + shared()
+        n_prompts = 0 if bias is None else t - bias.shape[-1]
+        if bias is not None and n_prompts:
+            number = torch.arange(t, device=tokens.device)
+            is_prompt, index = (number > 0) & (number <= n_prompts), (number - n_prompts).clamp_min(0)
+            bias = bias[:, :, index][..., index].masked_fill(is_prompt | is_prompt[:, None], 0.0)
+        biases = None if attention.q_bias is None else torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        qkv = functional.linear(block.norm1(tokens), attention.qkv.weight, biases)
+        q, k, v = qkv.view(b, t, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        out = functional.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
+        out = attention.proj(out.transpose(1, 2).reshape(b, t, -1))
+        tokens = tokens + (out if block.gamma_1 is None else block.gamma_1 * out)
+        out = block.mlp(block.norm2(tokens))
+        return tokens + (out if block.gamma_2 is None else block.gamma_2 * out)
 
     def _prompts(self, i: int, tokens: Tensor) -> Tensor:
         """Prompts of a block ``(n, P, d)``, or ``(1, P, d)`` where they are the same for all records."""
