@@ -339,7 +339,7 @@ def test_networks_take_their_number_of_epochs_from_the_folds(ensemble, more, run
     """
     overrides = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null", epochs=8)
     overrides += ["validation=kfold", "validation.k=2", "validation.seed=1", "augmentation=none", "tracking.uri=null"]
-    members = [f"ensemble.members={ensemble}", f"ensemble.settings=[{','.join(more)}]"]
+    members = ["train.select=best", f"ensemble.members={ensemble}", f"ensemble.settings=[{','.join(more)}]"]
     rows = history_of(run_here(*overrides, "train.lr=0.01", *members))
     config = cli.composed(overrides)
     folds = Folds.of(Task(config, load_data(config)))
