@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import timm
 import torch
-from test_classifiers import RESNET, embed, stored, svm, toy
+from test_classifiers import LABELS, RESNET, embed, stored, svm, toy
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn.functional import adaptive_avg_pool2d
 
 import spectro.classifiers.svm as svm_module
+from spectro.classifiers import CascadeClassifier, EnsembleClassifier, load
 from spectro.data import Augmentation
 from spectro.data.transforms import BUILT_IN_VIEWS
+from spectro.errors import ModelError
 
 
 def mirrored(images):
@@ -113,3 +115,21 @@ def test_a_backbone_without_outputs_of_blocks(monkeypatch):
     monkeypatch.delattr(VisionTransformer, "forward_intermediates")
     with pytest.raises(Exception, match=r"embed.backbone: got 'deit_tiny_distilled.*gives no outputs of its blocks"):
         embed(backbone="deit_tiny_distilled_patch16_224").prepare()
+
+
+def test_a_frozen_backbone_is_saved_once_and_believed_only_whole(tmp_path):
+    """Stages and members would take 90 MB each; a file of other weights would give other labels without a word."""
+    X, y = toy((6, 6, 6))
+    cascade = CascadeClassifier(EnsembleClassifier(embed(), 2), embed(), {"pair": LABELS[1:]}).fit(X, y)
+    cascade.save(tmp_path / "model")
+    (path,) = (tmp_path / "model").rglob("*.safetensors")
+    assert path.parent == tmp_path / "model"
+    np.testing.assert_array_equal(load(tmp_path / "model").predict_proba(X), cascade.predict_proba(X))
+    part = load(tmp_path / "model" / "easy" / "member_1")
+    np.testing.assert_array_equal(part.predict_proba(X), cascade.easy_.members_[0].predict_proba(X))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match=r"frozen_\w+.safetensors: damaged"):
+        load(tmp_path / "model")
+    path.unlink()
+    with pytest.raises(ModelError, match=r"frozen_\w+.safetensors: no such file"):
+        load(tmp_path / "model")

@@ -19,7 +19,7 @@ from spectro.data.images import Images
 from spectro.errors import ConfigError
 
 # Raise it when the files of a saved model change their meaning.
-FORMAT = 3
+FORMAT = 4
 # What a family computes of n records: effects of places on the margin between two scores ``(n, h, w)``, in any unit;
 # the records as the model sees them, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``; the method's name.
 Effects = tuple[np.ndarray, np.ndarray, str]

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from spectro.classifiers.base import Effects
+from spectro.classifiers.frozen_file import load_frozen, save_frozen
 from spectro.classifiers.inputs import SizePx, Thumbnail
 from spectro.classifiers.networks.backbone import BackboneParams, ImageSize
 from spectro.classifiers.registry import register_family
@@ -29,7 +30,6 @@ _CODE_VERSION = 1
 # Images that go through the backbone together. A last batch is filled up: matrices of another shape round differently,
 # and features would depend on what was in the cache before.
 _BATCH = 8
-_FILE = "backbone.safetensors"
 _Fields = Annotated[int, Field(ge=1)]
 _Pair = Annotated[list[_Fields], Field(min_length=2, max_length=2)]
 
@@ -181,26 +181,22 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         return [self._backbone_id(X), self.blocks, self.grids, self.pixels, self.pixels and self.pixels_weight]
 
     def _save(self, folder: Path) -> dict[str, Any]:
-        from safetensors.torch import save_file
-
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.backbone_.state_dict().items()}
-        save_file(tensors, folder / _FILE)
-        return {"origin": self.origin_, **super()._save(folder)}
+        frozen = save_frozen(self.backbone_.state_dict(), folder)
+        return {"origin": self.origin_, "frozen": frozen, **super()._save(folder)}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         from copy import deepcopy
 
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         self.config_ = fitted["origin"].get("config")
         try:
             self._built(empty=True)
             self.backbone_ = deepcopy(self.backbone_)
-            self.backbone_.load_state_dict(load_file(folder / _FILE))
-        except (SafetensorError, RuntimeError, ConfigError, OSError) as error:
+            self.backbone_.load_state_dict(load_frozen(fitted["frozen"], folder))
+        except (SafetensorError, RuntimeError, ConfigError) as error:
             reason = str(error).strip().split("\n")[0]
-            raise ModelError(f"{folder / _FILE}: damaged or not of this model ({reason})") from error
+            raise ModelError(f"{folder / fitted['frozen']}: damaged or not of this model ({reason})") from error
         self.origin_ = fitted["origin"]
         super()._load(folder, fitted)
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
+from spectro.classifiers.frozen_file import load_frozen, save_frozen
 from spectro.classifiers.networks.backbone import BackboneParams
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.classifiers.temperature import ScoringClassifier
@@ -172,9 +173,11 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     def _save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file
 
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()}
-        save_file(tensors, folder / _FILE)
-        return {"facts": self.facts_, **self._temperature_state()}
+        frozen = {name for name, p in self.network_.named_parameters() if not p.requires_grad}
+        state = {name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()}
+        save_file({name: t for name, t in state.items() if name not in frozen}, folder / _FILE)
+        name = save_frozen({name: state[name] for name in frozen}, folder) if frozen else None
+        return {"facts": self.facts_, "frozen": name, **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         from safetensors import SafetensorError
@@ -191,6 +194,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
             place = choose("auto", self.facts_["precision"])
         try:
             tensors = load_file(folder / _FILE)
+            tensors |= load_frozen(fitted["frozen"], folder) if fitted["frozen"] else {}
             network, _ = self._build(len(self.classes_), empty=True)
             network.prepare(place)
             network.load_state_dict(tensors)
