@@ -197,7 +197,7 @@ INVALID: list[tuple[str, list[str]]] = [
     ("model=deit_vpt vpt.size_px=[128,100] vpt.pretrained=false", ["got 128 x 100 (height x width)", "of 16, the pa"]),
     (
         "model=deit_vpt vpt.pixels=[20,300]",
-        ["vpt.pixels: got [20, 300] (width, height)", "[224, 224]", "vpt.size_px is"],
+        ["vpt.pixels: got [20, 300] (width, height)", "[112, 112]", "vpt.size_px is"],
     ),
     ("model=deit_vpt vpt.backbone=resnet18 vpt.pretrained=false", ["vpt.backbone: got 'resnet18'; allowed: a timm"]),
     ("data.on_bad_file=ignore", ["data.on_bad_file: got 'ignore'; allowed: 'error' or 'skip'"]),
