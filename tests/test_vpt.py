@@ -163,10 +163,11 @@ def test_parameters_of_deit_small(deep, expected):
     assert counted["total"] == expected + sum(p.numel() for p in vit.parameters())
 
 
-def test_bf16_is_near_fp32():
+@pytest.mark.parametrize("name", ["plain", *OTHERS])
+def test_bf16_is_near_fp32(name):
     """Frozen weights in bf16 may cost digits, not the prediction."""
     x = images(8)
-    network = prompted(backbone(), deep=True)
+    network = prompted(backbone(name, embed_dim=48), deep=True)
     with torch.no_grad():
         exact = network(x)
         network.prepare(Place(CPU, "bf16"))
