@@ -82,7 +82,9 @@ def test_copies_stay_with_their_record_and_only_originals_are_evaluated(demo, fo
 def test_networks_give_up_an_inner_val(demo_root, folds_of):
     """The epoch is chosen inside the fold, on records that the fold does not evaluate."""
     root = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null"]
-    config = cli.composed([*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold"])
+    config = cli.composed(
+        [*tiny("resnet18", "cascade_stage=flat", "augmentation=mirror"), *root, "validation=kfold", "train.select=best"]
+    )
     task = Task(config, load_data(config))
     pool = {record.digest for record in task.dataset.records if record.split != "test"}
     for X, y, X_val, y_val, X_new in folds_of(task, CnnClassifier):

@@ -92,7 +92,7 @@ def test_nested_parameters_of_one_network_are_not_another_ones():
     """A default that estimators share would change with one of them."""
     first, second = cnn().__class__(), cnn().__class__()
     first.set_params(training__lr=0.5, loss__name="focal")
-    assert (second.training.lr, second.loss.name) == (0.001, "cross_entropy")
+    assert (second.training.lr, second.loss.name) == (0.0003, "cross_entropy")
     assert clone(first).training.lr == 0.5
     with pytest.raises(ValueError, match=r"train.lr: got -1; allowed: greater than 0"):
         first.set_params(training__lr=-1).fit(X, Y)

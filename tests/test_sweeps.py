@@ -372,7 +372,7 @@ class TestSearch:
         network += ["cnn.backbone_options={layers: [1, 1, 1, 1], channels: [16, 16, 32, 32]}", "train.batch_size=8"]
         network += ["train.epochs=3", "train.lr=choice(0.003,0.0000001)", "loss.name=cross_entropy", "sweep.threads=1"]
         shared = [override for override in quick if not override.startswith(("sweeper", "validation", "hog", "scaler"))]
-        sweep(*network, *shared, "sweep.startup_trials=2", "sweep.warmup_epochs=1")
+        sweep(*network, *shared, "sweep.startup_trials=2", "sweep.warmup_epochs=1", "train.select=best")
         folder = tmp_path / "sweeps" / "s"
         pruned = [row for row in read_rows(folder / "trials.csv") if row["state"] == "PRUNED"]
         assert pruned

@@ -37,7 +37,7 @@ def dropping(**options):
 class TestHistory:
     def test_a_row_for_each_epoch_and_the_weights_of_the_best(self):
         """The last epoch, as the original took it, may be a bad one; of equal F1 the smaller loss is better."""
-        classifier = trained(lr=0.02, epochs=8).fit(*DATA)
+        classifier = trained(lr=0.02, epochs=8, select="best").fit(*DATA)
         history = classifier.history_
         assert [row["epoch"] for row in history] == list(range(1, 9))
         assert set(history[0]) == {"epoch", "train_loss", "val_loss", "val_macro_f1", "lr", "seconds", "best"}
@@ -48,7 +48,7 @@ class TestHistory:
     def test_patience(self):
         """So many epochs without a better one, then no more; without patience, all."""
         for patience in (1, 2):
-            history = trained(lr=0.05, epochs=12, patience=patience).fit(*DATA).history_
+            history = trained(lr=0.05, epochs=12, select="best", patience=patience).fit(*DATA).history_
             best = next(row["epoch"] for row in history if row["best"])
             assert len(history) == min(best + patience, 12)
 
@@ -63,7 +63,7 @@ class TestHistory:
         assert [row["best"] for row in classifier.history_] == [False] * 3 + [True]
         alone = trained(lr=0.05, select="last").fit(*DATA[:2])
         np.testing.assert_array_equal(classifier.predict(DATA[2]), alone.predict(DATA[2]))
-        assert (classifier.chooses_on_val, trained().chooses_on_val) == (False, True)
+        assert (classifier.chooses_on_val, trained(select="best").chooses_on_val) == (False, True)
 
     def test_the_average_is_that_of_the_last_epochs(self):
         """Averaging one epoch is taking the last; of all, the first one counts too."""
