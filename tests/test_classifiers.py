@@ -28,6 +28,7 @@ from spectro.classifiers import (
     load,
     register_family,
 )
+from spectro.classifiers.base import FORMAT
 from spectro.data import Images, ImageStore, RowCache
 from spectro.data.images import file_digest
 from spectro.errors import ModelError
