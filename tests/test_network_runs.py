@@ -265,20 +265,20 @@ class TestPretrained:
     )
     def test_a_run(self, model, section, backbone, weights, run_here, root):
         path = weights(f"{backbone}.safetensors")
-        network = [f"model={model}", f"{section}.backbone={backbone}", f"{section}.weights={path}", "train.epochs=2"]
+        network = [f"model={model}", f"{section}.backbone={backbone}", f"{section}.weights={path}", "train.epochs=5"]
         run_dir = run_here(*network, "cascade_stage=flat", "augmentation=none", *root)
         facts = read_json(run_dir / "run.json")["networks"]["flat"]
         assert facts["weights"]["source"] == str(path)
         if model == "deit_vpt":
             assert facts["parameters"]["trainable"] == 5_380
         losses = [float(row["train_loss"]) for row in history_of(run_dir)]
-        assert losses[1] < losses[0]
+        assert losses[-1] < losses[0]
 
     def test_positions_of_the_right_grid_are_not_resampled(self, weights):
         from safetensors.torch import load_file
 
         path = weights("vit_small_patch14_dinov2.safetensors")
-        classifier = VptClassifier(backbone="vit_small_patch14_dinov2", weights=str(path))
+        classifier = VptClassifier(backbone="vit_small_patch14_dinov2", weights=str(path), size_px=224)
         network, _ = classifier._build(4, empty=False)
         for name, tensor in load_file(path).items():
             np.testing.assert_array_equal(
