@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
+from spectro.classifiers.frozen_file import share_frozen
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.errors import ConfigError
@@ -251,6 +252,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": self.classes_.tolist()}
         if not self._is_constant:
             state["fitted"] = self._save(folder)
+            share_frozen(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def __sklearn_tags__(self) -> Tags:

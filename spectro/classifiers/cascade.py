@@ -12,7 +12,6 @@ from sklearn.base import clone
 
 from spectro.classifiers.base import Attribution, ImageClassifier, StageOutput
 from spectro.classifiers.fit_context import part
-from spectro.classifiers.frozen_file import share_frozen
 from spectro.classifiers.registry import load, register_family
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
@@ -176,7 +175,6 @@ class CascadeClassifier(ImageClassifier):
     def _save(self, folder: Path) -> dict[str, Any]:
         for number, classifier in enumerate(self.stages_.values()):
             classifier.save(folder / _folder(number))
-        share_frozen(folder)
         return {"groups": list(self.hard_)}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from sklearn.base import clone
 
 from spectro.classifiers.base import Attribution, ImageClassifier
 from spectro.classifiers.fit_context import current, part
-from spectro.classifiers.frozen_file import share_frozen
 from spectro.classifiers.registry import load, register_family
 from spectro.classifiers.temperature import ScoringClassifier, scores_of
 from spectro.data.decode import ImageSpec
@@ -143,7 +142,6 @@ class EnsembleClassifier(ScoringClassifier):
     def _save(self, folder: Path) -> dict[str, Any]:
         for number, member in enumerate(self.members_, 1):
             member.save(folder / f"member_{number}")
-        share_frozen(folder)
         return {"n": len(self.members_), **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
