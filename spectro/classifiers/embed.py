@@ -14,7 +14,7 @@ from pydantic import Field
 from spectro.classifiers.base import Effects
 from spectro.classifiers.frozen_file import load_frozen, save_frozen
 from spectro.classifiers.inputs import SizePx, Thumbnail
-from spectro.classifiers.networks.backbone import BackboneParams, ImageSize
+from spectro.classifiers.networks.backbone import BackboneParams, ImageSize, Pair
 from spectro.classifiers.registry import register_family
 from spectro.classifiers.svm import Gamma, Strength, SvmClassifier
 from spectro.data.cache import RowKind
@@ -30,8 +30,6 @@ _CODE_VERSION = 1
 # Images that go through the backbone together. A last batch is filled up: matrices of another shape round differently,
 # and features would depend on what was in the cache before.
 _BATCH = 8
-_Fields = Annotated[int, Field(ge=1)]
-_Pair = Annotated[list[_Fields], Field(min_length=2, max_length=2)]
 
 
 @register_family("embed")
@@ -55,7 +53,9 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
     backbone: Annotated[str, Field(min_length=1)] = "vit_small_patch14_dinov2.lvd142m"
     size_px: ImageSize = 112
     blocks: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = field(default_factory=lambda: [6])
-    grids: Annotated[list[_Fields | _Pair], Field(min_length=1)] = field(default_factory=lambda: [2, 8])
+    grids: Annotated[list[Annotated[int, Field(ge=1)] | Pair], Field(min_length=1)] = field(
+        default_factory=lambda: [2, 8]
+    )
     pixels: SizePx | None = field(default_factory=lambda: [20, 15])
     pixels_weight: Annotated[float, Field(gt=0)] = 0.45
     C: Strength = None
@@ -99,7 +99,8 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
 
         self._device = choose(self.device, "fp32").device
         options = json.dumps(self.backbone_options or {}, sort_keys=True)
-        made_of = (self.backbone, options, self.pretrained and not empty, file := self._file, self.specs[0].shape[:2])
+        file = self._file
+        made_of = (self.backbone, options, self.pretrained and not empty, file, self.specs[0].shape[:2])
         modified = file.stat().st_mtime_ns if file is not None and file.exists() and not empty else 0
         config = json.dumps(getattr(self, "config_", None)) if empty else ""
         model, origin = _frozen(*made_of, max(self.blocks), str(self._device), modified, config)

@@ -123,11 +123,12 @@ def choose(members: Sequence[Predictions], k: int | None = None) -> list[int]:
     """
     members = [_ordered(p) for p in members]
     classes = list(members[0].classes)
+    true = encode(members[0].y_true, classes, "labels")
 
     def score(chosen: Sequence[int]) -> float:
         predicted = np.mean([members[i].probabilities for i in chosen], axis=0).argmax(axis=1)
         confusion = np.zeros((len(classes), len(classes)))
-        np.add.at(confusion, (encode(members[0].y_true, classes, "labels"), predicted), 1)
+        np.add.at(confusion, (true, predicted), 1)
         return float(macro_f1(confusion, classes))
 
     chosen: list[int] = []

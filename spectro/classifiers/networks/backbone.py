@@ -21,6 +21,8 @@ def _size(value: Any) -> Any:
     return value
 
 
+# Two numbers where they differ: rows and columns, or width and height.
+Pair = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 ImageSize = Annotated[int | list[int], PlainValidator(_size)]
 
 

@@ -205,6 +205,11 @@ class Network(nn.Module, ABC):
         return normalisation(self.backbone)
 
     @property
+    def frozen_parameters(self) -> set[str]:
+        """The names of the parameters that training never changes."""
+        return {name for name, p in self.named_parameters() if not p.requires_grad}
+
+    @property
     def n_parameters(self) -> dict[str, int]:
         """Numbers that are trained, and all of them."""
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)

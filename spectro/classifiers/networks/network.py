@@ -14,7 +14,7 @@ from pydantic import Field
 from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
 from spectro.classifiers.frozen_file import load_frozen, save_frozen
-from spectro.classifiers.networks.backbone import BackboneParams
+from spectro.classifiers.networks.backbone import BackboneParams, Pair
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.classifiers.temperature import ScoringClassifier
 from spectro.data.images import Images, pixels_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Records whose gradients are held at once.
 _EFFECTS_BATCH = 8
-_Pair = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 _FILE = "network.safetensors"
 
 
@@ -54,8 +53,8 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
 
     draws_views: ClassVar[bool] = True
 
-    grid: Annotated[int, Field(ge=1)] | _Pair = 4
-    pixels: _Pair | None = None
+    grid: Annotated[int, Field(ge=1)] | Pair = 4
+    pixels: Pair | None = None
     head_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     training: Annotated[Training, "train"] = field(default_factory=Training)
     loss: Annotated[Loss, "loss"] = field(default_factory=Loss)
@@ -173,7 +172,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
     def _save(self, folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file
 
-        frozen = {name for name, p in self.network_.named_parameters() if not p.requires_grad}
+        frozen = self.network_.frozen_parameters
         state = {name: t.detach().cpu().contiguous() for name, t in self.network_.state_dict().items()}
         save_file({name: t for name, t in state.items() if name not in frozen}, folder / _FILE)
         name = save_frozen({name: state[name] for name in frozen}, folder) if frozen else None

@@ -116,12 +116,12 @@ def train(
             best_row = _best(history) if settings.select == "best" else history[-1]
             for past in history:
                 past["best"] = past is best_row
-            averaged = epoch - 1 - max(settings.epochs - settings.average_last, 0)
+            weights, averaged = _snapshot(network), epoch - 1 - max(settings.epochs - settings.average_last, 0)
             if settings.select == "average" and averaged > 0:
-                best = {name: average(best[name], t, averaged) for name, t in _snapshot(network).items()}
+                best = {name: average(best[name], t, averaged) for name, t in weights.items()}
             elif history[-1]["best"]:
-                best = _snapshot(network)
-            state = {"network": _snapshot(network), "best": best, "optimizer": optimizer.state_dict()}
+                best = weights
+            state = {"network": weights, "best": best, "optimizer": optimizer.state_dict()}
             checkpoints.write(epoch, {**state, "history": history})
             context.on_epoch(context.stage, history)
             advance(0, _headline(context.stage, history, settings.epochs))
@@ -202,9 +202,9 @@ def _headline(stage: str, history: list[dict[str, Any]], epochs: int) -> str | N
     return f"{stage} epoch {last['epoch']}/{epochs} loss {last['train_loss']:.3f}{val}".strip()
 
 
-def _snapshot(network: nn.Module) -> dict[str, Tensor]:
+def _snapshot(network: Network) -> dict[str, Tensor]:
     """A copy of everything that training changes."""
-    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    frozen = network.frozen_parameters
     return {name: t.detach().clone() for name, t in network.state_dict().items() if name not in frozen}
 
 
