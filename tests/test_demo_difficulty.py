@@ -1,4 +1,4 @@
-"""How hard the demo data are; ``pytest -m slow tests/test_demo_difficulty.py -s`` prints the table of docs/data.md."""
+"""How hard the demo data are; ``pytest -m slow -n 0 -s`` of this file prints the table of docs/how-to/data.md."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from spectro.data import (
 from spectro.data.transforms import BUILT_IN_VIEWS
 from spectro.demo.generate import CROP_PX, make_demo
 
-# The measure of difficulty stays the same whatever the defaults become: the settings that docs/data.md has numbers of.
+# The measure of difficulty stays the same whatever the defaults become: docs/how-to/data.md has its numbers.
 CLASSIC = HogSvmClassifier(orientations=9, signed=False, cell_px=8, block_norm="L2-Hys", pca_variance=0.95, C=1.0)
 CLASSIC.set_params(gamma="1.0x")
 PAIRS = {"field": ("noise_DNS", "noise_Tip-off"), "lake": ("noise_ice_cracking", "noise_lake")}

@@ -10,7 +10,7 @@ from spectro.cli import main as cli
 from spectro.paths import CONF
 
 HOME = CONF.parent
-PAGES = [HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").glob("*.md"))]
+PAGES = [HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").rglob("*.md"))]
 README = (HOME / "README.md").read_text(encoding="utf-8")
 
 

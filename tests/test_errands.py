@@ -1,4 +1,4 @@
-"""The errands of the pages docs/new_*.md, done in a folder of one's own exactly as the pages show them.
+"""The errands of the pages docs/how-to/new_*.md, done in a folder of one's own exactly as the pages show them.
 
 A page's code blocks are its files (a line with the file's path in backquotes stands above each) and its commands.
 """
@@ -39,7 +39,7 @@ def spectro(arguments: Sequence[str], folder: Path) -> str:
 
 def blocks(page: str) -> list[re.Match[str]]:
     """The code blocks of a page."""
-    return list(_BLOCK.finditer((HOME / "docs" / f"{page}.md").read_text(encoding="utf-8")))
+    return list(_BLOCK.finditer((HOME / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")))
 
 
 def write_files(page: str, folder: Path) -> None:
@@ -87,9 +87,9 @@ def test_new_search_space(tmp_path: Path) -> None:
     assert sorted(len(trials) - 1 for trials in lines) == [4, 6]
 
 
-def test_new_family(tmp_path: Path) -> None:
+def test_new_model(tmp_path: Path) -> None:
     """A family of the user's module and folder: help, runs, cross-validation, a stage of a cascade, prediction."""
-    outputs = follow("new_family", tmp_path)
+    outputs = follow("new_model", tmp_path)
     assert "discriminant.shrinkage" in outputs[0]
     plain, kfold, cascade = metrics_of(tmp_path)
     assert "macro_f1" in kfold["cv"]
@@ -113,7 +113,7 @@ def test_new_augmentation(tmp_path: Path) -> None:
 
 def test_a_knob(tmp_path: Path) -> None:
     """One declaration and one YAML line: in help, with its range, and in what a run records."""
-    write_files("new_family", tmp_path)
+    write_files("new_model", tmp_path)
     module, options = tmp_path / "survey" / "discriminant.py", tmp_path / "conf" / "model" / "discriminant.yaml"
     declaration = "    shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.5\n"
     module.write_text(

@@ -1,4 +1,4 @@
-"""Error rates of the tests of docs/statistics.md on simulated data, where the truth is known.
+"""Error rates of the tests of docs/background/statistics.md on simulated data, where the truth is known.
 
     python scripts/benchmarks/paired_tests.py mcnemar      false alarms of McNemar's test
     python scripts/benchmarks/paired_tests.py folds        false alarms of the t-test over folds, corrected and not

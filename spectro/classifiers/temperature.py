@@ -84,8 +84,8 @@ def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:
     """The temperature under which val labels are most likely (Guo et al., 2017, "On calibration of modern networks").
 
     A few val records are often all predicted correctly, and then every smaller temperature is "better". Therefore the
-    targets are those of one more record, whose label has the same probability for every class. docs/calibration.md
-    compares.
+    targets are those of one more record, whose label has the same probability for every class
+    (compared with others in docs/background/calibration.md).
 
     Args:
         scores: ``(n, k)``.

@@ -6,7 +6,7 @@
     spectro compare --experiment field              all finished runs of an MLflow experiment
 
 Runs that differ in nothing but the seed are one model. Writes report.html, table.csv, table.md and figures to
-outputs/comparison/<date_time>_<names>/, and sends them to MLflow. See docs/comparison.md.
+outputs/comparison/<date_time>_<names>/, and sends them to MLflow. See docs/how-to/compare.md.
 
 Exit code: 0 compared, 2 invalid arguments or runs that cannot be compared.
 """

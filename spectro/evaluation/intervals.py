@@ -1,6 +1,6 @@
 """Intervals for numbers that come from few records: Wilson's for proportions, a smoothed bootstrap for all else.
 
-docs/intervals.md has the measured coverage of both.
+docs/background/intervals.md has the measured coverage of both.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 Sources = Sequence[Hashable] | NDArray[Any]
-# Pseudo-observations in all; docs/intervals.md has the coverage with and without them.
+# Pseudo-observations in all; docs/background/intervals.md has the coverage with and without them.
 SMOOTHING = 2.0
 # Equal numbers that were added up in another order differ in their last digits.
 NO_SPREAD = 1e-12

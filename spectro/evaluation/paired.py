@@ -1,6 +1,6 @@
 """Is one model better than another on the same records, and how certain is that?
 
-Three questions with a test each (see docs/statistics.md): `mcnemar`, `corrected_resampled_t` and the interval of
+Three questions with a test each (docs/background/statistics.md): `mcnemar`, `corrected_resampled_t` and the interval of
 `differences`. `holm` keeps many tests from finding something by chance.
 """
 
