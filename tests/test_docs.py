@@ -1,45 +1,106 @@
 """README and docs: their links lead somewhere, their commands are valid, README's Python examples run."""
 
+import importlib
 import re
 import shlex
+import sys
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spectro.cli import main as cli
+from spectro.cli.commands import COMMANDS
+from spectro.config.groups import Groups
 from spectro.paths import CONF
 
 HOME = CONF.parent
 PAGES = [HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").rglob("*.md"))]
 README = (HOME / "README.md").read_text(encoding="utf-8")
+# A comment above a block says why its commands are not run: needs Slurm, for instance.
+BLOCK = re.compile(r"^(<!-- .+? -->\n+)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# These pages' commands need the files that stand beside them; test_errands.py runs them.
+ERRANDS = {f"new_{name}.md" for name in ("model", "augmentation", "metric", "search_space")}
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_files_exist(page) -> None:
-    """A page that was renamed, a script that has moved."""
+def test_links_and_files_exist(page: Path) -> None:
+    """A page that was renamed, a heading that was reworded, a script that has moved."""
     text = page.read_text(encoding="utf-8")
-    targets = [page.parent / link for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text)]
-    targets += [HOME / path for path in re.findall(r"(?:scripts|tests|spectro)/[\w/]+\.(?:py|jinja)", text)]
-    assert [str(path) for path in targets if not path.exists()] == []
+    missing = []
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
+        target = page.parent / link if link else page
+        headings = re.findall(r"^#+ (.+)", target.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        if not target.exists() or (anchor and anchor not in map(slug, headings)):
+            missing.append(f"{link}#{anchor}")
+    paths = re.findall(r"(?:scripts|tests|spectro|docs)/[\w/-]+\.(?:py|jinja|md)", text)
+    assert missing + [path for path in paths if not (HOME / path).exists()] == []
 
 
-def _commands() -> list[str]:
-    """The words after ``python train.py`` of README's commands, without those that a reader has to fill in."""
-    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
-    rows = "\n".join(
-        f"python train.py {words}" for words in re.findall(r"^\|[^|]+\| `([a-z._]+=[^`]*)`", README, re.MULTILINE)
-    )
-    commands = re.findall(r"python train\.py (.+)", f"{blocks}\n{rows}")
-    return [words for words in commands if not re.search(r"\$|RUN|DIR", words)]
+def test_the_index_has_every_page_and_the_reference_every_option() -> None:
+    """A page or an option that nothing names is not found."""
+    index = (HOME / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[2:] if page.name != "index.md" and f"[{page.name}]" not in index] == []
+    reference = (HOME / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    options = Groups()
+    for group in ("data", "mapping", "augmentation", "model", "cascade_stage", "validation", "experiment"):
+        row = next(line for line in reference.splitlines() if line.startswith(f"| `{group}` |"))
+        assert set(re.findall(r"`(\w+)`", row)) == {group, *options.options(group)}
 
 
-@pytest.mark.parametrize("words", _commands())
-def test_commands_are_valid(words: str) -> None:
-    """Whatever README tells people to type is accepted; of a multirun its first job."""
-    overrides = [word for word in shlex.split(words.replace("=~", "=")) if not word.startswith("--")]
-    if "--multirun" in words:
-        overrides = [re.sub(r"^([^\[{]+=)(?:range\()?([^,(]+),.*$", r"\1\2", word) for word in overrides]
-    cli.composed(overrides)
+def commands(page: Path) -> list[str]:
+    """The command lines of a page: of its ``sh`` blocks that are not marked, of its prose, and of README's tables."""
+    text = page.read_text(encoding="utf-8")
+    values = dict(re.findall(r'^([A-Z]+)="(.*?)"', text, re.MULTILINE))
+    lines = re.findall(r"`(python train\.py [^`]*)`(?! and)", text.replace("\n", " "))
+    lines += [f"python train.py {words}" for words in re.findall(r"^\|[^|]+\| `([a-z._]+=[^`]*)`", text, re.MULTILINE)]
+    for mark, kind, block in BLOCK.findall(text):
+        if kind == "sh" and not mark:
+            lines += [part for line in block.replace("\\\n", " ").splitlines() for part in re.split(r" &&? ?", line)]
+    for name, value in values.items():
+        lines = [re.sub(rf"\${name}\b", value, line) for line in lines]
+    return [line for line in lines if line.strip() and not re.match(r" *#|[A-Z]+=", line)]
+
+
+COMMAND_LINES = [
+    pytest.param(line, id=f"{page.stem}-{line[:60]}")
+    for page in PAGES
+    if page.name not in ERRANDS | {"CHANGELOG.md"}
+    for line in dict.fromkeys(commands(page))
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_commands_are_valid(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever people are shown to type is accepted; of a multirun its first job, of a search one point."""
+    program, *words = shlex.split(line.replace("=~", "=").replace("$", "/"), comments=True)
+    if program == "python" and words[0].startswith("scripts/benchmarks/"):
+        assert (HOME / words[0]).exists()
+        return
+    if program == "python":
+        assert words[0] == "train.py"
+        words[0] = "train"
+    else:
+        assert program == "spectro"
+    name, *arguments = words
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not word.endswith("=...")]
+    if name != "train":
+        module = importlib.import_module(f"spectro.cli.{COMMANDS[name][0]}")
+        monkeypatch.setattr(sys, "argv", [f"spectro {name}", *arguments])
+        monkeypatch.setattr(cli, "guard", lambda *_: None)
+        monkeypatch.setattr(module, "resend", lambda *_, **__: 0, raising=False)
+        monkeypatch.chdir(tmp_path)
+        with suppress(SystemExit) if "--help" in arguments else nullcontext():
+            module.main()
+    if name in ("train", "show-augmentation") and overrides and not overrides[0].startswith("resume="):
+        point = (re.sub(r"=(?:tag\(.*)?(?:choice|interval|range)\(([^,)]+).*", r"=\1", word) for word in overrides)
+        cli.composed([re.sub(r"^([^\[{]+=)([^,(\[{]+),.*$", r"\1\2", word) for word in point])
 
 
 def test_the_examples_with_arrays_run() -> None:
