@@ -1,4 +1,4 @@
-"""Progress bars: off until an entry point enables them, and where the output is no terminal."""
+"""Progress bars, or lines in a log where the output is no terminal; off until an entry point enables them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from rich.console import Console
 
 _console: Console | None = None
+_log: Console | None = None
 
 
 def enable(console: Console) -> None:
-    """Shows bars on ``console`` from now on, if it is a terminal."""
-    global _console
-    _console = console if console.is_terminal else None
+    """Shows bars on ``console`` from now on, or writes lines to it if it is no terminal."""
+    global _console, _log
+    _console, _log = (console, None) if console.is_terminal else (None, console)
 
 
 def say(text: str) -> None:
@@ -30,18 +31,19 @@ def status(description: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+def progress(description: str, total: int, *, log: bool = False) -> Iterator[Callable[..., None]]:
     """A bar for a job of ``total`` steps.
 
     Args:
         description: The job in a few words.
         total: Number of steps.
+        log: Whether every new description is a line of the log where there is no terminal.
 
     Yields:
         A function of the number of further steps that are done and, optionally, a new description.
     """
     if _console is None or total == 0:
-        yield lambda steps, now=None: None
+        yield lambda steps, now=None: _log.print(now, highlight=False, soft_wrap=True) if log and now and _log else None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -359,7 +359,6 @@ def test_networks_take_their_number_of_epochs_from_the_folds(ensemble, more, run
         assert len(best) == 2 * ensemble
         final[stage] = sum("fold" not in row["stage"] for row in of_stage) / ensemble
         assert final[stage] == max(1, round(np.median(best)))
-    assert max(final.values()) > 1
 
 
 def test_each_group_is_left_out_once(tmp_path, run_here):

@@ -19,6 +19,8 @@ from spectro.cli import main as cli
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
 from spectro.runs import run as experiment
+from spectro.runs.hints import hints
+from spectro.runs.task import Task, load_data
 
 TRAIN = CONF.parent / "train.py"
 FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
@@ -286,6 +288,22 @@ def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunH
     assert (metrics["objective"], metrics["val"]["macro_f1"]) == (None, None)
 
 
+def test_a_score_above_that_of_test_is_explained(tree: Tree) -> None:
+    """People believe the higher number; the line says why it may be too high, and what to try."""
+    root = tree({"train": {"a": 8, "b": 3}, "val": {"a": 6, "b": 4}, "test": {"a": 6, "b": 6}})
+    high, low = {"macro_f1": 0.9}, {"macro_f1": 0.6, "macro_f1_ci_low": 0.5, "macro_f1_ci_high": 0.7}
+    for validation, split, hint in (
+        ("holdout", "val", "validation=kfold evaluates 21 and fits the model to all of them (7 of b instead of 3)"),
+        ("kfold", "cv", "validation=leave_one_group_out"),
+        ("kfold validation.refit=false", "cv", "validation.refit=true"),
+    ):
+        config = cli.composed([*FLAT, f"data.root={root}", *f"validation={validation}".split(), *SMALL])
+        task = Task(config, load_data(config))
+        (line,) = hints(task, {split: high, "test": low})
+        assert hint in line
+        assert hints(task, {split: low, "test": high | {"macro_f1_ci_high": 0.95}}) == []
+
+
 def test_test_labels_choose_nothing(tree: Tree, run_here: RunHere) -> None:
     """The same run with the test folders' labels exchanged must be the same model."""
     counts = {"train": 8, "val": 5, "test": 4}
@@ -461,6 +479,9 @@ def test_a_multirun_is_one_run_over_its_jobs(data: list[str], tmp_path: Path) ->
         assert info["config"]["cascade_stage"]["name"] == ["flat", "easy"][number % 2]
         run = client.get_run(info["mlflow"]["run_id"])
         assert run.data.tags["mlflow.parentRunId"] == parent["mlflow"]["run_id"]
+    assert "job 3 of 4: seed=1 cascade_stage=flat" in done.stdout
+    assert "HYDRA" not in done.stdout
+    assert f"spectro compare {folder.relative_to(tmp_path)}" in done.stdout
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import random
+import re
 import shutil
 import signal
 import socket
@@ -72,7 +73,7 @@ def table(cwd):
 
 def printed_trials(out):
     """The trials that a process has printed a line for."""
-    return [int(line.split()[1]) for line in out.splitlines() if line.startswith("trial ") and "best" in line]
+    return [int(line.split()[0]) for line in out.splitlines() if re.match(r" *\d+ .*, \d+:\d\d left", line)]
 
 
 def final_runs(cwd):

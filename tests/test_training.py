@@ -1,5 +1,6 @@
 """The training loop: epochs, records, weights and numbers, and resuming after a stop."""
 
+import io
 import json
 import logging
 import shutil
@@ -260,3 +261,21 @@ def test_the_head_has_a_learning_rate_of_its_own():
     moved = [network.head.bias.abs().max().item() for network in networks]  # it starts at 0
     assert moved[1] < 1e-6 < moved[0]
     assert not torch.equal(networks[1].prompts, vpt()._build(3, empty=True)[0].prompts)
+
+
+def test_a_log_file_has_a_line_for_each_epoch_of_a_run() -> None:
+    """Hours of training in a batch system must not look like a process that hangs; a bar is no line."""
+    from rich.console import Console
+
+    from spectro import progress
+
+    before = progress._console, progress._log
+    try:
+        progress.enable(Console(file=(log := io.StringIO())))
+        for is_log in (True, False):
+            with progress.progress("training", 4, log=is_log) as advance:
+                advance(2, f"epoch 1/2 log {is_log}")
+                advance(2)
+    finally:
+        progress._console, progress._log = before
+    assert log.getvalue() == "epoch 1/2 log True\n"

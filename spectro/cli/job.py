@@ -7,17 +7,25 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, open_dict
+from rich.markup import escape
 
 from spectro.errors import ConfigError, SpectroError
 from spectro.paths import new_folder
+from spectro.progress import say
 
 if TYPE_CHECKING:
     from spectro.config.check import Config
     from spectro.config.groups import Groups
 
 
-def job(cfg: DictConfig) -> float | None:
-    """The task that Hydra runs: one run, which returns its objective, or one trial of a search."""
+def job(cfg: DictConfig, varied: Sequence[str] = (), n_jobs: int | None = None) -> float | None:
+    """The task that Hydra runs: one run, which returns its objective, or one trial of a search.
+
+    Args:
+        cfg: The composed configuration.
+        varied: The keys in which the jobs of a multirun differ.
+        n_jobs: The number of its jobs; None where it is not known.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -37,6 +45,9 @@ def job(cfg: DictConfig) -> float | None:
             return None
         if (run_dir / "run.json").exists():
             raise ConfigError(f"{run_dir}: expected a new folder, got one that holds a run")
+        if varied:
+            differs = " ".join(word for word in hydra.overrides.task if word.split("=")[0] in varied)
+            say(f"\n[bold]job {hydra.job.num + 1}{f' of {n_jobs}' if n_jobs else ''}: {escape(differs)}[/bold]")
         is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
         return experiment.run(check(cfg), run_dir, parent=".." if is_part else None)
     except BaseException:

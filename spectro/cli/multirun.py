@@ -1,6 +1,8 @@
 """``--multirun``: several runs, which are one run in MLflow with its jobs below it, or a search."""
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from spectro.config.check import Config
 from spectro.errors import ConfigError
 from spectro.paths import redact
 from spectro.runs.runinfo import RunInfo
+from spectro.runs.terminal import show_jobs
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -57,14 +60,18 @@ def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., No
         for _, job_config in configs:
             job_config.estimator().prepare()  # finds missing weights before the first job
     folder, override = result_folder(cfg, "sweep", words)
+    keys, n_jobs = [o.get_key_element() for o in varied], None
+    if sweeper == "basic":
+        n_jobs = math.prod(len(list(o.sweep_string_iterator())) for o in varied)
     task_words = [str(o.input_line) for o in overrides if not o.is_hydra_override()]
     _open(folder, config, task_words, " ".join(str(o.input_line) for o in varied))
     try:
-        run_hydra(job, override)
+        run_hydra(partial(job, varied=keys, n_jobs=n_jobs), override)
     except BaseException as error:
         _end(folder, *(("KILLED", "interrupted") if interrupt.caused(error) else ("FAILED", "a job failed")))
         raise
     _end(folder, "FINISHED")
+    show_jobs(folder, keys)
 
 
 def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:

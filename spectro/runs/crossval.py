@@ -30,6 +30,7 @@ from spectro.runs.task import Task
 
 # An inner val is at most this part of a fold's training records, also where there are only two or three folds.
 _INNER_SHARE = 4
+_HINT = "spectro learning-curve shows whether more labels help"
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
         ]
         for stage, (y, rows) in stage_labels.items()
     }
-    warnings = [*folds.warnings, *never_predicted(stages, "cross-validation")]
+    warnings = [*folds.warnings, *never_predicted(stages, "cross-validation", _HINT)]
     rounded = {stage: max(1, round(float(np.median(values)))) for stage, values in epochs.items()}
     return CrossValidated(stages, folds.k, task.look_alikes, warnings, rounded)
 

@@ -123,12 +123,13 @@ def _of_rows(rows: Sequence[Mapping[str, str]]) -> Predictions:
     return predictions
 
 
-def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str) -> list[str]:
+def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str, hint: str) -> list[str]:
     """A line for each stage with classes that have records and are never predicted: the model may have degenerated.
 
     Args:
         stages: Stage -> predictions of the same records, one for each repeat. The whole task's name is empty.
         where: What was evaluated, such as ``val``.
+        hint: What to try.
     """
     lines = []
     for stage, repeats in stages.items():
@@ -136,5 +137,7 @@ def never_predicted(stages: Mapping[str, Sequence[Predictions]], where: str) -> 
         never = sorted(set(y_true).difference(*(predictions.predicted for predictions in repeats)))
         if never:
             model, n = f"stage {stage}" if stage else "the model", int(np.isin(y_true, never).sum())
-            lines.append(f"{where}: {model} never predicts {' or '.join(never)}, the label of {n} of {len(y_true)}")
+            lines.append(
+                f"{where}: {model} never predicts {' or '.join(never)}, the label of {n} of {len(y_true)}; {hint}"
+            )
     return lines

@@ -15,6 +15,7 @@ from spectro.errors import DataError
 from spectro.files import write_json
 from spectro.runs import results
 from spectro.runs.crossval import Folds, cross_validate
+from spectro.runs.hints import hints
 from spectro.runs.predictions import never_predicted, write_predictions
 from spectro.runs.runinfo import Cost, DataInfo, RunInfo, peak_memory_mb
 from spectro.runs.task import Task, load_data
@@ -79,7 +80,8 @@ def run(
             info.temperature, untempered = task.temperatures(classifier)
         info.warn(cv.warnings if cv else [])
         in_val = {stage: [splits["val"]] for stage, splits in stages.items() if "val" in splits}
-        info.warn(never_predicted(in_val, "val"))
+        info.warn(never_predicted(in_val, "val", "try validation=kfold, which fits the model to train and val"))
+        info.warn(hints(task, metrics))
         info.warn(untempered)
 
         with info.phase("write"):

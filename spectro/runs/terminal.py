@@ -7,22 +7,27 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from spectro import progress
+from spectro.config.groups import job_groups
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
+from spectro.files import read_json
 from spectro.paths import redact, short, sqlite_path
 from spectro.runs.runinfo import RunInfo
 from spectro.tracking import page_of
 
 # Classes with fewer records are named: they make the intervals of the averages wide.
 _FEW = 5
+BASELINES = "better than the baselines?"
 
 
 class _ConsoleHandler(logging.Handler):
@@ -112,6 +117,49 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
         ui = f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{short(database)}')}" if database else redact(uri)
         show(f"mlflow: {escape(ui)}")
         show(f"        {escape(str(page_of(info.mlflow)))}")
+    if info.parent is None:
+        show_next({BASELINES: f"spectro compare {shlex.quote(short(info.folder))}", **_search(info)})
+
+
+def show_next(commands: Mapping[str, str]) -> None:
+    """Prints what a user can do with the results: what for -> command."""
+    wide = max(map(len, commands))
+    for number, (purpose, command) in enumerate(commands.items()):
+        progress.say(f"{'' if number else 'next:':8}[dim]{purpose:{wide}}[/dim]  {escape(command)}")
+
+
+def show_jobs(folder: Path, varied: Sequence[str]) -> None:
+    """Prints a table of the jobs of a multirun: what differs, and their macro-F1.
+
+    Args:
+        folder: The folder of the multirun.
+        varied: The keys in which its jobs differ.
+    """
+    runs = sorted((path.parent for path in folder.glob("*/metrics.json")), key=lambda path: path.name.zfill(9))
+    reports = [read_json(path / "metrics.json") for path in runs]
+    splits = [split for split in ("cv", "val", "test") if any(split in report for report in reports)]
+    table = _table(["job", *varied], ("macro-F1", "95 %"), splits)
+    for path, report in zip(runs, reports, strict=True):
+        words = dict(word.split("=", 1) for word in _words(path))
+        scores = [_score(report[split], "macro_f1") if split in report else ("", "") for split in splits]
+        table.add_row(path.name, *(escape(words.get(key, "")) for key in varied), *itertools.chain(*scores))
+    Console(highlight=False).print(table)
+    show_next({"which is the best?": f"spectro compare {shlex.quote(short(folder))}"})
+
+
+def _words(run_dir: Path) -> list[str]:
+    """The overrides of a run that Hydra has started."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _search(info: RunInfo) -> dict[str, str]:
+    """The command that searches for better settings of a run's model, if there is a search space of its name."""
+    model = str(info.config["model"]["name"])
+    if model not in job_groups().options("sweeper"):
+        return {}
+    words = [word for word in _words(info.folder) if not word.startswith("validation")]
+    return {"search for better settings": f"spectro train --multirun {shlex.join([*words, f'sweeper={model}'])}"}
 
 
 def _cv_table(metrics: Mapping[str, Any]) -> Table:

@@ -15,16 +15,20 @@ from spectro.runs.runinfo import RunInfo
 from spectro.sweeps.space import Space
 from spectro.sweeps.study import REASON, SAME_AS, UNCOUNTED, complete, counting, running
 
+# The columns of the trials' lines: number, value of the objective, best so far, time, how many are done, settings.
+_LINE = "{:>5}  {:>{width}}  {:>6}  {:>7}  {:<17}  {}"
 
-def say_begin(study: optuna.Study, space: Space, n_trials: int) -> None:
-    """Prints what is searched, and how many of ``n_trials`` are there already."""
+
+def say_begin(study: optuna.Study, space: Space, objective: str, n_trials: int) -> None:
+    """Prints what is searched, how many of ``n_trials`` are there already, and the heading of the trials' lines."""
     say(f"sweep {escape(study.study_name)}: {', '.join(map(escape, space.distributions))}")
     if trials := counting(study):
         n_finished = sum(trial.state.is_finished() for trial in trials)
         say(f"goes on after {n_finished} of {n_trials} trials, best {_best(study)}")
+    say(escape(_LINE.format("trial", objective, "best", "time", "done", "settings", width=len(objective))))
 
 
-def say_trial(study: optuna.Study, space: Space, n_trials: int, number: int) -> None:
+def say_trial(study: optuna.Study, space: Space, objective: str, n_trials: int, number: int) -> None:
     """Prints the line of a finished trial."""
     trial = study.get_trials(deepcopy=False)[number]
     finished = [t for t in counting(study) if t.state.is_finished()]
@@ -32,13 +36,11 @@ def say_trial(study: optuna.Study, space: Space, n_trials: int, number: int) -> 
     left_s = max(0, n_trials - len(finished)) * sum(seconds) / len(seconds) / (1 + len(running(study)))
     minutes, seconds_left = divmod(round(left_s), 60)
     value = f"{trial.value:.4f}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
-    took = f"as trial {trial.user_attrs[SAME_AS]}" if SAME_AS in trial.user_attrs else f"{_seconds_of(trial):.1f} s"
+    took = f"as {trial.user_attrs[SAME_AS]}" if SAME_AS in trial.user_attrs else f"{_seconds_of(trial):.1f} s"
     params = [(key.split(".")[-1], value) for key, value in space.shown(trial.params).items()]
     shown = " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params)
-    say(
-        f"trial {number:>{len(str(n_trials))}}  {value:>8}  best {_best(study)}  {took:>8}  "
-        f"{len(finished)}/{n_trials}, {minutes}:{seconds_left:02d} left  [dim]{escape(shown)}[/dim]"
-    )
+    done, settings = f"{len(finished)}/{n_trials}, {minutes}:{seconds_left:02d} left", f"[dim]{escape(shown)}[/dim]"
+    say(_LINE.format(number, value, _best(study), took, done, settings, width=len(objective)))
     if trial.state.name == "FAIL":
         again = "; it is drawn again" if UNCOUNTED in trial.user_attrs else ""
         say(f"  [yellow]{escape(trial.user_attrs.get(REASON, 'failed'))}{again}[/yellow]")

@@ -36,6 +36,7 @@ from spectro.runs.ensemble import choose
 from spectro.runs.predictions import read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
 from spectro.runs.task import Task, data_name
+from spectro.runs.terminal import BASELINES, show_next
 from spectro.sweeps import report
 from spectro.sweeps.launcher import POLL_S, Launch, SweepError, has_died_before, submit
 from spectro.sweeps.space import SWEEP_KEYS, Space, in_words, nested, without_search, write_best
@@ -91,7 +92,8 @@ class Search:
         settings = {**space.settings(self._config, sampler), "data.fingerprint": self._dataset.fingerprint}
         self.name: str = sweeper.study_name or name_of(self._config, settings)
         self._study = open_study(sweeper.storage, self.name, settings)
-        self._say_end = partial(report.say_trial, self._study, space, sweeper.n_trials)
+        self._objective = str(self._config.common.objective)
+        self._say_end = partial(report.say_trial, self._study, space, self._objective, sweeper.n_trials)
         self.folder = self._config.outputs.absolute() / "sweeps" / self.name
         info = _read_info(self.folder)
         is_own = info is not None and info.study_id == self._study.user_attrs[ID]
@@ -110,7 +112,7 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "sweep.lock"):
             info = self._open_info()
-        report.say_begin(self._study, self._space, self._sweeper.n_trials)
+        report.say_begin(self._study, self._space, self._objective, self._sweeper.n_trials)
         try:
             with _sender() as send, heartbeat(self._study):
                 for path in sorted(self.folder.glob("[0-9]*/run.json")):
@@ -236,7 +238,7 @@ class Search:
             say(f"sweep.ensemble: got {k}, but only {len(trials)} different trials have a value: it takes these")
         if not self._config.sweep.greedy:
             return trials[:k]
-        is_cv = "cv" in str(self._config.common.objective).split("/")
+        is_cv = "cv" in self._objective.split("/")
         name, key, group = ("oof_predictions.csv", "repeat", "1") if is_cv else ("predictions.csv", "split", "val")
         tables = [read_predictions(self.folder / str(trial.number) / name, key)[group] for trial in trials]
         return [trials[i] for i in choose(tables, k)]
@@ -248,17 +250,17 @@ class Search:
             reasons = Counter(trial.user_attrs.get(REASON, "unknown") for trial in counting(self._study))
             shown = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
             raise SweepError(f"{self.folder}: none of {reasons.total()} trials gave a value ({shown})")
-        seed, objective = self._config.sweep.final_seed, str(self._config.common.objective)
+        seed = self._config.sweep.final_seed
         members = self._members()
         best, numbers = members[0], [str(trial.number) for trial in members]
-        report.draw(self.folder / "figures", self._study, objective)
+        report.draw(self.folder / "figures", self._study, self._objective)
         cfg = self._space.config(best.params)
         cfg.seed = seed
         if len(members) > 1:
             cfg.ensemble.settings = [self._space.member(trial.params) for trial in members]
         alone, several = without_search(cfg), "s" * (len(members) > 1)
         shown = f"trial{several} {', '.join(f'{trial.number} ({trial.values[0]:.4f})' for trial in members)}"
-        write_best(self.folder, alone, f"{shown} of {self.name}, {objective}")
+        write_best(self.folder, alone, f"{shown} of {self.name}, {self._objective}")
         run_dir = self.folder / f"final_trial{several}_{'_'.join(numbers)}_seed_{seed}"
         before = _read_info(run_dir)
         say(f"best: {shown}; fitted again, and then on test:")
@@ -270,6 +272,9 @@ class Search:
         folder = escape(shlex.quote(short(self.folder)))
         say(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
         say(f"again:  spectro train --config-dir {folder} --config-name best_config")
+        final = escape(shlex.quote(short(run_dir)))
+        predict = f"spectro predict {final} NEW_IMAGES --out predictions.csv"
+        show_next({"classify new images": predict, BASELINES: f"spectro compare {final}"})
 
 
 def name_of(config: Config, settings: dict[str, Any]) -> str:

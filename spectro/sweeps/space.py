@@ -146,6 +146,7 @@ def write_best(folder: Path, cfg: DictConfig, line: str) -> None:
         "defaults:",
         "  - stages",
         "  - override hydra/job_logging: to_file",
+        "  - override hydra/hydra_logging: silent",
         "  - _self_",
         "",
         OmegaConf.to_yaml(cfg),

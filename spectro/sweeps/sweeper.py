@@ -1,7 +1,6 @@
 """The sweeper that Hydra runs for ``--multirun sweeper=NAME``; imported by every command, so it imports little."""
 
 import copy
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,6 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, open_dict, read_write
-
-_SILENT = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING", "handlers": []}}
 
 
 class StudySweeper(Sweeper):
@@ -43,12 +40,6 @@ class StudySweeper(Sweeper):
         from spectro.sweeps.search import Search
         from spectro.sweeps.space import Space
 
-        # The terminal gets one line for each trial, not Hydra's and its launchers' lines for each job.
-        for name in ("hydra", "HYDRA"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # Hydra has set up a second handler for the terminal.
-        root = logging.getLogger()
-        root.handlers = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         is_in_process = "BasicLauncher" in self.config.hydra.launcher._target_
         space = Space(self.hydra_context.config_loader, self.config, arguments)
         Search(space, self.config.hydra.sweeper, None if is_in_process else self._launch).run()
@@ -58,8 +49,6 @@ class StudySweeper(Sweeper):
         config = copy.deepcopy(self.config)
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.sweep.dir = str(folder)
-            # Launchers set up Hydra's log again, and print all overrides of every job.
-            config.hydra.hydra_logging = _SILENT
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=config
         )

@@ -94,7 +94,8 @@ def train(
     context.on_epoch(context.stage, history)
 
     # Loop
-    with progress(f"training {context.stage}".strip(), total) as advance:
+    # A trial of a search, which has no folder, has one line; a run one an epoch.
+    with progress(f"training {context.stage}".strip(), total, log=context.folder is not None) as advance:
         advance(len(sizes) * len(history), _headline(context.stage, history, settings.epochs))
         for epoch in range(len(history) + 1, settings.epochs + 1):
             if settings.select == "best" and _is_over(history, settings.patience):
