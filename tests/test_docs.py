@@ -1,8 +1,10 @@
 """README and docs: their links lead somewhere, their commands are valid, README's Python examples run."""
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -20,8 +22,9 @@ PAGES = [HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").rglo
 README = (HOME / "README.md").read_text(encoding="utf-8")
 # A comment above a block says why its commands are not run: needs Slurm, for instance.
 BLOCK = re.compile(r"^(<!-- .+? -->\n+)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# These pages' commands need the files that stand beside them; test_errands.py runs them.
-ERRANDS = {f"new_{name}.md" for name in ("model", "augmentation", "metric", "search_space")}
+# Commands of these pages are run: of the tutorial below, of the others, with the files that stand beside them, by
+# test_errands.py.
+RUN = {"tutorial.md", *(f"new_{name}.md" for name in ("model", "augmentation", "metric", "search_space"))}
 
 
 def slug(heading: str) -> str:
@@ -71,7 +74,7 @@ def commands(page: Path) -> list[str]:
 COMMAND_LINES = [
     pytest.param(line, id=f"{page.stem}-{line[:60]}")
     for page in PAGES
-    if page.name not in ERRANDS | {"CHANGELOG.md"}
+    if page.name not in RUN | {"CHANGELOG.md"}
     for line in dict.fromkeys(commands(page))
 ]
 
@@ -101,6 +104,22 @@ def test_commands_are_valid(line: str, tmp_path: Path, monkeypatch: pytest.Monke
     if name in ("train", "show-augmentation") and overrides and not overrides[0].startswith("resume="):
         point = (re.sub(r"=(?:tag\(.*)?(?:choice|interval|range)\(([^,)]+).*", r"=\1", word) for word in overrides)
         cli.composed([re.sub(r"^([^\[{]+=)([^,(\[{]+),.*$", r"\1\2", word) for word in point])
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
+    """Its commands as they stand there, on fewer images: a first hour must not end in an error."""
+    script = tmp_path / "spectro"
+    script.write_text(f"#!{sys.executable}\nfrom spectro.cli.commands import main\nmain()\n", encoding="utf-8")
+    script.chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(HOME), "PATH": path}
+    text = (HOME / "docs" / "start" / "tutorial.md").read_text(encoding="utf-8")
+    for block in [block for mark, kind, block in BLOCK.findall(text) if kind == "sh" and not mark]:
+        sweeps = [folder.name for folder in tmp_path.glob("outputs/sweeps/*")]
+        commands = re.sub(r"scale=\d+", "scale=1", block).replace("SWEEP", max(sweeps, default=""))
+        subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, env=environment, check=True)
+    assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 1 + 116
 
 
 def test_the_examples_with_arrays_run() -> None:
