@@ -46,6 +46,14 @@ def test_links_and_files_exist(page: Path) -> None:
     assert missing + [path for path in paths if not (HOME / path).exists()] == []
 
 
+def test_pages_that_the_code_names_exist() -> None:
+    """A comment or a message that sends its reader to a page that has moved."""
+    files = [path for folder in ("conf", "spectro", "scripts", "tests") for path in (HOME / folder).rglob("*.*")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".yaml", ".jinja")]
+    pages = {page for text in texts for page in re.findall(r"docs/[\w/-]+\.md", text)}
+    assert [page for page in pages if not (HOME / page).exists()] == []
+
+
 def test_the_index_has_every_page_and_the_reference_every_option() -> None:
     """A page or an option that nothing names is not found."""
     index = (HOME / "docs" / "index.md").read_text(encoding="utf-8")
