@@ -4,7 +4,7 @@
     spectro ensemble outputs/sweeps/MULTIRUN --greedy     those of its runs that help each other out of fold
 
 The runs may be of any families, on the same data, classes, splits and stage. The result is a run directory in
-outputs/runs, with a model, for compare, predict and resend like any other. See docs/how-to/ensembles.md.
+outputs/runs, with a model, for compare, predict and resend like any other. See docs/how-to/compare.md.
 
 Exit code: 0 combined, 2 invalid arguments or runs that cannot be combined.
 """
