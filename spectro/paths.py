@@ -30,6 +30,11 @@ def short(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
+def cut(text: str, length: int) -> str:
+    """The text with its middle left out if it is longer, as names often differ at their ends."""
+    return text if len(text) <= length else f"{text[: (length - 1) // 2]}…{text[-(length // 2) :]}"
+
+
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -86,7 +86,7 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         from spectro.runs import run as experiment
 
         run_dir = tmp_path / name
-        run_dir.mkdir(exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         with monkeypatch.context() as patch:
             if not figures:
                 patch.setattr(results, "draw", lambda *_: None)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from spectro.comparison import Result, compare
+from spectro.comparison.baselines import majority_baseline
 from spectro.comparison.load import load_runs
-from spectro.comparison.models import Model, majority_baseline, models_of
+from spectro.comparison.models import Model, models_of
+from spectro.comparison.report import sections
 from spectro.comparison.statistics import compute
 from spectro.comparison.verdict import verdict
 from spectro.errors import SpectroError
@@ -30,6 +32,7 @@ def make_run(
     wrong: Sequence[int] = (),
     *,
     model: str = "hog_svm",
+    family: str | None = None,
     seed: int = 0,
     truth: Sequence[str] = TRUTH,
     settings: Mapping[str, Any] | None = None,
@@ -63,7 +66,7 @@ def make_run(
         "started_at": 1000.0 + seed,
         "tags": {"model": model, "stage": "flat", "mapping": "field"},
         "config": {
-            "model": {"name": model, "family": model},
+            "model": {"name": model, "family": family or model},
             "cascade_stage": {"name": "flat"},
             "mapping": {"name": "field", "classes": None, "look_alikes": LOOK_ALIKES, **(mapping or {})},
             "augmentation": {"name": "none"},
@@ -102,7 +105,8 @@ def compared(tmp_path: Path) -> Callable[..., Result]:
         outputs = tmp_path / "outputs"
         runs, notes = load_runs([str(name) for name in names], outputs=outputs, scratch=tmp_path)
         models, more = models_of(runs)
-        return compute([*models, majority_baseline(runs[0])], runs[0].look_alikes, "test", notes=[*notes, *more])
+        groups = {group: members for run in runs for group, members in run.look_alikes.items()}
+        return compute([*models, majority_baseline(runs[0])], groups, "test", notes=[*notes, *more])
 
     return computed
 
@@ -114,7 +118,10 @@ def test_a_model_that_gets_more_records_right_is_better(runs: Any, compared: Any
     assert (pair.a, pair.b, pair.is_better) == ("deit_vpt", "hog_svm", True)
     assert (pair.mcnemar.n_only_a, pair.mcnemar.n_only_b) == (11, 0)
     assert pair.differences["accuracy"].value == pytest.approx(11 / 24)
-    assert verdict(result).headline.startswith("deit_vpt is the best: macro-F1 0.96 [")
+    headline, command = verdict(result).headline, verdict(result).command
+    assert headline.startswith("Use deit_vpt: macro-F1 0.96 [")
+    assert headline.endswith("] on 24 test records; it is better than all others.")
+    assert re.fullmatch(r"spectro predict \S*/runs/good new_images/ --out predictions.csv", command)
     assert any(line.startswith("deit_vpt is better than hog_svm: +0.46 [0.") for line in verdict(result).pairs)
 
 
@@ -133,25 +140,45 @@ def test_what_is_not_shown_is_not_called_better(
     """Models that fail in as many records, or that differ on a handful, must not be ranked."""
     result = compared(runs("one", wrong, model="deit_vpt"), runs("other", others))
     assert not result.between[0].is_better
-    assert "No model is shown to be the best" in verdict(result).headline
-    assert text in verdict(result).pairs[-1]
+    assert "cannot be told apart" in verdict(result).headline
+    assert text in verdict(result).pairs[0]
+
+
+def test_of_equal_scores_the_cheaper_model_is_used(runs: Any, compared: Any) -> None:
+    """A baseline too; a lower score is not chosen because it is cheap, nor seconds where scores differ."""
+    quick, slow = {"cost": {"fit_s": 3.0}}, {"cost": {"fit_s": 40.0}}
+    one = runs("one", [0, 9], model="pixels", info=quick)
+    other = runs("other", [1, 10], model="resnet18", info=slow)
+    worse = runs("worse", [1, 10, 18], model="hog_svm", info=quick)
+    found = verdict(compared(other, one))
+    assert found.model.name == "pixels"
+    assert found.headline.startswith("resnet18 0.92 [")
+    assert "cannot be told apart on 24 test records (macro-F1); pixels is the cheapest (fit 3 s, resnet18 40 s)" in (
+        found.headline
+    )
+    assert found.headline.endswith(": use pixels.")
+    found = verdict(compared(other, worse))
+    assert found.model.name == "resnet18"
+    assert "and hog_svm (0.88) cannot be told apart from it; hog_svm is the cheapest (fit 3 s, resnet" in found.headline
+    assert verdict(compared(runs("useless", range(24)), one)).headline.endswith("it is better than all others.")
+    assert verdict(compared("useless")).headline.startswith("Use none yet: hog_svm has the highest macro-F1, 0.00")
 
 
 def test_seeds_are_one_model_and_settings_are_another(runs: Any, compared: Any) -> None:
     """Five seeds must not look like five models, nor two settings like one."""
-    small, large = {"svm": {"C": 1.0, "gamma": 1}}, {"svm": {"C": 10.0, "gamma": 1}}
+    small, large = {"svm": {"C": 1.0, "gamma": "0.1x"}}, {"svm": {"C": 10.0, "gamma": "0.1x"}}
     for seed in range(3):
         runs(f"small{seed}", [seed], seed=seed, settings=small, info={"cost": {"fit_s": 2.0 + seed}})
     runs("large", settings=large)
     result = compared("small1", "small0", "large", "small2")
     found = {model.name: model for model in result.candidates}
     assert {name: model.seeds for name, model in found.items()} == {
-        "hog_svm (svm.C=1.0)": [0, 1, 2],
-        "hog_svm (svm.C=10.0)": [0],
+        "hog_svm C=1.0": [0, 1, 2],
+        "hog_svm C=10.0": [0],
     }
-    assert result.scores["hog_svm (svm.C=1.0)"]["macro_f1"].std_seeds is not None
-    assert found["hog_svm (svm.C=1.0)"].cost.fit_s == 3.0
-    recall = result.scores["hog_svm (svm.C=1.0)"]["recall/a"]
+    assert result.scores["hog_svm C=1.0"]["macro_f1"].std_seeds is not None
+    assert found["hog_svm C=1.0"].cost.fit_s == 3.0
+    recall = result.scores["hog_svm C=1.0"]["recall/a"]
     # Seeds are no further records: the interval is that of 7 of 8 records.
     assert (recall.value, recall.ci_low, recall.ci_high) == (7 / 8, *wilson(7, 8))
 
@@ -163,9 +190,64 @@ def test_a_refit_is_another_model(runs: Any, compared: Any) -> None:
     runs("train", seed=0, settings={"validation": {**kfold, "refit": False}})
     runs("train_and_val", seed=2, settings={"validation": {**kfold, "refit": True}})
     assert {model.name: model.seeds for model in compared("older", "train", "train_and_val").candidates} == {
-        "hog_svm (validation.refit=false)": [0, 1],
-        "hog_svm (validation.refit=true)": [2],
+        "hog_svm train only": [0, 1],
+        "hog_svm refit": [2],
     }
+
+
+NAMES = {
+    "one of a kind needs no more": ([{"model": "hog_svm"}, {"model": "pixels"}], ["hog_svm", "pixels"]),
+    "what was changed": (
+        [{}, {"settings": {"svm": {"C": 1}}}, {"settings": {"svm": {"C": 1, "gamma": 2}, "scaler": "none"}}],
+        ["hog_svm default", "hog_svm C=1", "hog_svm"],
+    ),
+    "the stage": ([{}, {"settings": {"cascade_stage": {"name": "full"}}}], ["hog_svm flat", "hog_svm cascade"]),
+    "a search": (
+        [{}, {"info": {"tags": {"final": "true", "trial": "22"}}, "settings": {"svm": {"C": 3}}}],
+        ["hog_svm", "hog_svm tuned (trial 22)"],
+    ),
+    "another backbone": (
+        [
+            {"model": "resnet18", "family": "cnn"},
+            {"model": "resnet18", "family": "cnn", "settings": {"cnn": {"backbone": "tf_efficientnet_lite0.in1k"}}},
+        ],
+        ["resnet18", "cnn tf_efficientnet_lite0"],
+    ),
+    "the user's": ([{"settings": {"name": "mine"}}, {}], ["mine", "hog_svm"]),
+    "the user's twice": (
+        [{"settings": {"name": "mine"}}, {"settings": {"name": "mine"}, "model": "pixels"}],
+        ["mine hog_svm", "mine pixels"],
+    ),
+    "members": ([{"settings": {"ensemble": {"members": 5}}}, {}], ["hog_svm, 5 members", "hog_svm"]),
+    "the smallest difference": (
+        [{"settings": {"data": {"crop": {"left": i // 2, "top": i % 2}}, "x": 0}} for i in range(4)],
+        [f"hog_svm left={i // 2}, top={i % 2}" for i in range(4)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_models_have_short_names(case: str, runs: Any, compared: Any) -> None:
+    """What differs and matters, and never one name for two: tables are useless otherwise."""
+    given, names = NAMES[case]
+    folders = [
+        runs(str(i), model=kwargs.pop("model", "hog_svm"), **kwargs) for i, kwargs in enumerate(map(dict, given))
+    ]
+    assert [model.name for model in compared(*folders).models[:-1]] == names
+
+
+def test_the_user_names_models_and_settings_that_differ_have_a_table(runs: Any, tmp_path: Path) -> None:
+    """Two models must not get one name, nor a model the name of another."""
+    one, other = runs("one", settings={"svm": {"C": 1.0}}), runs("other", settings={"svm": {"C": 2.0}})
+    result, folder = compare([one, other], outputs=tmp_path / "outputs", labels=["left", "right"])
+    assert [model.name for model in result.candidates] == ["left", "right"]
+    assert sections(result)[0].tables == [(["model", "svm.C"], [["left", "1.0"], ["right", "2.0"]])]
+    assert re.fullmatch(r"[\d_-]{20}left_right", folder.name)
+    for labels in (["a"], ["a", "a"], ["a", ""]):
+        with pytest.raises(
+            SpectroError, match=r"--names: got a.*allowed: 2 different names, for hog_svm C=1.0, hog_svm"
+        ):
+            compare([one, other], outputs=tmp_path / "outputs", labels=labels)
 
 
 def test_seeds_vote_and_else_the_earliest_counts() -> None:
@@ -188,7 +270,7 @@ def test_baselines_are_there_and_may_be_better(runs: Any, compared: Any) -> None
     """The most frequent class of train is always there; that a network loses to pixels must not be hidden."""
     result = compared(runs("net", range(0, 24, 2), model="resnet18"), runs("pixels", [0], model="pixels"))
     assert [model.name for model in result.candidates] == ["resnet18"]
-    assert "But the pixels is better than resnet18" in verdict(result).headline
+    assert verdict(result).model.name == "pixels"
     majority = result.models[-1]
     assert (majority.name, set(majority.votes), result.between) == ("majority class", {"b"}, [])
 
@@ -249,8 +331,6 @@ def test_metrics_of_plugins_are_compared(runs: Any, tmp_path: Path, monkeypatch:
 
 REFUSED = {
     "other data": ({"fingerprint": "0" * 16}, "data fingerprint"),
-    "other mapping": ({"mapping": {"look_alikes": {"ab": ["a", "b"]}}}, "mapping.look_alikes"),
-    "left out": ({"mapping": {"left_out": ["d"]}}, "mapping.left_out"),
     "other records": ({"truth": TRUTH[:-1]}, "the files, splits or classes of the data"),
     "other labels": ({"truth": [*TRUTH[:-1], "a"]}, "test/a/r23.png in test, a"),
     "failed": ({"info": {"status": "FAILED", "reason": "no memory"}}, "status FAILED, no memory"),
@@ -288,6 +368,25 @@ def test_other_splits_and_stages_are_refused(
         compared(one, other)
 
 
+def test_cascade_and_flat_runs_of_the_same_classes_are_compared(runs: Any, compared: Any) -> None:
+    """Whether a cascade is worth it: the same records and final classes are enough, a flat mapping needs no groups."""
+    flat = runs("flat", [0], mapping={"look_alikes": None, "name": "identity"})
+    result = compared(flat, runs("full", [9], settings={"cascade_stage": {"name": "full"}}))
+    assert [model.name for model in result.candidates] == ["hog_svm flat", "hog_svm cascade"]
+    assert result.look_alikes[0].members == ("b", "c")
+
+
+def test_of_a_folder_the_largest_set_of_comparable_runs_counts(runs: Any, compared: Any, tmp_path: Path) -> None:
+    """An experiment or outputs/runs holds several data sets; what is named outright must be comparable."""
+    kinds: list[dict[str, Any]] = [{}, {"fingerprint": "1" * 16}, {"fingerprint": "2" * 16}]
+    folders = [runs(str(i), seed=i, **kind) for i, kind in enumerate([*kinds, *kinds[:2]])]
+    result = compared(tmp_path / "outputs" / "runs")
+    assert [run.info.folder.name for run in result.runs] == ["1", "4"]  # of two each the newest
+    assert ["0, 3, 2: data fingerprints differ" in note or "0, 2, 3" in note for note in result.notes] == [True]
+    result = compared(tmp_path / "outputs" / "runs", folders[2])
+    assert [run.info.folder.name for run in result.runs] == ["2"]
+
+
 @pytest.mark.parametrize("name", ["nonsense", "/no/such/place", "f" * 32, "", "\0"])
 def test_what_is_no_run_is_refused(name: str, compared: Any) -> None:
     """One message, whatever was typed."""
@@ -311,22 +410,20 @@ def test_of_a_folder_the_usable_runs_count(runs: Any, compared: Any, tmp_path: P
     folder = tmp_path / "outputs" / "runs"
     result = compared(folder, folder / "1")
     assert [run.info.folder.name for run in result.runs] == ["0", "1"]
-    assert "2: not finished (status FAILED, no memory)" in result.notes[0]
-    assert "named twice" in result.notes[1]
+    assert "named twice" in result.notes[0]
+    assert "2: not finished (status FAILED, no memory)" in result.notes[1]
 
 
 def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: Any, tmp_path: Path) -> None:
     """It is sent by mail, and a label may hold anything; tables hold what is shown."""
     evil, outputs = "<script>alert(1)</script>", tmp_path / "outputs"
     one = runs("one", [0, 9], model="deit_vpt", info={"data": {"name": evil, "fingerprint": "f" * 16, "root": evil}})
-    (one / "figures").mkdir()
-    (one / "figures" / "attribution_test.png").write_bytes(b"\x89PNG")
     result, folder = compare([one, runs("two", [9])], outputs=outputs)
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert all(address.startswith("data:") for address in re.findall(r"""(?:src|href)=["']?([^"'>]*)""", text))
-    assert text.count("<img") == 4  # scores, recall, the pair, attribution
+    assert all(address.startswith(("data:", "#")) for address in re.findall(r"""(?:src|href)=["']?([^"'>]*)""", text))
+    assert text.count("<img") == 3  # scores, recall, the pair
     assert "test/b/r09.png" in text
     with (folder / "table.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
@@ -339,7 +436,7 @@ def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: An
     assert (rows["hog_svm"]["recall/b"], rows["hog_svm"]["support/b"]) == ("0.875", "8")
     assert "| class | n | deit_vpt | hog_svm | majority class |" in (folder / "table.md").read_text()
     assert json.loads((folder / "comparison.json").read_text())["n_records"] == 24
-    assert any("pixels baseline" in note and "no longer in" in note for note in result.notes)
+    assert any("the baseline pixels" in note and "no longer in" in note for note in result.notes)
     with pytest.raises(SpectroError, match="--out"):
         compare([one], outputs=outputs, out=folder)
     assert compare([one], outputs=outputs, out=tmp_path / "mine")[1] == tmp_path / "mine"

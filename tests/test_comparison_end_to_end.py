@@ -1,6 +1,8 @@
 """Comparisons of runs that were really made, from the command line, and through MLflow."""
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,20 +12,21 @@ from typing import Any
 import pytest
 from test_comparison import make_run
 
+from spectro.cli import main as cli
 from spectro.comparison import compare
 from spectro.errors import SpectroError
+
+SHARED = Path(os.environ.get("SPECTRO_SHARED", "../shared")).absolute()
+WEIGHTS = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
 
 
 @pytest.mark.parametrize(
     "validation", [["validation=holdout"], ["validation=kfold", "validation.k=2", "cascade_stage=flat"]]
 )
-def test_real_runs_are_compared_with_the_pixels_baseline(
+def test_a_baseline_is_a_run_that_is_made_once(
     validation: list[str], run_here: Callable[..., Path], demo_root: Path, tmp_path: Path, spectro: Callable[..., Any]
 ) -> None:
-    """The baseline that is fitted here is what ``model=pixels`` gives by itself, and the images of errors are shown.
-
-    Beside models that are fitted to train and val one that is fitted to train alone would be too easy to beat.
-    """
+    """It is what ``model=pixels`` gives by itself, with the validation of the runs, and a model that can be used."""
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1", *validation)
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
@@ -32,39 +35,60 @@ def test_real_runs_are_compared_with_the_pixels_baseline(
     assert cost["fit_s"] > 0
     assert cost["trainable_parameters"] is None
 
-    fitted, folder = compare([hog], outputs=tmp_path / "outputs")
-    given, _ = compare([hog, pixels], outputs=tmp_path / "outputs")
-    baseline = {model.name: model for model in fitted.models}["pixels baseline"]
-    run = {model.name: model for model in given.models}["pixels"]
-    assert baseline.votes.tolist() == run.votes.tolist()
-    # A baseline beside refits is not calibrated, which needs a cross-validation.
-    temperature = json.loads((pixels / "run.json").read_text())["temperature"]["flat"] if len(validation) > 1 else 1
-    power = baseline.probabilities ** (1 / temperature)
-    assert power / power.sum(axis=1, keepdims=True) == pytest.approx(run.probabilities)
-    assert baseline.cost.predict_records_per_s > 0
+    outputs = tmp_path / "outputs"
+    fitted, folder = compare([hog], outputs=outputs)
+    (baseline,) = (model for model in fitted.models if model.name == "pixels")
+    assert baseline.is_baseline
+    run = baseline.runs[0].info.folder
+    assert (run / "predictions.csv").read_text() == (pixels / "predictions.csv").read_text()
+    assert spectro("predict", run, demo_root / "test").returncode == 0
     assert (folder / "figures" / "scores.png").stat().st_size > 1000
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg;base64,") == len(fitted.wrong)
 
-    done = spectro("compare", hog, pixels, "--outputs", tmp_path / "outputs")
+    again, _ = compare([hog], outputs=outputs)
+    assert next(run for model in again.models for run in model.runs if model.is_baseline).info.folder == run
+    done = spectro("compare", hog, pixels, "--outputs", outputs, "--names", "a,b")
     assert done.returncode == 0, done.stderr
-    assert "hog_svm" in done.stdout
-    assert "report.html" in done.stdout
+    assert done.stdout.count(" a ")
+    assert re.search(r"next: +spectro predict \S+ new_images/ --out predictions.csv", done.stdout)
+    assert len(list((outputs / "runs").iterdir())) == 1
 
 
 def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], demo_root: Path, tmp_path: Path) -> None:
     """A baseline fitted to other images would be no baseline."""
     root = tmp_path / "records"
     shutil.copytree(demo_root, root)
-    hog = run_here(f"data.root={root}", "data=folder", "mapping=field", "model=pixels", name="one")
+    hog = run_here(f"data.root={root}", "data=folder", "mapping=field", "model=hog_svm", name="one")
     image = next((root / "train").rglob("*.png"))
     shutil.copy(next((root / "test").rglob("*.png")), image.with_name("another.png"))
-    run = json.loads((hog / "run.json").read_text())
-    run["config"]["model"]["name"] = "other"
-    (hog / "run.json").write_text(json.dumps(run))
     result, _ = compare([hog], outputs=tmp_path / "outputs")
     assert [model.name for model in result.models if model.is_baseline] == ["majority class"]
     assert any("left out: the images in" in note for note in result.notes)
+    assert not (tmp_path / "outputs" / "runs").exists()
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs pretrained weights")
+def test_frozen_features_are_a_baseline_where_their_weights_are(
+    run_here: Callable[..., Path], demo_root: Path, tmp_path: Path
+) -> None:
+    """Nothing is downloaded: weights count that a run took from a file, or that the hub's cache has."""
+    data = (f"data.demo_dir={demo_root}", "data.scale=0.1", "cascade_stage=flat")
+    hog = run_here(*data, "model=hog_svm", name="outputs/runs/hog")
+    run_here(*data, "seed=1", "model=embed", "svm.C=1", f"embed.weights={WEIGHTS}", name="outputs/runs/another")
+    result, _ = compare([hog], outputs=tmp_path / "outputs")
+    assert [model.name for model in result.models if model.is_baseline] == ["pixels", "embed", "majority class"]
+
+
+def test_a_name_is_that_of_the_run(spectro: Callable[..., Any], tmp_path: Path) -> None:
+    """In its folder, in MLflow and in comparisons."""
+    words = ["data.scale=0.1", "model=pixels", "cascade_stage=flat", "tracking.uri=null"]
+    assert spectro("train", "name=my best", *words).returncode == 0
+    (run,) = (tmp_path / "outputs" / "runs").iterdir()
+    assert run.name.endswith("_my_best")
+    assert json.loads((run / "run.json").read_text())["run_name"] == "my best"
+    with pytest.raises(SpectroError, match="name: got 'a/b'; allowed: 1 to 40 letters"):
+        cli.composed(["name=a/b"])
 
 
 def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., Any]) -> None:

@@ -60,7 +60,8 @@ FORBIDDEN = [
     ("torch torchvision timm", "spectro.data spectro.evaluation", ""),
     # A comparison reads what runs left, and only its command, and that of ensembles, use it.
     ("spectro.comparison", "spectro", "spectro.comparison spectro.cli.compare spectro.cli.ensemble"),
-    (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", ""),
+    # What it fits itself are the runs of baselines.
+    (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", "spectro.comparison.baselines"),
     # A search that only needs the score must not get a run directory, a tracker or a terminal with it.
     (f"{RUN} spectro.tracking", "spectro.runs.crossval", ""),
 ]

@@ -5,7 +5,8 @@
     spectro compare ID ID ...                       MLflow run ids
     spectro compare --experiment field              all finished runs of an MLflow experiment
 
-Runs that differ in nothing but the seed are one model. Writes report.html, table.csv, table.md and figures to
+Runs that differ in nothing but the seed are one model. The baselines pixels and, where its weights are on this machine,
+embed are added: a finished run of outputs/runs, or a new one. Writes report.html, table.csv, table.md and figures to
 outputs/comparison/<date_time>_<names>/, and sends them to MLflow. See docs/how-to/compare.md.
 
 Exit code: 0 compared, 2 invalid arguments or runs that cannot be compared.
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run directory, a folder of several, an MLflow run id")
     parser.add_argument("--experiment", metavar="NAME", help="all finished runs of an MLflow experiment")
+    parser.add_argument("--names", metavar="A,B", help="names of the models, in the order of their first runs")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="default: %(default)s")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
     parser.add_argument(
@@ -45,5 +47,6 @@ def _compare(arguments: argparse.Namespace) -> None:
         tracking_uri=arguments.tracking_uri,
         split=arguments.split,
         out=arguments.out,
+        labels=None if arguments.names is None else arguments.names.split(","),
     )
     show(result, folder)

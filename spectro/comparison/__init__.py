@@ -11,19 +11,23 @@ from datetime import datetime
 from pathlib import Path
 
 from spectro import interrupt
+from spectro.comparison.baselines import baseline_runs, load_dataset, majority_baseline
 from spectro.comparison.load import Run, load_runs
-from spectro.comparison.models import PIXELS, load_task, majority_baseline, models_of, pixels_baseline
+from spectro.comparison.models import models_of
 from spectro.comparison.statistics import Result, compute
+from spectro.data import Dataset
 from spectro.errors import ConfigError, DataError
 from spectro.files import write_csv, write_json, write_text
-from spectro.paths import new_folder
+from spectro.paths import cut, new_folder
 from spectro.plugins import load_plugins
 from spectro.progress import status
 from spectro.runs.runinfo import RunInfo, git_commit
-from spectro.runs.task import Task
 from spectro.tracking import MlflowEntry
 
 __all__ = ["Result", "compare"]
+
+# Characters of the models' names in a folder's name.
+_MAX_SLUG = 40
 
 
 def compare(
@@ -35,6 +39,7 @@ def compare(
     split: str = "test",
     out: Path | str | None = None,
     seed: int = 0,
+    labels: Sequence[str] | None = None,
 ) -> tuple[Result, Path]:
     """Compares runs, writes the report and sends it to MLflow.
 
@@ -47,6 +52,7 @@ def compare(
         split: ``test`` or ``val``.
         out: The folder of the report, new or empty; a new one in ``outputs/comparison`` by default.
         seed: Seed of the bootstraps.
+        labels: Names of the models, in the order of their first runs; None: what differs and matters.
 
     Returns:
         The numbers, and the folder with ``report.html``.
@@ -69,26 +75,24 @@ def compare(
                 split=split,
             )
             notes += _load_plugins(runs)
-        # A baseline that does without val beside a model that does not would be too easy to beat.
-        first = next((run for run in runs if run.is_refit), runs[0])
-        if not all(run.is_refit for run in runs) and first.is_refit:
+        if len({run.is_refit for run in runs}) > 1:
             notes.append("some models and the baselines are fitted to train and val, the others to train alone")
+        models_of(runs, names=labels)  # names that are not allowed are refused before a baseline is fitted
+        dataset, problem = None, ""
         with status("reading images"):
             try:
-                task, problem = load_task(first, outputs), ""
+                dataset = load_dataset(runs[0], outputs)
             except DataError as error:
-                task, problem = None, str(error)
+                problem = str(error)
+        mlflow = _mlflow(runs, outputs, tracking_uri)
+        added, more = baseline_runs(runs, outputs, split, mlflow, problem)
         with status("comparing"):
-            models, more = models_of(runs)
-            models.append(majority_baseline(first))
-            if all(run.model != PIXELS for run in runs) and task:
-                models.append(pixels_baseline(first, task, split))
-            elif all(run.model != PIXELS for run in runs):
-                more.append(f"the pixels baseline (logistic regression on 20x15 grey pixels) is left out: {problem}")
-            result = compute(models, runs[0].look_alikes, split, notes=[*notes, *more], seed=seed)
-        info = _start(result, outputs, out, tracking_uri, started_at, seed)
+            models, most = models_of(runs, added, labels)
+            models.append(majority_baseline(next((run for run in runs if run.is_refit), runs[0])))
+            result = compute(models, _look_alikes(runs), split, notes=[*notes, *more, *most], seed=seed)
+        info = _start(result, outputs, out, mlflow, started_at, seed)
         with status("writing the report"):
-            _write(result, info, task)
+            _write(result, info, dataset)
     return result, info.folder
 
 
@@ -108,25 +112,36 @@ def _load_plugins(runs: Sequence[Run]) -> list[str]:
     return notes
 
 
+def _look_alikes(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The look-alike groups of the runs, each once: flat runs may have none."""
+    groups = {frozenset(members): (group, members) for run in runs[::-1] for group, members in run.look_alikes.items()}
+    return dict(groups.values())
+
+
+def _mlflow(runs: Sequence[Run], outputs: Path, tracking_uri: str | None) -> MlflowEntry:
+    """The store of the comparison and its baselines: the one that is named, else that of the runs."""
+    entry = next((run.info.mlflow for run in runs if run.info.mlflow.tracking_uri), None)
+    if tracking_uri is not None or entry is None:
+        entry = MlflowEntry.new(tracking_uri, outputs)
+    return replace(entry, run_id=None, experiment_id=None, sent=False)
+
+
 def _start(
-    result: Result, outputs: Path, out: Path | None, tracking_uri: str | None, started_at: float, seed: int
+    result: Result, outputs: Path, out: Path | None, mlflow: MlflowEntry, started_at: float, seed: int
 ) -> RunInfo:
     """Makes the folder and its ``run.json``, by which the comparison goes to MLflow like a run."""
     first, names = result.runs[0], ", ".join(model.name for model in result.candidates)
     try:
         if out is None:
-            slug = re.sub(r"[^\w.=-]+", "_", names).strip("_")[:60]
+            slug = re.sub(r"[^\w.=-]+", "_", names).strip("_")[:_MAX_SLUG].strip("_")
             out = new_folder(outputs / "comparison" / f"{datetime.fromtimestamp(started_at):%Y-%m-%d_%H-%M-%S}_{slug}")
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {str(out or outputs)!r} ({error.strerror})") from error
-    entry = next((run.info.mlflow for run in result.runs if run.info.mlflow.tracking_uri), None)
-    if tracking_uri is not None or entry is None:
-        entry = MlflowEntry.new(tracking_uri, outputs)
     commit = git_commit(Path(__file__).parent)
     info = RunInfo.start(
         out,
-        run_name=f"comparison of {names}",
+        run_name=cut(f"comparison of {names}", 100),
         experiment=first.info.experiment,
         tags={
             "kind": "comparison",
@@ -139,14 +154,14 @@ def _start(
         seed=seed,
         git_commit=commit,
         data=first.data,
-        mlflow=replace(entry, run_id=None, experiment_id=None, sent=False),
+        mlflow=mlflow,
         started_at=started_at,
     )
     info.write()
     return info
 
 
-def _write(result: Result, info: RunInfo, task: Task | None) -> None:
+def _write(result: Result, info: RunInfo, dataset: Dataset | None) -> None:
     """Writes the files of a comparison and sends it to MLflow; a store that is away costs a warning."""
     from spectro.comparison.page import draw, page
     from spectro.comparison.report import csv_table, markdown
@@ -156,7 +171,7 @@ def _write(result: Result, info: RunInfo, task: Task | None) -> None:
         write_csv(folder / "table.csv", *csv_table(result))
         write_text(folder / "table.md", markdown(result))
         write_json(folder / "comparison.json", result.as_json())
-        write_text(folder / "report.html", page(result, info, draw(result, folder / "figures"), task))
+        write_text(folder / "report.html", page(result, info, draw(result, folder / "figures"), dataset))
     except BaseException as error:
         info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise

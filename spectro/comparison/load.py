@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,8 +18,7 @@ from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
 
 MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
-ATTRIBUTION = "figures/attribution_{split}.png"
-_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv", ATTRIBUTION)
+_FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,18 @@ class Run:
         """The look-alike groups of its mapping: merged label -> classes."""
         return self.info.config["mapping"].get("look_alikes") or {}
 
+    def task(self, split: str) -> dict[str, Any]:
+        """What comparable runs have in common: the records, their labels, and the classes that are predicted."""
+        predictions = self.predictions
+        predicted = zip((str(record.path) for record in predictions.records), map(str, predictions.y_true), strict=True)
+        return {
+            # By content, as their paths may hold the name of a split.
+            "the files, splits or classes of the data": {(r.digest, r.split, r.label) for r in self.records},
+            "data fingerprints": self.data.fingerprint,
+            "the classes of the task": list(predictions.classes),
+            f"the predicted records of {split}": set(predicted),
+        }
+
     @cached_property
     def out_of_fold(self) -> list[Predictions]:
         """Its out-of-fold predictions of train and val, repeat by repeat; empty without ``validation=kfold``."""
@@ -86,7 +98,8 @@ def load_runs(
     """Reads comparable runs.
 
     A run that is named and cannot be compared is refused. One that only lies in a folder of several, or in an
-    experiment, is left out with a note.
+    experiment, is left out with a note: there the runs count that have the records and classes of those that are named,
+    or else of most (of the newest, if several sets are equally frequent).
 
     Args:
         names: Run directories, folders of them (a sweep's, a multirun's, ``outputs/runs``), MLflow run ids, or names
@@ -104,30 +117,42 @@ def load_runs(
         SpectroError: Something that is not a run, runs that cannot be compared, or no run at all.
     """
     uri = tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
-    of_mlflow = partial(_of_mlflow, outputs, scratch, uri, split)
+    of_mlflow = partial(_of_mlflow, outputs, scratch, uri)
     named = [(name, _folders(name, outputs) or of_mlflow([name])) for name in names]
     if experiment is not None:
         named.append((f"experiment {experiment}", of_mlflow([], experiment)))
     runs: dict[Path, Run] = {}
+    place_of: dict[Path, str] = {}
     notes: list[str] = []
+    unusable: dict[tuple[str, str], list[str]] = {}
     for name, folders in named:
-        unusable: dict[str, list[str]] = {}
         for folder in folders:
             if folder.resolve() in runs:
+                # Named outright, it is not one of a folder that may be left out.
+                place_of[folder.resolve()] = "" if len(folders) == 1 else place_of[folder.resolve()]
                 notes.append(f"{short(folder)} was named twice and counts once")
                 continue
             try:
-                runs[folder.resolve()] = _read(folder, split)
+                runs[folder.resolve()] = read_run(folder, split)
+                place_of[folder.resolve()] = name if len(folders) > 1 else ""
             except DataError as error:
                 if len(folders) == 1:
                     raise DataError(f"{folder}: {error}; allowed: finished runs") from error
-                unusable.setdefault(str(error), []).append(folder.name)
-        for reason, members in unusable.items():
-            more = f" and {len(members) - 4} more" if len(members) > 4 else ""
-            notes.append(f"left out of {name}: {', '.join(members[:4])}{more}: {reason}")
+                unusable.setdefault((name, str(error)), []).append(folder.name)
+    chosen = [run for path, run in runs.items() if not place_of[path]]
+    _check_comparable(chosen, split)
+    if runs and not chosen:
+        counts = Counter(_key(run, split) for run in runs.values())
+        chosen = [max(runs.values(), key=lambda run: (counts[_key(run, split)], run.info.started_at))]
+    for path, run in list(runs.items()):
+        if different := _differences(run, chosen[0], split):
+            unusable.setdefault((place_of[path], different[0][0]), []).append(path.name)
+            del runs[path]
+    for (name, reason), members in unusable.items():
+        more = f" and {len(members) - 4} more" if len(members) > 4 else ""
+        notes.append(f"left out of {name}: {', '.join(members[:4])}{more}: {reason}")
     if not runs:
         raise DataError("\n".join(["got no run that can be compared; allowed: finished runs", *notes]))
-    _check_comparable(list(runs.values()), split)
     return list(runs.values()), notes
 
 
@@ -148,9 +173,7 @@ def _folders(name: str, outputs: Path) -> list[Path]:
     )
 
 
-def _of_mlflow(
-    outputs: Path, scratch: Path, uri: str, split: str, ids: Sequence[str], experiment: str | None = None
-) -> list[Path]:
+def _of_mlflow(outputs: Path, scratch: Path, uri: str, ids: Sequence[str], experiment: str | None = None) -> list[Path]:
     """Runs of MLflow: their directories where they still exist, else copies of their files."""
     from spectro.tracking.lookup import download, find_runs
 
@@ -160,15 +183,14 @@ def _of_mlflow(
             local[RunInfo.read(path).mlflow.run_id] = path
     if ids and local.keys() >= set(ids):
         return [folder for run_id in ids for folder in _folders(str(local[run_id]), outputs)]
-    files = [name.format(split=split) for name in _FILES]
     return [
-        local.get(found_id) or download(uri, found_id, files, scratch)
+        local.get(found_id) or download(uri, found_id, _FILES, scratch)
         for found_id, tags in find_runs(uri, ids, experiment).items()
         if tags.get("kind") != "comparison"
     ]
 
 
-def _read(folder: Path, split: str) -> Run:
+def read_run(folder: Path, split: str) -> Run:
     """Reads a run directory.
 
     Raises:
@@ -208,26 +230,22 @@ def _read(folder: Path, split: str) -> Run:
 
 def _check_comparable(runs: Sequence[Run], split: str) -> None:
     """Refuses runs of other records, labels or classes, with both values and their runs."""
-    first = _task(runs[0], split)
     for run in runs[1:]:
-        for key, value in _task(run, split).items():
-            if value != first[key]:
-                got = [_shown(runs[0], first[key], value), _shown(run, value, first[key])]
-                lines = [f"runs that cannot be compared: {key} differ", *got, "  allowed: runs that agree in it"]
-                raise DataError("\n".join(lines))
+        for reason, first, value in _differences(run, runs[0], split):
+            got = [_shown(runs[0], first, value), _shown(run, value, first)]
+            raise DataError(
+                "\n".join([f"runs that cannot be compared: {reason}", *got, "  allowed: runs that agree in it"])
+            )
 
 
-def _task(run: Run, split: str) -> dict[str, Any]:
-    """What comparable runs have in common. Records by content, as their paths may hold the name of a split."""
-    mapping, predictions = run.info.config["mapping"], run.predictions
-    predicted = zip((str(record.path) for record in predictions.records), map(str, predictions.y_true), strict=True)
-    return {
-        **{f"mapping.{key}": mapping.get(key) or None for key in ("classes", "left_out", "look_alikes")},
-        "the files, splits or classes of the data": {(r.digest, r.split, r.label) for r in run.records},
-        "data fingerprints": run.data.fingerprint,
-        "the classes of the task": list(predictions.classes),
-        f"the predicted records of {split}": set(predicted),
-    }
+def _differences(run: Run, other: Run, split: str) -> list[tuple[str, Any, Any]]:
+    """In what a run's task differs from another's: the reason, the other's value and the run's."""
+    task, first = run.task(split), other.task(split)
+    return [(f"{key} differ", first[key], value) for key, value in task.items() if value != first[key]]
+
+
+def _key(run: Run, split: str) -> str:
+    return json.dumps([sorted(v) if isinstance(v, set) else v for v in run.task(split).values()])
 
 
 def _shown(run: Run, value: Any, other: Any) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from spectro.comparison.load import ATTRIBUTION
-from spectro.comparison.report import sections
+from spectro.comparison.report import scores_table, sections
 from spectro.comparison.statistics import Result
 from spectro.comparison.verdict import verdict
+from spectro.data import Dataset
 from spectro.figures.comparison import estimates_figure, pair_figure
 from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import SHOW, Task
+from spectro.runs.task import SHOW
 
 # So many records that all get wrong are shown with their images.
 MAX_SHOWN = 48
@@ -37,21 +37,20 @@ def draw(result: Result, folder: Path) -> dict[str, Path]:
     return figures
 
 
-def page(result: Result, info: RunInfo, figures: Mapping[str, Path], task: Task | None) -> str:
+def page(result: Result, info: RunInfo, figures: Mapping[str, Path], dataset: Dataset | None) -> str:
     """``report.html``: one page that needs no other file.
 
     Args:
         result: The comparison.
         info: The content of its ``run.json``.
         figures: Name -> PNG file.
-        task: The data set, for images of records; None if there is none.
+        dataset: The data set, for images of records; None if there is none.
 
     Returns:
         HTML; every text in it is escaped.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    maps = {m.name: m.runs[0].info.folder / ATTRIBUTION.format(split=result.split) for m in result.models if m.runs}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -64,11 +63,11 @@ def page(result: Result, info: RunInfo, figures: Mapping[str, Path], task: Task 
         stages=", ".join(dict.fromkeys(run.info.config["cascade_stage"]["name"] for run in result.runs)),
         made_at=f"{datetime.fromtimestamp(info.started_at):%Y-%m-%d %H:%M}",
         baselines=[model.name for model in result.models if model.is_baseline],
+        scores=scores_table(result),
         sections=sections(result),
         figures={name: _source("png", path.read_bytes()) for name, path in figures.items()},
-        attribution={name: _source("png", path.read_bytes()) for name, path in maps.items() if path.is_file()},
         wrong=result.wrong[:MAX_SHOWN],
-        thumbnails=_thumbnails(task, [record.path for record in result.wrong[:MAX_SHOWN]]),
+        thumbnails=_thumbnails(dataset, [record.path for record in result.wrong[:MAX_SHOWN]]),
     )
 
 
@@ -76,15 +75,15 @@ def _source(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _thumbnails(task: Task | None, paths: Sequence[str]) -> dict[str, str]:
+def _thumbnails(dataset: Dataset | None, paths: Sequence[str]) -> dict[str, str]:
     """Images of records by path; empty without the data set."""
     from PIL import Image
 
-    if task is None or not paths:
+    if dataset is None or not paths:
         return {}
-    record_of = {task.dataset.name_of(record): record for record in task.dataset.records}
+    record_of = {dataset.name_of(record): record for record in dataset.records}
     thumbnails = {}
-    for path, pixels in zip(paths, task.dataset.images([record_of[path] for path in paths]).pixels(SHOW), strict=True):
+    for path, pixels in zip(paths, dataset.images([record_of[path] for path in paths]).pixels(SHOW), strict=True):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
         thumbnails[path] = _source("jpeg", buffer.getvalue())

@@ -1,8 +1,10 @@
 """The tables of a comparison: as sections of the report, as Markdown and CSV, and on the terminal."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from spectro.comparison.models import differing
+from spectro.comparison.names import differing, typed
 from spectro.comparison.statistics import OTHER, LookAlikes, Result
 from spectro.comparison.verdict import verdict
+from spectro.config.check import model_defaults
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import DASH, format_amount, format_number, format_p, markdown_table, markdown_text
-from spectro.paths import short
+from spectro.evaluation.paired import Estimate
+from spectro.paths import cut, flatten, short
 
 Table = tuple[list[str], list[list[str]]]
+# Characters of the axis of scores, at least and at most.
+_AXIS = (12, 40)
 
 
 @dataclass(frozen=True)
@@ -32,33 +38,41 @@ class Section:
 
 
 def sections(result: Result) -> list[Section]:
-    """The sections of the report, but the records that all models predict wrong."""
-    tests = [_tests_table(result), _differences_table(result)] if result.between or result.against else []
+    """The sections of the report, but the scores and the records that all models predict wrong."""
     return [
-        Section("scores", "Scores", [scores_table(result)], ["scores"]),
+        Section("settings", "Settings that differ", _settings_tables(result)),
         Section("recall", "Recall of each class", [_recall_table(result)], ["recall"]),
-        *([Section("tests", "Paired tests", tests)] if tests else []),
+        Section("metrics", "Other metrics", [metrics_table(result)]),
+        Section("tests", "Paired tests", [_tests_table(result), _differences_table(result)]),
         *(
             Section("pair", f"Look-alikes {' and '.join(group.members)}", [_confusion_table(group)], [f"pair_{i}"])
             for i, group in enumerate(result.look_alikes)
         ),
         Section("cost", "Cost", [_cost_table(result)]),
-        Section(
-            "runs", "Runs, and settings and versions that differ", [_runs_table(result), *_settings_tables(result)]
-        ),
+        Section("runs", "Runs", [_runs_table(result), *_versions_table(result)]),
     ]
 
 
 def scores_table(result: Result) -> Table:
-    """Every metric of every model with its interval."""
+    """The models, the best first: score with interval, and what it rests on and costs."""
     rows = []
-    for model in result.models:
-        scores, seeds = result.scores[model.name], model.seeds
+    for model in result.ranked:
+        seeds, cost = model.seeds, model.cost
         is_range = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
         shown = f"{seeds[0]}–{seeds[-1]}" if is_range else ", ".join(map(str, seeds)) or None
-        spread = format_number(scores["macro_f1"].std_seeds)
-        rows.append([model.name, shown, *(scores.get(key) for key in result.metrics), spread])
-    return _table(["", "seeds", *result.metrics.values(), "± seeds"], rows)
+        amounts = format_amount(cost.fit_s), format_amount(cost.predict_records_per_s)
+        rows.append([model.name, result.scores[model.name]["macro_f1"], result.n_records, shown, *amounts])
+    return _table(["model", METRICS["macro_f1"].label, "n", "seeds", "fit, s", "records per s"], rows)
+
+
+def metrics_table(result: Result) -> Table:
+    """Every metric of every model with its interval, and the spread of macro-F1 over seeds."""
+    keys = [key for key in result.metrics if key != "macro_f1"]
+    rows = [
+        [model.name, *(scores.get(key) for key in keys), format_number(scores["macro_f1"].std_seeds)]
+        for model, scores in ((model, result.scores[model.name]) for model in result.ranked)
+    ]
+    return _table(["model", *(result.metrics[key] for key in keys), "± seeds"], rows)
 
 
 def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
@@ -85,44 +99,68 @@ def csv_table(result: Result) -> tuple[list[str], list[list[Any]]]:
 def markdown(result: Result) -> str:
     """The sentences and every table."""
     summary = verdict(result)
-    parts = [summary.headline]
-    for lines in (summary.pairs, [*summary.cautions, *result.notes]):
+    parts = [f"**{markdown_text(summary.headline)}**", _markdown(scores_table(result)), "![](figures/scores.png)"]
+    parts.append(f"```sh\n{summary.command}\n```")
+    for lines in ([*summary.cautions, *result.notes], summary.pairs):
         parts += ["\n".join(f"- {markdown_text(line)}" for line in lines)] if lines else []
     for section in sections(result):
-        parts.append(f"## {markdown_text(section.title)}")
-        for header, rows in section.tables:
-            parts.append(markdown_table([*map(markdown_text, header)], [[*map(markdown_text, row)] for row in rows]))
+        parts += [f"## {markdown_text(section.title)}", *map(_markdown, section.tables)] if section.tables else []
     return "\n\n".join(parts) + "\n"
 
 
+def _markdown(table: Table) -> str:
+    header, rows = table
+    return markdown_table([*map(markdown_text, header)], [[*map(markdown_text, row)] for row in rows])
+
+
 def show(result: Result, folder: Path) -> None:
-    """Prints scores, verdict and where the report is.
+    """Prints verdict, scores, the next command and where the report is.
 
     Args:
         result: The comparison.
         folder: The folder of the report.
     """
-    console = Console(highlight=False)
+    console, summary = Console(highlight=False), verdict(result)
     header, rows = scores_table(result)
     title = f"{result.split} of {result.runs[0].data.name}, {result.n_records} records"
     table = RichTable(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    baselines = {model.name for model in result.models if model.is_baseline}
-    # A terminal has room for these; the report has all metrics.
-    left_out = {label for key, label in result.metrics.items() if key in METRICS and key != "macro_f1"}
-    columns = [i for i, name in enumerate(header) if name not in left_out]
-    for i in columns:
-        table.add_column(escape(header[i]), justify="left" if i == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(row[i]) for i in columns), style="dim" if row[0] in baselines else None)
+    estimates = [result.scores[model.name]["macro_f1"] for model in result.ranked]
+    low = min(0.8, *(math.floor(5 * (e.value if e.ci_low is None else e.ci_low)) / 5 for e in estimates))
+    header = [header[0], header[1], *(name.replace(" ", "\n", 1) for name in header[2:])]
+    wide = [
+        max(len(part) for cell in column for part in cell.split("\n")) + 1 for column in zip(header, *rows, strict=True)
+    ]
+    n_columns = min(max(console.width - sum(wide) - 3, _AXIS[0]), _AXIS[1])
+    for i, name in enumerate([*header, f"{low:.1f}{'1.0':>{n_columns - 3}}"]):
+        wraps: Any = {"overflow": "fold", "min_width": 12} if i == 0 else {"no_wrap": True}
+        table.add_column(escape(name), justify="left" if i in (0, len(header)) else "right", vertical="bottom", **wraps)
+    for row, model, estimate in zip(rows, result.ranked, estimates, strict=True):
+        style = "bold" if model is summary.model else "dim" if model.is_baseline else None
+        table.add_row(*map(escape, row), _axis(estimate, low, n_columns), style=style)
+    show = partial(console.print, soft_wrap=True)
+    show(f"[bold]{escape(summary.headline)}[/bold]\n")
     console.print(table)
-    summary = verdict(result)
-    lines = [f"[bold]{escape(summary.headline)}[/bold]", *(f"- {escape(line)}" for line in summary.pairs)]
     if n := len(result.wrong):
-        lines.append(f"- Every model is wrong on {n} record{'s' * (n > 1)}: label errors or hard ones, see the report")
-    lines += [f"[yellow]note:[/yellow] {escape(line)}" for line in (*summary.cautions, *result.notes)]
-    lines.append("[dim]95 % intervals over records and seeds; dim rows: baselines[/dim]")
-    lines.append(f"report: {escape(shlex.quote(short(folder / 'report.html')))}")
-    console.print("\n".join(lines), soft_wrap=True)
+        show(f"Every model is wrong on {n} record{'s' * (n > 1)}: label errors or hard ones, see the report.")
+    for line in (*summary.cautions, *result.notes):
+        show(f"[yellow]note:[/yellow] {escape(line)}")
+    show("[dim]95 % intervals over records and seeds; dim rows: baselines[/dim]")
+    show(f"report: {escape(shlex.quote(short(folder / 'report.html')))}")
+    show(f"next:   {escape(summary.command)}")
+
+
+def _axis(estimate: Estimate, low: float, n_columns: int) -> str:
+    """A value with its interval on an axis from ``low`` to 1, in characters."""
+
+    def column(value: float) -> int:
+        return round((min(max(value, low), 1) - low) / (1 - low) * (n_columns - 1))
+
+    cells = [" "] * n_columns
+    if estimate.ci_low is not None and estimate.ci_high is not None:
+        left, right = column(estimate.ci_low), column(estimate.ci_high)
+        cells[left : right + 1] = "─" * (right + 1 - left)
+    cells[column(estimate.value)] = "●"
+    return "".join(cells)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -195,11 +233,30 @@ def _runs_table(result: Result) -> Table:
 
 
 def _settings_tables(result: Result) -> list[Table]:
-    """Settings and versions in which models differ, where they do."""
+    """A row for each model and a column for each setting that matters, where there are any.
+
+    That is one that all models have and that differs, one that models of one option do not agree in, and one that
+    differs from its option's default.
+    """
     models = [model for model in result.models if model.runs]
-    header = ["", *(model.name for model in models)]
-    differ = [
-        differing([{**model.settings, "model.name": None} for model in models]),
-        differing([model.runs[0].info.versions for model in models]),
-    ]
-    return [(header, [[key, *values] for key, values in table.items()]) for table in differ if table]
+    defaults = {name: flatten(model_defaults(name)) for name in {m.settings["model.name"] for m in models}}
+    columns = []
+    for key in dict.fromkeys(key for model in models for key in model.settings if key != "name"):
+        having = [(m.settings["model.name"], m.settings[key]) for m in models if key in m.settings]
+        values = {option: {typed(value) for o, value in having if o == option} for option, _ in having}
+        is_common = len(having) == len(models) and len(set.union(*values.values())) > 1
+        is_changed = any(value != defaults[option].get(key, value) for option, value in having)
+        if is_common or is_changed or any(len(found) > 1 for found in values.values()):
+            columns.append(key)
+    rows = [[model.name, *(cut(typed(model.settings.get(key, DASH)), 40) for key in columns)] for model in models]
+    return [(["model", *columns], rows)] if columns else []
+
+
+def _versions_table(result: Result) -> list[Table]:
+    models = [model for model in result.models if model.runs]
+    table = differing([model.runs[0].info.versions for model in models])
+    return (
+        [(["model", *table], [[m.name, *(v[i] for v in table.values())] for i, m in enumerate(models)])]
+        if table
+        else []
+    )

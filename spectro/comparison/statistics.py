@@ -67,9 +67,10 @@ class Result:
         scores: Model -> every metric, mean over seeds with its interval: ``macro_f1``; ``hard_pair_f1/<group>`` of a
             look-alike group with records; ``recall/<class>`` of a class with records, with its Wilson interval.
         between: Tests of every two models.
-        against: Tests of every model and baseline.
+        against: Tests of every model and baseline, and of every two baselines; then of all of them and the majority.
         look_alikes: The look-alike groups that the task separates.
         wrong: Records that every model gets wrong, most certain agreement of the models first.
+        reports: Model -> metrics, confusion matrix and reliability of its first run; without the majority class.
         notes: What else a person should know.
     """
 
@@ -81,12 +82,22 @@ class Result:
     against: Sequence[Pair]
     look_alikes: Sequence[LookAlikes]
     wrong: Sequence[WrongRecord]
+    reports: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str] = ()
 
     @property
     def candidates(self) -> list[Model]:
         """The models that are not baselines."""
         return [model for model in self.models if not model.is_baseline]
+
+    @property
+    def ranked(self) -> list[Model]:
+        """All models, the highest macro-F1 first."""
+        return sorted(self.models, key=lambda model: -self.scores[model.name]["macro_f1"].value)
+
+    def is_better(self, a: Model, b: Model) -> bool:
+        """Whether a is shown to be better than b."""
+        return any(p.is_better for p in (*self.between, *self.against) if (p.a, p.b) == (a.name, b.name))
 
     @property
     def runs(self) -> list[Run]:
@@ -157,16 +168,21 @@ def compute(
     }
     scores = {model.name: _scores(model, look_alikes, seed) for model in models}
     ranked = sorted(models, key=lambda model: -scores[model.name]["macro_f1"].value)
-    pairs = list(combinations(ranked, 2))
+    # Three questions, and a correction for each: which of the models, against what is simple, against no model at all.
+    questions: list[list[tuple[Model, Model]]] = [[], [], []]
+    for a, b in combinations(ranked, 2):
+        questions[2 if MAJORITY in (a.name, b.name) else a.is_baseline or b.is_baseline].append((a, b))
+    between, against, above = (compare_pairs(pairs, seed) for pairs in questions)
     return Result(
         split=split,
         models=models,
         support={str(label): int((first.y_true == label).sum()) for label in first.classes},
         scores=scores,
-        between=compare_pairs([(a, b) for a, b in pairs if not a.is_baseline and not b.is_baseline], seed),
-        against=compare_pairs([(a, b) for a, b in pairs if a.is_baseline != b.is_baseline], seed),
+        between=between,
+        against=[*against, *above],
         look_alikes=[_look_alikes(models, group, tuple(members)) for group, members in look_alikes.items()],
         wrong=_wrong_for_all(models),
+        reports={m.name: m.predictions[0].report(seed=m.seeds[0]) for m in models if m.runs},
         notes=notes,
     )
 

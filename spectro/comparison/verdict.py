@@ -1,15 +1,20 @@
-"""What the numbers show, in sentences: which model is better, by how much, and what the records cannot show."""
+"""What the numbers show, in sentences: which model to use, and what the records cannot show."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spectro.comparison.models import MAJORITY
+from spectro.comparison.models import MAJORITY, Model
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
-from spectro.evaluation.format import format_p
+from spectro.evaluation.format import format_amount, format_p
+from spectro.paths import short
 
 # With fewer records of a class next to nothing is known of it.
 FEW = 5
+# Scores that differ by less are the same to a person: then the cheaper model is used.
+SAME = 0.01
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -17,42 +22,88 @@ class Verdict:
     """The sentences at the top of a report.
 
     Attributes:
-        headline: Which model is the best, if one is.
-        pairs: A sentence for each pair of a model and a baseline, then of two models.
+        model: The model to use.
+        headline: Which model to use, and which others cannot be told apart from it.
+        command: How it is applied to new images.
+        pairs: A sentence for each pair of models, then of a model and a baseline.
         cautions: What the numbers cannot show.
     """
 
+    model: Model
     headline: str
+    command: str
     pairs: Sequence[str]
     cautions: Sequence[str]
 
 
 def verdict(result: Result) -> Verdict:
-    """Puts a comparison into words."""
-    trivial = [pair.a for pair in result.against if pair.b == MAJORITY and pair.is_better]
-    others = [pair for pair in result.against if pair.b != MAJORITY or not pair.is_better]
-    sentences = [f"Better than the {MAJORITY}: {', '.join(trivial)}."] if trivial else []
-    sentences += [_sentence(pair, result) for pair in (*others, *result.between)]
-    return Verdict(_headline(result), sentences, _cautions(result))
+    """Puts a comparison into words.
 
-
-def _headline(result: Result) -> str:
-    macro_f1 = {name: scores["macro_f1"] for name, scores in result.scores.items()}
-    best, *others = sorted((model.name for model in result.candidates), key=lambda name: -macro_f1[name].value)
-    beaten = {pair.b for pair in result.between if pair.a == best and pair.is_better}
-    tied = [name for name in others if name not in beaten]
-    score = f"macro-F1 {macro_f1[best]} on {result.n_records} {result.split} records"
-    if not others:
-        text = f"{best} reaches {score}."
-    elif not tied:
-        text = f"{best} is the best: {score}, better than all others."
-    else:
+    The model to use is the one with the highest macro-F1, whether baseline or not. Among models whose scores differ
+    from the highest by less than 0.01, and that are not shown to be worse, it is the one with the shortest fit. The
+    majority class is no model to use: what is not shown to be better is not recommended.
+    """
+    usable = [model for model in result.ranked if model.runs]
+    best = usable[0]
+    equal = [model for model in usable if not result.is_better(best, model)]
+    score = {model.name: result.scores[model.name]["macro_f1"] for model in result.models}
+    same = [model for model in equal if score[best.name].value - score[model.name].value < SAME]
+    chosen, name = min(same, key=_fit_s), min(same, key=_fit_s).name
+    on = f"on {result.n_records} {result.split} records"
+    others = [model for model in equal if model is not chosen]
+    majority = next(model for model in result.models if model.name == MAJORITY)
+    if not result.is_better(best, majority):
         text = (
-            f"No model is shown to be the best: {best} has the highest score, {score}, but cannot be told apart from "
-            f"{', '.join(tied)}."
+            f"Use none yet: {best.name} has the highest macro-F1, {score[best.name]} {on}, and is not shown to be "
+            f"better than the {MAJORITY}, {score[MAJORITY]}."
         )
-    better = [pair.a for pair in result.against if pair.b == best and pair.is_better]
-    return text + "".join(f" But the {name} is better than {best}: macro-F1 {macro_f1[name]}." for name in better)
+    elif len(usable) == 1:
+        text = f"Use {name}: macro-F1 {score[name]} {on}; there is no other model to compare it with."
+    elif not others:
+        text = f"Use {name}: macro-F1 {score[name]} {on}; it is better than all others."
+    elif len(same) > 1:
+        apart = _listed([f"{model.name} {score[model.name]}" for model in same])
+        cost = _cheapest(chosen, next(model for model in same if model is not chosen))
+        text = f"{apart} cannot be told apart {on} (macro-F1){cost}: use {name}."
+    else:
+        apart = _listed([f"{model.name} ({score[model.name].value:.2f})" for model in others])
+        cost = _cheapest(cheapest, chosen) if (cheapest := min(equal, key=_fit_s)) is not chosen else ""
+        text = (
+            f"Use {name}: macro-F1 {score[name]} {on}; no other model is shown to be better, "
+            f"and {apart} cannot be told apart from it{cost}."
+        )
+    above = [p.a for p in result.against if p.b == MAJORITY and p.is_better]
+    rest = [p for p in result.against if p.b != MAJORITY or not p.is_better]
+    sentences = [_sentence(pair, result) for pair in (*result.between, *rest)]
+    sentences += [f"Better than the {MAJORITY}: {', '.join(above)}."] if above else []
+    return Verdict(chosen, text, _command(chosen), sentences, _cautions(result))
+
+
+def _fit_s(model: Model) -> float:
+    """Whole seconds: nobody chooses a model for less."""
+    return float("inf") if model.cost.fit_s is None else round(model.cost.fit_s)
+
+
+def _cheapest(cheap: Model, other: Model) -> str:
+    if _fit_s(cheap) >= _fit_s(other) or other.cost.fit_s is None:
+        return ""
+    amounts = f"fit {format_amount(cheap.cost.fit_s)} s, {other.name} {format_amount(other.cost.fit_s)} s"
+    return f"; {cheap.name} is the cheapest ({amounts})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMED
+    shown = [*names[:_MAX_NAMED], f"{more} more"] if more > 0 else list(names)
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _command(model: Model) -> str:
+    """How to classify new images with a model; of several seeds with the first one, as test may choose nothing."""
+    run = model.runs[0]
+    if run.is_fetched:
+        fetch = f"mlflow artifacts download -r {run.info.folder.name} -a model -d DIR"
+        return f"{fetch} && spectro predict DIR/model new_images/ --out predictions.csv"
+    return f"spectro predict {shlex.quote(short(run.info.folder))} new_images/ --out predictions.csv"
 
 
 def _sentence(pair: Pair, result: Result) -> str:
@@ -75,7 +126,9 @@ def _sentence(pair: Pair, result: Result) -> str:
 def _cautions(result: Result) -> list[str]:
     few = ", ".join(f"{label} ({n})" for label, n in result.support.items() if 0 < n < FEW)
     none = ", ".join(label for label, n in result.support.items() if not n)
-    single = ", ".join(model.name for model in result.candidates if len(model.predictions) == 1)
+    # Other families give the same with any seed.
+    random = [model for model in result.candidates if model.cost.trainable_parameters]
+    single = ", ".join(model.name for model in random if len(model.predictions) == 1)
     cautions = {
         f"Fewer than {FEW} {result.split} records: {few}. Their recalls are hardly known.": few,
         f"No {result.split} records: {none}.": none,

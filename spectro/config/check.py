@@ -15,6 +15,7 @@ from spectro.config.schema import (
     Common,
     CrossValidationKnobs,
     DemoKnobs,
+    EnsembleKnobs,
     FolderKnobs,
     MemberKnobs,
     ModelKnobs,
@@ -166,29 +167,37 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     return config
 
 
-def with_model(raw: dict[str, Any], model: str, *, root: str, cache_dir: str | None) -> Config:
-    """The same data, mapping, augmentation and stage under another model with its defaults.
+def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, Any]) -> Config:
+    """The same data, mapping, augmentation, stage and validation under another model with its defaults.
 
     Args:
-        raw: The configuration of a run, as its ``run.json`` has it, also an older one's.
+        raw: The configuration of a run, as its ``run.json`` has it.
         model: An option of ``model``.
-        root: Where the run's images lie; demo data are read like any folder and not made anew.
-        cache_dir: Where decoded images are kept.
+        root: Where the run's images lie.
+        knobs: Sections that are merged on top.
 
     Raises:
         ConfigError: The configuration lacks a key, or is not valid.
     """
-    same = ("mapping", "cascade_stage", "cascade", "seed", "outputs", "plugins")
-    of_demo = ("label_set", "seed", "scale", "demo_dir")
-    data = {key: value for key, value in raw["data"].items() if key not in of_demo}
+    same = ("mapping", "cascade_stage", "cascade", "validation", "seed", "plugins", "data", "augmentation")
     values = {name: raw[name] for name in same if name in raw} | {
-        "data": data | {"kind": "folder", "root": root, "cache_dir": cache_dir},
-        "augmentation": {key: value for key, value in raw["augmentation"].items() if key != "mode"},
         "objective": None,
         "tracking": {"uri": None},
+        "stages": {stage: {} for stage in STAGES},
+        "ensemble": EnsembleKnobs().model_dump(),
     }
+    if (key := {"folder": "root", "demo": "demo_dir"}.get(raw["data"]["kind"])) is not None:
+        values["data"] = values["data"] | {key: root}
     groups = job_groups()
-    return check(OmegaConf.create({**values, **_model_defaults(model, "model", groups)}), groups)
+    merged = OmegaConf.merge(values, _model_defaults(model, "model", groups), knobs)
+    assert isinstance(merged, DictConfig)
+    return check(merged, groups)
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """The sections that an option of ``model`` sets; empty where no option has this name."""
+    groups = job_groups()
+    return _model_defaults(name, "model", groups) if name in groups.options("model") else {}
 
 
 def _classifier(common: Common, sections: dict[str, Any], stage: str, groups: Groups) -> "ImageClassifier":

@@ -140,10 +140,12 @@ def job_groups() -> Groups:
 
 @cache
 def register() -> None:
-    """Tells Hydra, once in a process, what ``conf/`` refers to: its resolver and the open section ``stages``."""
+    """Tells Hydra, once in a process, what ``conf/`` refers to: its resolvers and the open section ``stages``."""
     setup_globals()
     JobRuntime.instance().set("name", "train")
     OmegaConf.register_resolver("or_cores", lambda number: number or cores(), replace=True)
+    # A folder's name has no spaces.
+    OmegaConf.register_resolver("name_of", lambda name, other: str(name or other).replace(" ", "_"), replace=True)
     # Any knob may stand below a stage; which ones do is checked by the family.
     stages = OmegaConf.create({"stages": {"easy": {}, "hard": {}}})
     for node in (stages.stages, stages.stages.easy, stages.stages.hard):

@@ -23,6 +23,13 @@ def _check_group(pattern: str) -> str:
     raise ValueError("a regular expression with exactly one group in parentheses, such as '([a-z]+)_[0-9]+'")
 
 
+def _check_name(name: str) -> str:
+    # It is a part of a folder's name.
+    if re.fullmatch(r"\w[\w .+=-]{0,39}", name):
+        return name
+    raise ValueError("1 to 40 letters, digits, spaces and . + = - _, with a letter, digit or _ first")
+
+
 class _Data(Section):
     crop: Crop = Crop()
     on_bad_file: Literal["error", "skip"] = "error"
@@ -143,6 +150,7 @@ class Plugins(Section):
 class Common(Plugins):
     """Every key that belongs to no model family."""
 
+    name: Annotated[str, AfterValidator(_check_name)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     outputs: Text = "outputs"
     objective: str | None = "val/macro_f1"

@@ -174,7 +174,7 @@ class RunInfo:
         common, commit = config.common, git_commit(Path(__file__).parent)
         uri = common.tracking.uri
         described: dict[str, Any] = {
-            "run_name": f"{common.model.name} {config.stage} seed {common.seed}",
+            "run_name": common.name or f"{common.model.name} {config.stage} seed {common.seed}",
             "experiment": common.mapping.name,
             "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
             "seed": common.seed,
