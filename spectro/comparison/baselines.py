@@ -1,7 +1,6 @@
 """The baselines of a comparison: ordinary runs of other models on the same data, and the majority class."""
 
 import contextlib
-import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -137,14 +136,14 @@ def _weights(backbone: str, infos: Sequence[RunInfo]) -> Path | None:
 
 
 def _fit(config: Config, first: Run, split: str, mlflow: MlflowEntry) -> Run:
-    """A new run, without its tables on the terminal."""
+    """A new run."""
     from spectro.runs.run import run
 
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{config.model}_{config.stage}"
     folder = new_folder(config.outputs / "runs" / name)
     try:
-        with status(f"fitting the baseline {config.model}"), contextlib.redirect_stdout(io.StringIO()):
-            run(config, folder, experiment=first.info.experiment, mlflow=mlflow)
+        with status(f"fitting the baseline {config.model}"):
+            run(config, folder, quiet=True, experiment=first.info.experiment, mlflow=mlflow)
     except SpectroError:
         if not any(folder.iterdir()):
             folder.rmdir()

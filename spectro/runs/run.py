@@ -28,6 +28,7 @@ def run(
     before: RunInfo | None = None,
     *,
     on_epoch: OnEpoch = lambda stage, history: None,
+    quiet: bool = False,
     **part_of: Any,
 ) -> float | None:
     """Fits and evaluates one configuration, and writes its run directory.
@@ -37,6 +38,7 @@ def run(
         run_dir: The run directory.
         before: The ``run.json`` of the same run, where a killed one is resumed.
         on_epoch: Called after every epoch of a network with the stage and its history so far; its errors end the run.
+        quiet: Print no result on the terminal.
         part_of: Attributes of `RunInfo` of a run that is a part of another one: ``run_name``, ``parent``, ``tags``.
 
     Returns:
@@ -107,7 +109,8 @@ def run(
     with info.phase("mlflow_send"):
         info.send_to_mlflow()
     info.write()
-    show_result(info, metrics)
+    if not quiet:
+        show_result(info, metrics)
     return metrics["objective"]
 
 
