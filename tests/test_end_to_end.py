@@ -497,8 +497,8 @@ def test_a_run_is_in_mlflow_as_well(data: list[str], tmp_path: Path) -> None:
     assert info["mlflow"]["sent"] is True
     run = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").get_run(info["mlflow"]["run_id"])
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["hard/val/macro_f1"] == metrics["stages"]["hard"]["val"]["macro_f1"]
+    assert run.data.metrics["hard/val/macro_f1"] == round(metrics["stages"]["hard"]["val"]["macro_f1"], 4)
     for name in ("macro_f1", "accuracy", "balanced_accuracy", "hard_pair_f1"):
         for end in ("", "_ci_low", "_ci_high"):
-            assert run.data.metrics[f"test/{name}{end}"] == metrics["test"][name + end]
+            assert run.data.metrics[f"test/{name}{end}"] == round(metrics["test"][name + end], 4)
     assert run.data.params["svm.C"] == "30.0"

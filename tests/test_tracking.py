@@ -472,9 +472,13 @@ def test_a_search_is_described_before_and_after() -> None:
     run = {**RUN, "tags": {"sweep": "true"}, "config": config}
     before = note_tags(run, {}, [], "RUN", {})
     assert "| `svm.C`&emsp; | 1 to 10&emsp; |" in before[NOTE]
-    ends = {"best": 0.75, "trials": {"complete": 2, "pruned": 0, "fail": 1, "all": 3}}
+    best = {"best": 0.75, "best_trial": 2, "best_settings": {"svm.C": "3.1"}}
+    final = {"macro_f1": 0.7, "macro_f1_ci_low": 0.6, "macro_f1_ci_high": 0.8, "n_records": 24}
+    ends = {**best, "final": final, "trials": {"complete": 2, "pruned": 0, "fail": 1, "all": 3}}
     after = note_tags(run, ends, [], "RUN", before)
-    assert "3 trials: 2 complete, 1 fail; the best reached 0.75" in after[NOTE]
+    assert "3 trials: 2 complete, 1 fail.\nThe best is trial 2: 0.75." in after[NOTE]
+    assert "macro-F1 0.70 [0.60, 0.80] n=24 on test" in after[NOTE]
+    assert "| 1 to 10&emsp; | 3.1&emsp; |" in after[NOTE]
 
 
 def test_an_experiment_is_described_once(database: Path) -> None:
@@ -487,3 +491,7 @@ def test_an_experiment_is_described_once(database: Path) -> None:
     assert new.tags["mlflow.experimentKind"] == "custom_model_development"
     assert "same classes" in new.tags[NOTE]
     assert client.get_experiment(by_hand).tags[NOTE] == "mine"
+    views = [
+        client.get_experiment(number).tags["mlflow.sharedViewState.spectro"] for number in (by_hand, new.experiment_id)
+    ]
+    assert views[0] == views[1]

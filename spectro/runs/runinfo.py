@@ -24,7 +24,7 @@ from spectro.errors import DataError
 from spectro.files import write_json
 from spectro.paths import redact
 from spectro.progress import status
-from spectro.runs.task import data_name
+from spectro.runs.task import data_name, experiment_of
 from spectro.tracking import MlflowEntry
 
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
@@ -93,7 +93,7 @@ class RunInfo:
     Attributes:
         folder: The run directory; not a part of the content.
         run_name: Name, also in MLflow.
-        experiment: The mapping's name; MLflow's experiment.
+        experiment: MLflow's experiment: the data set and the mapping.
         status: ``RUNNING``, ``FINISHED``, ``FAILED``, ``KILLED`` or ``PRUNED``.
         reason: Why the run did not finish.
         started_at: Unix seconds; ``ended_at`` likewise, and ``resumed_at`` for each resumption.
@@ -172,10 +172,11 @@ class RunInfo:
             content: Further attributes; ``tags`` are added to those of the configuration.
         """
         common, commit = config.common, git_commit(Path(__file__).parent)
-        uri = common.tracking.uri
+        uri, sections = common.tracking.uri, [value for value in config.raw.values() if isinstance(value, dict)]
+        backbones = [str(section["backbone"]) for section in sections if "backbone" in section]
         described: dict[str, Any] = {
             "run_name": common.name or f"{common.model.name} {config.stage} seed {common.seed}",
-            "experiment": common.mapping.name,
+            "experiment": experiment_of(config),
             "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
             "seed": common.seed,
             "git_commit": commit,
@@ -184,7 +185,9 @@ class RunInfo:
             "tags": {
                 "model": common.model.name,
                 "stage": config.stage,
+                "data": data_name(config),
                 "mapping": common.mapping.name,
+                **({"backbone": ", ".join(backbones)} if backbones else {}),
                 "augmentation": common.augmentation.label,
                 "seed": str(common.seed),
                 "git_commit": commit or "unknown",

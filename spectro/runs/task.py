@@ -195,6 +195,16 @@ def data_name(config: Config) -> str:
     return knobs.label_set if isinstance(knobs, DemoKnobs) else Path(knobs.root).name
 
 
+def experiment_of(config: Config) -> str:
+    """The MLflow experiment of a run, one for each data set and mapping, such as ``surveys/lake, mapping reduced``.
+
+    A folder has the name of the one above it as well: many are called ``records``.
+    """
+    knobs, mapping = config.common.data, config.mapping.name
+    data = knobs.label_set if isinstance(knobs, DemoKnobs) else "/".join(_root(knobs.root).parts[-2:]).lstrip("/")
+    return data if mapping in ("identity", data) else f"{data}, mapping {mapping}"
+
+
 def load_data(config: Config) -> Dataset:
     """Reads and checks the data set; makes the demo data first if they are configured.
 
@@ -202,10 +212,7 @@ def load_data(config: Config) -> Dataset:
         DataError: Lists every problem.
     """
     knobs = config.common.data
-    if isinstance(knobs, DemoKnobs):
-        root = _make_demo_data(knobs, config.outputs)
-    else:
-        root = Path(knobs.root).expanduser().absolute()
+    root = _make_demo_data(knobs, config.outputs) if isinstance(knobs, DemoKnobs) else _root(knobs.root)
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
     return data.load_folder(
         root,
@@ -217,6 +224,10 @@ def load_data(config: Config) -> Dataset:
         group=knobs.group,
         skip_bad_files=knobs.on_bad_file == "skip",
     )
+
+
+def _root(root: str) -> Path:
+    return Path(root).expanduser().absolute()
 
 
 def _make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:

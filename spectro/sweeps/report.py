@@ -9,7 +9,7 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.markup import escape
 
-from spectro.files import write_csv, write_json, write_text
+from spectro.files import read_json, write_csv, write_json, write_text
 from spectro.progress import say
 from spectro.runs.runinfo import RunInfo
 from spectro.sweeps.space import Space
@@ -38,7 +38,7 @@ def say_trial(study: optuna.Study, space: Space, objective: str, n_trials: int, 
     value = f"{trial.value:.4f}" if trial.state.name == "COMPLETE" else trial.state.name.lower()
     took = f"as {trial.user_attrs[SAME_AS]}" if SAME_AS in trial.user_attrs else f"{_seconds_of(trial):.1f} s"
     params = [(key.split(".")[-1], value) for key, value in space.shown(trial.params).items()]
-    shown = " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params)
+    shown = " ".join(f"{name}={_text(value)}" for name, value in params)
     done, settings = f"{len(finished)}/{n_trials}, {minutes}:{seconds_left:02d} left", f"[dim]{escape(shown)}[/dim]"
     say(_LINE.format(number, value, _best(study), took, done, settings, width=len(objective)))
     if trial.state.name == "FAIL":
@@ -46,11 +46,27 @@ def say_trial(study: optuna.Study, space: Space, objective: str, n_trials: int, 
         say(f"  [yellow]{escape(trial.user_attrs.get(REASON, 'failed'))}{again}[/yellow]")
 
 
-def end_info(info: RunInfo, study: optuna.Study, status: str, reason: str | None = None) -> None:
-    """Closes a sweep's ``run.json``, writes its ``metrics.json`` and sends both to MLflow."""
+def end_info(
+    info: RunInfo, study: optuna.Study, space: Space, status: str, reason: str | None = None, final: Path | None = None
+) -> None:
+    """Closes a sweep's ``run.json``, writes its ``metrics.json`` and sends both to MLflow.
+
+    Args:
+        info: The sweep's ``run.json``.
+        study: The study.
+        space: Its search space.
+        status: How it ended.
+        reason: Why it did not finish.
+        final: The directory of its final run, if it has one.
+    """
+    trials, test = complete(study), (read_json(final / "metrics.json") or {}).get("test", {}) if final else {}
+    best = max(trials, key=lambda trial: trial.values[0], default=None)
     states = Counter(trial.state.name.lower() for trial in counting(study))
     metrics = {
-        "best": max((trial.values[0] for trial in complete(study)), default=None),
+        "best": best and best.values[0],
+        "best_trial": best and best.number,
+        "best_settings": {key: _text(value) for key, value in space.shown(best.params).items()} if best else {},
+        "final": {key: test[key] for key in ("macro_f1", "macro_f1_ci_low", "macro_f1_ci_high", "n_records") if test},
         "trials": {**{state: states[state] for state in ("complete", "pruned", "fail")}, "all": states.total()},
         "trial_seconds": sum(map(_seconds_of, study.get_trials(deepcopy=False))),
     }
@@ -102,6 +118,10 @@ def draw(folder: Path, study: optuna.Study, objective: str) -> None:
             continue  # a single trial, or equal trials, have no importance to draw
         finally:
             pyplot.close("all")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _best(study: optuna.Study) -> str:

@@ -122,11 +122,11 @@ class Search:
                 while trials := self._next_trials():
                     self._run(trials, send)
             with FileLock(self.folder / "sweep.lock"):
-                self._finish()
-                report.end_info(info, self._study, "FINISHED")
+                final = self._finish()
+                report.end_info(info, self._study, self._space, "FINISHED", final=final)
         except BaseException as error:
             end = "KILLED" if interrupt.caused(error) else "FAILED"
-            report.end_info(info, self._study, end, reason_of(error))
+            report.end_info(info, self._study, self._space, end, reason_of(error))
             raise
 
     def _open_info(self) -> RunInfo:
@@ -243,8 +243,8 @@ class Search:
         tables = [read_predictions(self.folder / str(trial.number) / name, key)[group] for trial in trials]
         return [trials[i] for i in choose(tables, k)]
 
-    def _finish(self) -> None:
-        """Writes the tables and figures, and fits the best configuration if no process has."""
+    def _finish(self) -> Path:
+        """Writes tables and figures, fits the best configuration if no process has, and returns its run directory."""
         report.write_tables(self.folder, self._study, self._space)
         if not complete(self._study):
             reasons = Counter(trial.user_attrs.get(REASON, "unknown") for trial in counting(self._study))
@@ -275,6 +275,7 @@ class Search:
         final = escape(shlex.quote(short(run_dir)))
         predict = f"spectro predict {final} NEW_IMAGES --out predictions.csv"
         show_next({"classify new images": predict, BASELINES: f"spectro compare {final}"})
+        return run_dir
 
 
 def name_of(config: Config, settings: dict[str, Any]) -> str:

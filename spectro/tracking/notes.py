@@ -76,9 +76,16 @@ def _sweep(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     if metrics:
         trials = metrics["trials"]
         ends = ", ".join(f"{trials[state]} {state}" for state in ("complete", "pruned", "fail") if trials[state])
-        lines += [f"{trials['all']} trials: {ends}; the best reached {format_number(metrics['best'])}.", ""]
-    rows = [[f"`{key}`", _plain(str(text))] for key, text in flatten(config["search"]).items()]
-    return [*lines, _table(["searched", "in"], rows)]
+        lines += [f"{trials['all']} trials: {ends}."]
+        if metrics["best"] is not None:
+            lines += [f"The best is trial {metrics['best_trial']}: {format_number(metrics['best'])}."]
+        if final := metrics["final"]:
+            lines += [f"Fitted again it reaches macro-F1 {_score(final, 'macro_f1')} on test.", ""]
+    best = metrics.get("best_settings", {})
+    searched = {key: [f"`{key}`", _plain(str(text))] for key, text in flatten(config["search"]).items()}
+    rows = [[*row, _plain(best.get(key, ""))] for key, row in searched.items()]
+    rows += [[f"`{key}`", "", _plain(value)] for key, value in best.items() if key not in searched]
+    return [*lines, "", _table(["searched", "in", "best"], rows)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -67,7 +67,8 @@ def page_of(entry: MlflowEntry) -> str | None:
     is_server = entry.tracking_uri.startswith("http")
     server = redact(entry.tracking_uri).rstrip("/") if is_server else "http://127.0.0.1:5000"
     # Without the kind of work in the address, MLflow opens its pages for language models.
-    return f"{server}/#/experiments/{entry.experiment_id}/runs?workflowType=machine_learning"
+    query = f"workflowType=machine_learning&viewStateShareKey={store.VIEW}"
+    return f"{server}/#/experiments/{entry.experiment_id}/runs?{query}"
 
 
 def open_run(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:

@@ -13,6 +13,8 @@ from spectro.paths import flatten
 
 MAX_NAME, MAX_LABEL, MAX_PARAM, MAX_TAG = 250, 100, 6000, 8000  # characters; a metric's name holds up to two labels
 _CUT = " ... [cut]"
+# Decimals of metrics: MLflow's tables show every digit there is, and metrics.json has all of them.
+_DIGITS = 4
 # The sections of run.json whose numbers are metrics, such as ``wall_s/fit``.
 _SECTIONS = ("wall_s", "peak_memory_mb", "cost", "temperature")
 
@@ -22,7 +24,7 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
 
     Names are ``<split>/<metric>`` and ``<split>/<metric>/<class>``, with a stage before the split:
     ``hard/test/macro_f1``. Facts of networks are named by their stages: ``easy/parameters/trainable``. Null and
-    infinite values and the support of single classes are left out.
+    infinite values and the support of single classes are left out. Values have four decimals.
 
     Args:
         metrics: Content of metrics.json.
@@ -46,7 +48,7 @@ def _numbers(node: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
             for key in row.keys() - {"support"}:
                 yield from _numbers(row[key], *path, key, label)
     elif isinstance(node, int | float) and not isinstance(node, bool) and math.isfinite(node):
-        yield path, float(node)
+        yield path, round(float(node), _DIGITS)
 
 
 def flatten_params(config: Mapping[str, Any]) -> dict[str, str]:
