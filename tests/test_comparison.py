@@ -236,12 +236,22 @@ def test_models_have_short_names(case: str, runs: Any, compared: Any) -> None:
     assert [model.name for model in compared(*folders).models[:-1]] == names
 
 
+def test_a_page_holds_eight_models(runs: Any, tmp_path: Path) -> None:
+    """One page, light enough for mail, with a confusion matrix and a row everywhere for each of them."""
+    folders = [runs(str(i), [i, 9], settings={"svm": {"C": float(i)}}) for i in range(8)]
+    result, folder = compare(folders, outputs=tmp_path / "outputs")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(text) < 300_000
+    assert text.count('<table class="confusion">') == len(result.candidates) == 8
+    assert len(folder.name) <= 60
+
+
 def test_the_user_names_models_and_settings_that_differ_have_a_table(runs: Any, tmp_path: Path) -> None:
     """Two models must not get one name, nor a model the name of another."""
     one, other = runs("one", settings={"svm": {"C": 1.0}}), runs("other", settings={"svm": {"C": 2.0}})
     result, folder = compare([one, other], outputs=tmp_path / "outputs", labels=["left", "right"])
     assert [model.name for model in result.candidates] == ["left", "right"]
-    assert sections(result)[0].tables == [(["model", "svm.C"], [["left", "1.0"], ["right", "2.0"]])]
+    assert sections(result)[0].tables == [(["", "svm.C"], [["left", "1.0"], ["right", "2.0"]])]
     assert re.fullmatch(r"[\d_-]{20}left_right", folder.name)
     for labels in (["a"], ["a", "a"], ["a", ""]):
         with pytest.raises(
@@ -423,7 +433,10 @@ def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: An
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert all(address.startswith(("data:", "#")) for address in re.findall(r"""(?:src|href)=["']?([^"'>]*)""", text))
-    assert text.count("<img") == 3  # scores, recall, the pair
+    assert text.count("<svg") == 4  # reliability of each, ROC and precision-recall of the pair
+    assert len(text) < 100_000
+    # Whatever the contents list names is there.
+    assert set(re.findall(r'href="#(\w+)"', text)) == set(re.findall(r'id="(\w+)"', text))
     assert "test/b/r09.png" in text
     with (folder / "table.csv").open(newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}

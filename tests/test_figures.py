@@ -10,9 +10,8 @@ from conftest import ODD
 from PIL import Image
 
 from spectro.evaluation import score
-from spectro.evaluation.curves import pair_curves
 from spectro.evaluation.paired import Estimate
-from spectro.figures.comparison import estimates_figure, pair_figure
+from spectro.figures.comparison import scores_figure
 from spectro.figures.evaluation import confusion_figure, recall_figure
 from spectro.figures.gallery import wrong_figure
 from spectro.figures.style import fit_text, page
@@ -32,7 +31,7 @@ def test_any_label_is_drawn_as_the_text_it_is(tmp_path, texts):
     confusion_figure(report, tmp_path / "c.png", "$a_b$")
     recall_figure({"$v$": report}, tmp_path / "r.png", "$a_b$")
     wrong_figure([image()] * 6, [(name, name, 0.5, name) for name in ODD], tmp_path / "w.png", "$a_b$", 6)
-    compare_all(tmp_path, ODD, ODD)
+    scores_figure(dict.fromkeys(ODD, Estimate(0.5, None, None, None, (0.5,))), tmp_path / "s.png", "", axis="$a$")
     assert not any(text.get_parse_math() or text.get_usetex() for text in texts)
     drawn = [text.get_text() for text in texts]
     assert drawn.count("$a_b$") == 3
@@ -120,47 +119,16 @@ def test_shortening_keeps_both_ends_and_fits():
 # Comparisons
 
 
-def curves(seed=0, n=20):
-    rng = np.random.default_rng(seed)
-    positive = np.arange(n) % 2 == 0
-    return pair_curves(positive, positive + rng.normal(size=n), resamples=50)
-
-
-def compare_all(folder, models, classes):
-    """Both figures."""
-    found = Estimate(0.8, 0.65, 0.9, 0.1, (0.7, 0.9))
-    blocks = {name: dict.fromkeys(models, found) for name in classes}
-    return [
-        estimates_figure(blocks, folder / "recall.png", "title", axis="recall", baselines=models[1:2]),
-        pair_figure({name: curves(i) for i, name in enumerate(models)}, folder / "pair.png", "title", classes[0]),
-    ]
-
-
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("n_models", "n_classes"), [(1, 1), (12, 4)])
-def test_every_figure_fits_a_phone(n_models, n_classes, tmp_path):
-    models = [f"deit_vpt train.lr=0.00{i} vpt.variant=deep" for i in range(n_models)]
-    for path in compare_all(tmp_path, models, [f"class {i} with a long name " * 3 for i in range(n_classes)]):
-        with Image.open(path) as image:
-            assert image.width <= PHONE_PX
-
-
-def test_names_that_differ_in_their_middles_are_told_apart(tmp_path, texts):
-    """Cut names would all be the same: then numbers stand before them, and the key has the whole."""
-    models = [f"deit_vpt train.lr=0.00{i} vpt.variant=deep" for i in range(3)]
-    compare_all(tmp_path, models, ["a", "b"])
-    drawn = [text.get_text() for text in texts]
-    assert all(drawn.count(f"{i}  {name}") == 2 for i, name in enumerate(models, 1))
-
-
-@pytest.mark.filterwarnings("error")
-def test_numbers_stand_beside_the_rows_and_unknown_ones_are_not_drawn(tmp_path, texts):
-    blocks = {"mcc": {"m": Estimate(-0.3, -0.5, 0.1, None, (-0.3,))}, "b": {"m": None}}
-    blocks["single"] = {"m": Estimate(0.5, None, None, None, (0.5,))}
-    estimates_figure(blocks, tmp_path / "f.png", "", axis="score")
-    apart = pair_curves([True, True, False, False], [4, 3, 2, 1])
-    pair_figure({"m": apart}, tmp_path / "p.png", "", "b")
-    drawn = [text.get_text() for text in texts]
-    assert {"-0.30 [-0.50, 0.10]", "0.50", "b: no records", "-0.6"} <= set(drawn)
-    assert drawn.count("1.00") == 2
-    assert apart.auc_ci == (None, None)
+@pytest.mark.parametrize("n_models", [1, 12])
+def test_scores_stand_beside_the_names_on_one_axis(n_models, tmp_path, texts):
+    """Any number of models; one that is worse than chance too, and one without an interval."""
+    scores = {
+        f"deit_vpt train.lr=0.00{i} vpt.variant=deep": Estimate(0.8, 0.65, 0.9, 0.1, (0.7, 0.9)) for i in range(12)
+    }
+    scores = dict([*scores.items()][:n_models]) | {"m": Estimate(-0.3, -0.5, 0.1, None, (-0.3,))}
+    scores["single"] = Estimate(0.5, None, None, None, (0.5,))
+    path = scores_figure(scores, tmp_path / "scores.png", "title", axis="score", baselines=["m"])
+    with Image.open(path) as image:
+        assert image.width <= PHONE_PX
+    assert {"-0.30 [-0.50, 0.10]", "0.50", "-0.6"} <= {text.get_text() for text in texts}

@@ -171,7 +171,8 @@ def _write(result: Result, info: RunInfo, dataset: Dataset | None) -> None:
         write_csv(folder / "table.csv", *csv_table(result))
         write_text(folder / "table.md", markdown(result))
         write_json(folder / "comparison.json", result.as_json())
-        write_text(folder / "report.html", page(result, info, draw(result, folder / "figures"), dataset))
+        draw(result, folder / "figures" / "scores.png")
+        write_text(folder / "report.html", page(result, info, dataset))
     except BaseException as error:
         info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise

@@ -2,48 +2,49 @@
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from spectro.comparison.names import typed
 from spectro.comparison.report import scores_table, sections
-from spectro.comparison.statistics import Result
+from spectro.comparison.statistics import Result, WrongRecord
 from spectro.comparison.verdict import verdict
 from spectro.data import Dataset
-from spectro.figures.comparison import estimates_figure, pair_figure
+from spectro.data.decode import decode
+from spectro.evaluation.curves import PairCurves
+from spectro.evaluation.format import format_number
+from spectro.evaluation.metrics import METRICS
+from spectro.figures.comparison import MODEL_COLOURS, scores_figure
+from spectro.paths import cut
 from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import SHOW
 
-# So many records that all get wrong are shown with their images.
+# So many records that all get wrong are shown with their images, whose longer side has at most so many pixels.
 MAX_SHOWN = 48
+_SIDE_PX = 320
+# Dashes of the lines that have the same colour, in pixels.
+_DASHES = ("", "6 4", "2 3")
 
 
-def draw(result: Result, folder: Path) -> dict[str, Path]:
-    """Draws the figures into a folder: ``scores``, ``recall``, and ``pair_<number>`` for each pair of look-alikes."""
-    on = f"{result.split} of {result.runs[0].data.name}"
+def draw(result: Result, path: Path) -> None:
+    """Draws the scores into a PNG file."""
+    label = METRICS["macro_f1"].label
     baselines = [model.name for model in result.models if model.is_baseline]
-    recalls = {f"recall/{label}": f"{label}  (n={n})" for label, n in result.support.items()}
-    figures = {name: folder / f"{name}.png" for name in ("scores", "recall")}
-    for (name, path), labels, interval in zip(figures.items(), (result.metrics, recalls), ("", "Wilson "), strict=True):
-        axis = f"{name.rstrip('s')}, 95 % {interval}interval; |: a seed"
-        blocks = {
-            label: {model: scores.get(key) for model, scores in result.scores.items()} for key, label in labels.items()
-        }
-        estimates_figure(blocks, path, f"{name.capitalize()} on {on}", baselines=baselines, axis=axis)
-    for number, group in enumerate(result.look_alikes):
-        if group.curves:
-            path = figures[f"pair_{number}"] = folder / f"pair_{number}.png"
-            pair_figure(group.curves, path, f"{' or '.join(group.members)} on {on}", positive=group.members[1])
-    return figures
+    scores = {model.name: result.scores[model.name]["macro_f1"] for model in result.ranked}
+    title = f"{label} on {result.split} of {result.runs[0].data.name}, {result.n_records} records"
+    scores_figure(scores, path, title, axis=f"{label}, 95 % interval; |: a seed", baselines=baselines)
 
 
-def page(result: Result, info: RunInfo, figures: Mapping[str, Path], dataset: Dataset | None) -> str:
+def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
     """``report.html``: one page that needs no other file.
 
     Args:
         result: The comparison.
         info: The content of its ``run.json``.
-        figures: Name -> PNG file.
         dataset: The data set, for images of records; None if there is none.
 
     Returns:
@@ -54,37 +55,64 @@ def page(result: Result, info: RunInfo, figures: Mapping[str, Path], dataset: Da
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters |= {"number": format_number, "cut": cut, "typed": typed}
+    usable = [model for model in result.ranked if model.runs]
+    n = len(MODEL_COLOURS)
+    styles = {model.name: (MODEL_COLOURS[i % n], _DASHES[i // n % 3]) for i, model in enumerate(usable)}
+    ends = [e.value if e.ci_low is None else e.ci_low for e in (s["macro_f1"] for s in result.scores.values())]
+    wrong = result.wrong[:MAX_SHOWN]
     return environment.get_template("report.html.jinja").render(
         result=result,
         verdict=verdict(result),
         info=info,
-        title=f"Comparison of {', '.join(model.name for model in result.candidates)}",
+        title=f"Which model for {result.runs[0].data.name}?",
         data=result.runs[0].data,
+        mappings=", ".join(dict.fromkeys(str(run.info.config["mapping"]["name"]) for run in result.runs)),
         stages=", ".join(dict.fromkeys(run.info.config["cascade_stage"]["name"] for run in result.runs)),
         made_at=f"{datetime.fromtimestamp(info.started_at):%Y-%m-%d %H:%M}",
         baselines=[model.name for model in result.models if model.is_baseline],
+        usable=usable,
+        styles=styles,
+        low=min(0.8, math.floor(5 * min(ends)) / 5),
         scores=scores_table(result),
         sections=sections(result),
-        figures={name: _source("png", path.read_bytes()) for name, path in figures.items()},
-        wrong=result.wrong[:MAX_SHOWN],
-        thumbnails=_thumbnails(dataset, [record.path for record in result.wrong[:MAX_SHOWN]]),
+        curves=[[_lines(name, c) for name, c in group.curves.items()] for group in result.look_alikes],
+        wrong=[(record, _by_label(record)) for record in wrong],
+        thumbnails=_thumbnails(dataset, [record.path for record in wrong]),
     )
 
 
-def _source(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _lines(name: str, curves: PairCurves) -> dict[str, Any]:
+    """The curves of a model as the points of SVG lines on a square of 240 pixels, and their areas."""
+    recall, precision = curves.precision_recall
+    # Steps, as the average precision is the area below steps: straight lines would promise more.
+    steps = np.repeat(recall, 2)[1:], np.repeat(precision, 2)[:-1]
+    lines = {
+        key: " ".join(f"{240 * x:.1f},{240 * (1 - y):.1f}" for x, y in zip(*points, strict=True))
+        for key, points in (("roc", curves.roc), ("precision_recall", steps))
+    }
+    areas = (curves.auc, *curves.auc_ci), (curves.average_precision, *curves.average_precision_ci)
+    return {"name": name, **lines, "areas": [format_number(*area) for area in areas]}
 
 
-def _thumbnails(dataset: Dataset | None, paths: Sequence[str]) -> dict[str, str]:
-    """Images of records by path; empty without the data set."""
-    from PIL import Image
+def _by_label(record: WrongRecord) -> dict[str, list[str]]:
+    """Predicted label -> the models that predict it, with their probabilities."""
+    models: dict[str, list[str]] = {}
+    for name, (label, p) in record.predicted.items():
+        models.setdefault(label, []).append(f"{name} {p:.2f}")
+    return models
 
+
+def _thumbnails(dataset: Dataset | None, paths: Sequence[str]) -> Mapping[str, str]:
+    """Cropped images of records by path, in their shape; empty without the data set."""
     if dataset is None or not paths:
         return {}
     record_of = {dataset.name_of(record): record for record in dataset.records}
     thumbnails = {}
-    for path, pixels in zip(paths, dataset.images([record_of[path] for path in paths]).pixels(SHOW), strict=True):
+    for path in paths:
+        image = decode(record_of[path].path.read_bytes(), dataset.store.crop, dataset.store.max_megapixels)
+        image.thumbnail((_SIDE_PX, _SIDE_PX))
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-        thumbnails[path] = _source("jpeg", buffer.getvalue())
+        image.save(buffer, "JPEG", quality=80)
+        thumbnails[path] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return thumbnails

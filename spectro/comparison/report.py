@@ -29,23 +29,31 @@ _AXIS = (12, 40)
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report: its tables and, by name, its figures. The template has a note for some keys."""
+    """A section of the report with its tables; the template draws some of them, and has a note for some keys.
+
+    Attributes:
+        key: What it has.
+        title: Its heading.
+        tables: Its tables.
+        number: Of the group of look-alikes.
+    """
 
     key: str
     title: str
     tables: Sequence[Table]
-    figures: Sequence[str] = ()
+    number: int = 0
 
 
 def sections(result: Result) -> list[Section]:
     """The sections of the report, but the scores and the records that all models predict wrong."""
     return [
         Section("settings", "Settings that differ", _settings_tables(result)),
-        Section("recall", "Recall of each class", [_recall_table(result)], ["recall"]),
+        Section("recall", "Recall of each class", [_recall_table(result)]),
+        Section("confusion", "Confusion and reliability", []),
         Section("metrics", "Other metrics", [metrics_table(result)]),
         Section("tests", "Paired tests", [_tests_table(result), _differences_table(result)]),
         *(
-            Section("pair", f"Look-alikes {' and '.join(group.members)}", [_confusion_table(group)], [f"pair_{i}"])
+            Section("pair", f"Look-alikes {' and '.join(group.members)}", [_confusion_table(group)], i)
             for i, group in enumerate(result.look_alikes)
         ),
         Section("cost", "Cost", [_cost_table(result)]),
@@ -126,14 +134,14 @@ def show(result: Result, folder: Path) -> None:
     table = RichTable(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     estimates = [result.scores[model.name]["macro_f1"] for model in result.ranked]
     low = min(0.8, *(math.floor(5 * (e.value if e.ci_low is None else e.ci_low)) / 5 for e in estimates))
-    header = [header[0], header[1], *(name.replace(" ", "\n", 1) for name in header[2:])]
+    header = [header[0], header[1], *(name.replace("records ", "records\n") for name in header[2:])]
     wide = [
         max(len(part) for cell in column for part in cell.split("\n")) + 1 for column in zip(header, *rows, strict=True)
     ]
     n_columns = min(max(console.width - sum(wide) - 3, _AXIS[0]), _AXIS[1])
     for i, name in enumerate([*header, f"{low:.1f}{'1.0':>{n_columns - 3}}"]):
         wraps: Any = {"overflow": "fold", "min_width": 12} if i == 0 else {"no_wrap": True}
-        table.add_column(escape(name), justify="left" if i in (0, len(header)) else "right", vertical="bottom", **wraps)
+        table.add_column(escape(name), justify="left" if i in (0, len(header)) else "right", **wraps)
     for row, model, estimate in zip(rows, result.ranked, estimates, strict=True):
         style = "bold" if model is summary.model else "dim" if model.is_baseline else None
         table.add_row(*map(escape, row), _axis(estimate, low, n_columns), style=style)
@@ -217,14 +225,14 @@ def _confusion_table(group: LookAlikes) -> Table:
 
 def _cost_table(result: Result) -> Table:
     names = ("fit_s", "trainable_parameters", "predict_records_per_s", "peak_memory_mb")
-    rows = [[model.name, *(format_amount(getattr(model.cost, name)) for name in names)] for model in result.models]
+    rows = [[model.name, *(format_amount(getattr(model.cost, name)) for name in names)] for model in result.ranked]
     header = ["", "fit, s", "trained parameters", "records per s", "peak memory, MB"]
     return _table(header, [row for row in rows if set(row[1:]) != {DASH}])
 
 
 def _runs_table(result: Result) -> Table:
     rows = []
-    for model in result.models:
+    for model in result.ranked:
         for run, macro_f1 in zip(model.runs, result.scores[model.name]["macro_f1"].values, strict=False):
             commit = run.info.git_commit or "unknown"
             shown = commit[:9] + ("-dirty" if commit.endswith("-dirty") else "")
@@ -238,7 +246,7 @@ def _settings_tables(result: Result) -> list[Table]:
     That is one that all models have and that differs, one that models of one option do not agree in, and one that
     differs from its option's default.
     """
-    models = [model for model in result.models if model.runs]
+    models = [model for model in result.ranked if model.runs]
     defaults = {name: flatten(model_defaults(name)) for name in {m.settings["model.name"] for m in models}}
     columns = []
     for key in dict.fromkeys(key for model in models for key in model.settings if key != "name"):
@@ -246,17 +254,14 @@ def _settings_tables(result: Result) -> list[Table]:
         values = {option: {typed(value) for o, value in having if o == option} for option, _ in having}
         is_common = len(having) == len(models) and len(set.union(*values.values())) > 1
         is_changed = any(value != defaults[option].get(key, value) for option, value in having)
-        if is_common or is_changed or any(len(found) > 1 for found in values.values()):
+        if is_common or any(len(found) > 1 for found in values.values()) or (is_changed and "weights" not in key):
             columns.append(key)
     rows = [[model.name, *(cut(typed(model.settings.get(key, DASH)), 40) for key in columns)] for model in models]
-    return [(["model", *columns], rows)] if columns else []
+    return [(["", *(key.removesuffix(".name") for key in columns)], rows)] if columns else []
 
 
 def _versions_table(result: Result) -> list[Table]:
-    models = [model for model in result.models if model.runs]
+    models = [model for model in result.ranked if model.runs]
     table = differing([model.runs[0].info.versions for model in models])
-    return (
-        [(["model", *table], [[m.name, *(v[i] for v in table.values())] for i, m in enumerate(models)])]
-        if table
-        else []
-    )
+    rows = [[model.name, *(values[i] for values in table.values())] for i, model in enumerate(models)]
+    return [(["", *table], rows)] if table else []

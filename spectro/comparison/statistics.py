@@ -180,9 +180,9 @@ def compute(
         scores=scores,
         between=between,
         against=[*against, *above],
-        look_alikes=[_look_alikes(models, group, tuple(members)) for group, members in look_alikes.items()],
+        look_alikes=[_look_alikes(ranked, group, tuple(members)) for group, members in look_alikes.items()],
         wrong=_wrong_for_all(models),
-        reports={m.name: m.predictions[0].report(seed=m.seeds[0]) for m in models if m.runs},
+        reports={m.name: m.predictions[0].report(seed=m.seeds[0]) for m in ranked if m.runs},
         notes=notes,
     )
 
