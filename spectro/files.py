@@ -47,18 +47,23 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     write_text(path, table.getvalue())
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table.
+def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:
+    """The rows of a table; spreadsheets may have put a byte order mark before its header.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is not a table in UTF-8, or its rows differ in length.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    rows = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter=separator, strict=True)
         try:
-            rows = list(csv.DictReader(file, strict=True))
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"line {reader.line_num}: other cells than the header has; a {separator!r} needs quotes"
+                    )
+                rows.append(row)
         except csv.Error as error:
-            raise ValueError(str(error)) from error
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError("rows differ in length")
+            raise ValueError(f"line {reader.line_num}: {error}") from error
     return rows

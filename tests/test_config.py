@@ -21,7 +21,7 @@ GROUPS = Groups()
 COMPANIONS = {
     "validation=leave_one_group_out": ["data.group='_([0-9]+)'"],
     "data=folder": ["data.root=images"],
-    "mapping=identity": ["cascade_stage=flat"],
+    "data=table": ["data.table=labels.csv"],
     "mapping=lake": ["data=demo_lake"],
     "mapping=reduced": ["data=demo_lake"],
     "sweeper=deit_vpt": ["model=deit_vpt"],
@@ -65,6 +65,8 @@ def test_every_option_composes_and_is_valid(option: str) -> None:
 def test_models_and_stages_go_together(model: str, stage: str) -> None:
     """An option that brings keys of its own must fit beside every option of the other groups."""
     config = cli.composed([f"model={model}", f"cascade_stage={stage}", "augmentation=none"])
+    # The demo's mapping names look-alikes.
+    stage = stage.replace("auto", "full")
     assert (config.model, config.stage) == (model, stage)
     assert set(config.classifiers) == ({"easy", "hard"} if stage == "full" else {stage})
 
@@ -95,7 +97,7 @@ def test_defaults_of_yaml_and_python_are_equal() -> None:
 def test_demo_lake_brings_its_mapping_and_the_command_line_still_wins() -> None:
     """The lake's images under the field crew's mapping would be refused folder by folder."""
     assert cli.composed(["data=demo_lake"]).mapping.name == "lake"
-    assert cli.composed(["data=demo_lake", "mapping=identity", "cascade_stage=flat"]).mapping.name == "identity"
+    assert cli.composed(["data=demo_lake", "mapping=identity"]).mapping.name == "identity"
 
 
 def test_a_knob_holds_for_both_stages_and_one_stage_can_differ() -> None:
@@ -158,8 +160,14 @@ INVALID: list[tuple[str, list[str]]] = [
     ("svm.C.x=1", ["svm.C.x: unknown key"]),
     ("+seeed=1", ["seeed: unknown key", "svm, tracking", "did you mean seed?"]),
     ("vpt.variant=deep", ["vpt.variant: unknown key under model=hog_svm", "got deep", "vpt belongs to model=deit_vpt"]),
-    ("data.root=images", ["data.root: unknown key under data=demo (got images)", "root belongs to data=folder"]),
-    ("cascade.gate=hard cascade_stage=flat", ["cascade.gate", "cascade belongs to cascade_stage=full"]),
+    (
+        "data.root=images",
+        ["data.root: unknown key under data=demo (got images)", "root belongs to data=folder or data=table"],
+    ),
+    (
+        "cascade.gate=hard cascade_stage=flat",
+        ["cascade.gate", "cascade belongs to cascade_stage=auto or cascade_stage=full"],
+    ),
     ("cascade.gate=hard cascade_stage=hard", ["cascade.gate: unknown key under cascade_stage=hard", "group"]),
     ("hydra.foo=1", ["hydra.foo: unknown key", "--cfg hydra"]),
     ("mapping.look_alikes={m: [a, b]}", ["look_alikes.m: unknown key under mapping=field", "+mapping.look_alikes.m="]),
@@ -167,7 +175,7 @@ INVALID: list[tuple[str, list[str]]] = [
     ("stages.medium.svm.C=3", ["stages.medium: got 'medium'", "'easy' or 'hard'"]),
     # Unknown options.
     ("model=hog", ["model: got 'hog'", "allowed: deit_vpt, deit_vpt_grid"]),
-    ("data=null", ["data: got 'null'", "demo, demo_lake, folder"]),
+    ("data=null", ["data: got 'null'", "demo, demo_lake, folder, table"]),
     ("model.name=nope", ["model.name: got 'nope'", "hog_svm"]),
     ("model.family=cascade", ["model.family: got 'cascade'"]),
     ("stages.hard.model=nope", ["stages.hard.model: got 'nope'", "hog_svm"]),
@@ -181,7 +189,7 @@ INVALID: list[tuple[str, list[str]]] = [
     ("ensemble.settings=[{}, {model: nope}]", ["ensemble.settings.1.model: got 'nope'", "hog_svm"]),
     ("ensemble.settings=[{stages: {hard: {svm: {C: -1}}}}]", ["ensemble.settings.0.stages.hard.svm.C: got -1"]),
     ("mapping.left_out=[5]", ["mapping.left_out.0: got 5; allowed: string"]),
-    ("data.kind=foo", ["data.kind: got 'foo'; allowed: 'demo', 'folder'"]),
+    ("data.kind=foo", ["data.kind: got 'foo'; allowed: 'demo', 'folder', 'table'"]),
     ("stages.hard.svm.C=-3", ["stages.hard.svm.C: got -3; allowed: greater than 0"]),
     ("svm.gamma=0x", ["svm.gamma: got '0x'; allowed: a positive number", "1.0x"]),
     ("hog.cell_px=100", ["hog.cell_px: got 100", "hog.block_cells=2", "at most hog.size_px=128"]),
@@ -210,7 +218,10 @@ INVALID: list[tuple[str, list[str]]] = [
     ("experiment=original_cnn model=hog_svm", ["model: got 'hog_svm'", "experiment=original_cnn: resnet18", "cnn"]),
     ("sweeper=hog_svm", ["sweeper=hog_svm needs --multirun"]),
     ("model=resnet18 cnn.backbone=resnet18.nonsense", ["cnn.backbone: got 'resnet18.nonsense'", "tv_in1k"]),
-    ("mapping=identity", ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"]),
+    (
+        "mapping=identity cascade_stage=full",
+        ["mapping.look_alikes: got none", "cascade_stage=full", "cascade_stage=flat"],
+    ),
     ("mapping.look_alikes.noise_combined=[noise_DNS,wind]", ["noise_combined: got 'wind'", "brak_Empty zone"]),
     ("objective=test/macro_f1", ["objective: got 'test/macro_f1'; allowed: val/macro_f1", "hard/val", "null"]),
     ("objective=easy/val/macro_f1 cascade_stage=flat", ["objective: got 'easy/val/macro_f1'", "val/hard_pair_f1"]),

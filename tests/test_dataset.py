@@ -12,7 +12,7 @@ import pytest
 from conftest import make_tree, save_image
 from PIL import Image
 
-from spectro.data.dataset import Dataset, Split, labels_of, load_folder
+from spectro.data.dataset import Dataset, Split, labels_of, load_dataset
 from spectro.data.decode import ImageSpec
 from spectro.data.images import ImageStore
 from spectro.data.mapping import Mapping
@@ -24,7 +24,7 @@ SPLIT_TREE = {split: {"a": 3, "b": 2} for split in ("train", "val", "test")}
 
 def load(root: Path, mapping: Mapping | None = None, store: ImageStore | None = None, **options) -> Dataset:
     options.setdefault("specs", [SPEC])
-    return load_folder(root, mapping or Mapping(), store=store or ImageStore(), **options)
+    return load_dataset(root, mapping or Mapping(), store=store or ImageStore(), **options)
 
 
 def report(root: Path, *args, **options) -> str:
@@ -42,7 +42,7 @@ def test_a_good_tree_is_loaded_as_it_lies(tree):
     data = load(root)
     assert data.classes == ["a", "b"]
     assert data.counts() == SPLIT_TREE
-    assert (data.split_here, data.ignored, data.copies, data.left_out, list(data.warnings)) == (False, 0, 0, {}, [])
+    assert (data.split_here, data.ignored, data.copies, data.left_out, list(data.warnings)) == (False, [], 0, {}, [])
     assert names(data, "val") == sorted(p.relative_to(root).as_posix() for p in (root / "val").rglob("*.png"))
     assert labels_of(data.of("test")).tolist() == ["a"] * 3 + ["b"] * 2
     X = data.images(data.of("test"))
@@ -127,9 +127,9 @@ def test_every_kind_of_problem_is_in_the_same_report(tree):
     (root / "train" / "b" / "zero.png").touch()
     message = report(root, Mapping({"a": ["a"], "b": ["b"], "late": ["late"], "ghost": ["nowhere"]}))
     for part in (
-        f"split folder missing: {root / 'val'}",
+        "split missing: val",
         "folder without images: train/empty",
-        "folder 'stray' is neither in mapping.classes nor in mapping.left_out",
+        "'stray' is neither in mapping.classes nor in mapping.left_out",
         "class 'ghost' has no images",
         "one image in two splits (same bytes)",
         f"one source in two splits (source '{first.stem}')",
@@ -231,12 +231,12 @@ def test_a_group_is_one_source(tmp_path):
     dataset = load(tmp_path, group="/([a-z])_[0-9]")
     assert {record.source for record in dataset.records} == set("abcd")
     assert {record.source for record in dataset.of("train")} == {"a", "b"}
-    assert "finds no group in 16 of 16 paths, e.g. test/x/d_0x.png" in report(tmp_path, group="station_([A-Z])")
+    assert "gives no group to 16 of 16 files, e.g. test/x/d_0x.png" in report(tmp_path, group="station_([A-Z])")
     assert "divides 16 sources" not in report(tmp_path, group="(.)_0|zz")
     lines = report(tmp_path, group="(x|y)/")
     assert "one group in two splits (group 'x')" in lines
     assert "data.source_key" not in lines
-    assert "Without split folders (DIR/<class>/*) the splits are drawn by group." in lines
+    assert "Where the data have no splits (DIR/<class>/*, no column split) these are drawn by group." in lines
     for split in ("train", "val"):
         save_image(tmp_path / split / "x" / "same.png", seed=next(seeds))
     assert "divides 1 sources, e.g. same (groups train, val)" in report(tmp_path, group="^([a-z]+)/")
@@ -245,7 +245,7 @@ def test_a_group_is_one_source(tmp_path):
 def test_a_folder_that_is_left_out_needs_no_group(tree):
     root = tree({"a": 6, "b": 6, "unnamed": 2})
     pattern = "([ab]/.*)[.]"
-    assert "finds no group in 2 of 14 paths, e.g. unnamed/" in report(root, group=pattern)
+    assert "gives no group to 2 of 14 files, e.g. unnamed/" in report(root, group=pattern)
     assert len(load(root, Mapping(left_out=("unnamed",)), group=pattern).records) == 12
 
 
@@ -287,7 +287,8 @@ def test_what_is_odd_but_no_error_is_a_warning(tree):
     (root / "train" / "a" / "notes.txt").touch()
     (root / "train" / "a" / ".DS_Store").touch()
     ignored, twins, conflicts = load(root).warnings
-    assert ignored.startswith("2 hidden")
+    assert ignored.startswith("ignored, as each is hidden, no image")
+    assert ignored.endswith(": train/a/notes.txt, train/a/.DS_Store")
     assert twins.startswith("1 images lie in one split more than once")
     assert "a and b" in conflicts
 
@@ -318,8 +319,8 @@ def test_names_numbered_anew_in_each_class_get_a_hint(tmp_path):
     for number, label in enumerate("ab"):
         for n in range(4):
             save_image(tmp_path / label / f"{n:03}.png", seed=10 * number + n)
-    hints = load_folder(tmp_path, Mapping(), store=ImageStore()).warnings
+    hints = load_dataset(tmp_path, Mapping(), store=ImageStore()).warnings
     assert "were split here: train 4, val 2, test 2 records" in hints[0]
     assert "4 of 4 sources" in hints[1]
     assert "data.source_key=class_name" in hints[1]
-    assert load_folder(tmp_path, Mapping(), store=ImageStore(), source_key="class_name").warnings == [hints[0]]
+    assert load_dataset(tmp_path, Mapping(), store=ImageStore(), source_key="class_name").warnings == [hints[0]]

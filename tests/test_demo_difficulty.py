@@ -12,7 +12,7 @@ from spectro.data import (
     ImageStore,
     Mapping,
     labels_of,
-    load_folder,
+    load_dataset,
 )
 from spectro.data.transforms import BUILT_IN_VIEWS
 from spectro.demo.generate import CROP_PX, make_demo
@@ -51,7 +51,7 @@ def test_easy_is_easy_and_the_pair_is_hard_but_learnable(label_set, tmp_path):
     for seed in range(10):
         root = make_demo(tmp_path / f"{label_set}{seed}", label_set, seed=seed)
         store = ImageStore(crop=Crop(**CROP_PX))
-        data = load_folder(root, Mapping(look_alikes=look_alikes), store=store, specs=CLASSIC.specs)
+        data = load_dataset(root, Mapping(look_alikes=look_alikes), store=store, specs=CLASSIC.specs)
         train, test = data.of("train"), data.of("test")
         views = Augmentation(BUILT_IN_VIEWS)
         X, rows = views.apply(data.images(train), [r.source for r in train], per_epoch=False)

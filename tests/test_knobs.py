@@ -18,7 +18,7 @@ from spectro.knobs import build
 @pytest.mark.parametrize("model", [name for name in Groups().options("model") if not name.endswith("_grid")])
 def test_yaml_and_python_have_the_same_defaults(model):
     """A default that is one thing in YAML and another in Python makes two models of one name."""
-    config = cli.composed([f"model={model}", "cascade_stage=flat", "mapping=identity"])
+    config = cli.composed([f"model={model}", "mapping=identity"])
     cls = family(config.common.model.family)
     assert config.estimator().get_params() == cls().get_params() == cls.from_config({}, seed=0).get_params()
 

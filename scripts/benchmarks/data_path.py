@@ -158,13 +158,13 @@ def memory(records: int, root: Path | None) -> None:
         code = f"""
 import numpy as np, time
 from pathlib import Path
-from spectro.data import Crop, Mapping, ImageSpec, ImageStore, RowCache, load_folder
+from spectro.data import Crop, Mapping, ImageSpec, ImageStore, RowCache, load_dataset
 from spectro.demo.generate import CROP_PX
 from spectro.runs.runinfo import peak_memory_mb
 store, spec = ImageStore(RowCache(Path({str(folder)!r}) / "cache"), Crop(**CROP_PX)), ImageSpec(224, "RGB")
 print(f"imports: {{peak_memory_mb():.0f}} MB")
 start = time.perf_counter()
-data = load_folder(Path({str(root)!r}), Mapping(), store=store, specs=[spec])
+data = load_dataset(Path({str(root)!r}), Mapping(), store=store, specs=[spec])
 n = len(data.records)
 print(f"decoded {{n}} records in {{time.perf_counter() - start:.0f}} s, peak {{peak_memory_mb():.0f}} MB")
 X = data.images(data.records)

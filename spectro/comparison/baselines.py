@@ -94,7 +94,8 @@ def baseline_runs(
 
 
 def _config(run: Run, model: str, outputs: Path, section: dict[str, Any] | None = None) -> Config:
-    knobs = {"outputs": str(outputs), "data": {"cache_dir": str(outputs / "cache")}, model: section or {}}
+    data = {"cache_dir": str(outputs / "cache")} | ({"table": run.data.table} if run.data.table else {})
+    knobs = {"outputs": str(outputs), "data": data, model: section or {}}
     return with_model(run.info.config, model, root=run.data.root, knobs=knobs)
 
 

@@ -16,7 +16,6 @@ from spectro.config.schema import (
     CrossValidationKnobs,
     DemoKnobs,
     EnsembleKnobs,
-    FolderKnobs,
     MemberKnobs,
     ModelKnobs,
     Plugins,
@@ -186,7 +185,7 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
         "stages": {stage: {} for stage in STAGES},
         "ensemble": EnsembleKnobs().model_dump(),
     }
-    if (key := {"folder": "root", "demo": "demo_dir"}.get(raw["data"]["kind"])) is not None:
+    if (key := {"folder": "root", "table": "root", "demo": "demo_dir"}.get(raw["data"]["kind"])) is not None:
         values["data"] = values["data"] | {key: root}
     groups = job_groups()
     merged = OmegaConf.merge(values, _model_defaults(model, "model", groups), knobs)
@@ -304,10 +303,10 @@ def _contradictions(config: Config) -> list[str]:
         hint = "" if config.is_cross_validated else " (cv/...: with validation=kfold)"
         hint += " (val/...: with validation.refit=false or validation=holdout)" if config.is_refit else ""
         wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
-    if isinstance(data, FolderKnobs) and data.split.val + data.split.test >= 1:
+    if not isinstance(data, DemoKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
     if common.validation.name == "leave_one_group_out" and data.group is None:
-        wrong.append("data.group: got null; allowed with validation=leave_one_group_out: a regular expression")
+        wrong.append("data.group: got null; allowed with validation=leave_one_group_out: what groups records")
     try:
         _ = config.augmentation
     except ConfigError as error:

@@ -144,6 +144,7 @@ def register() -> None:
     setup_globals()
     JobRuntime.instance().set("name", "train")
     OmegaConf.register_resolver("or_cores", lambda number: number or cores(), replace=True)
+    OmegaConf.register_resolver("if_any", lambda value, then, otherwise: then if value else otherwise, replace=True)
     # A folder's name has no spaces.
     OmegaConf.register_resolver("name_of", lambda name, other: str(name or other).replace(" ", "_"), replace=True)
     # Any knob may stand below a stage; which ones do is checked by the family.

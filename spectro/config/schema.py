@@ -1,13 +1,12 @@
 """Every key that belongs to no model family: its type, its range and its default."""
 
-import re
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from spectro.data import Crop, Mapping, Split
 from spectro.data.augmentation import AugmentationKnobs
+from spectro.data.manifest import is_group_pattern
 from spectro.demo.generate import CROP_PX
 from spectro.knobs import Section
 
@@ -17,9 +16,8 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 def _check_group(pattern: str) -> str:
-    with suppress(re.error):
-        if re.compile(pattern).groups == 1:
-            return pattern
+    if is_group_pattern(pattern):
+        return pattern
     raise ValueError("a regular expression with exactly one group in parentheses, such as '([a-z]+)_[0-9]+'")
 
 
@@ -57,6 +55,17 @@ class FolderKnobs(_Data):
 
     kind: Literal["folder"] = "folder"
     root: Text
+    split: Split = Split()
+
+
+class TableKnobs(_Data):
+    """A user's own images, listed in a table."""
+
+    kind: Literal["table"] = "table"
+    table: Text
+    root: Text | None = None
+    # Also the name of a column, which only the table can tell from an expression.
+    group: Text | None = None
     split: Split = Split()
 
 
@@ -155,7 +164,7 @@ class Common(Plugins):
     outputs: Text = "outputs"
     objective: str | None = "val/macro_f1"
     tracking: TrackingKnobs = TrackingKnobs()
-    data: Annotated[DemoKnobs | FolderKnobs, Field(discriminator="kind")] = DemoKnobs()
+    data: Annotated[DemoKnobs | FolderKnobs | TableKnobs, Field(discriminator="kind")] = DemoKnobs()
     mapping: Mapping
     augmentation: AugmentationKnobs
     model: ModelKnobs

@@ -1,8 +1,8 @@
-"""Folder tree -> manifest -> decoded images; mapping; splits; augmentation; demo data."""
+"""Folder tree or table -> manifest -> decoded images; mapping; splits; augmentation; demo data."""
 
 from spectro.data.augmentation import Augmentation
 from spectro.data.cache import RowCache, row_cache
-from spectro.data.dataset import Dataset, Split, labels_of, load_folder
+from spectro.data.dataset import Dataset, Split, labels_of, load_dataset
 from spectro.data.decode import Crop, ImageSpec
 from spectro.data.images import Images, ImageStore, pixels_of
 from spectro.data.manifest import SPLITS, Record
@@ -23,7 +23,7 @@ __all__ = [
     "Spectrogram",
     "Split",
     "labels_of",
-    "load_folder",
+    "load_dataset",
     "pixels_of",
     "row_cache",
 ]

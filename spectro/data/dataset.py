@@ -1,4 +1,4 @@
-"""A folder of images -> a checked, mapped, split data set, or one report of everything that is wrong with it."""
+"""Folder or table of images -> a checked, mapped, split data set, or one report of everything wrong with it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping as MappingType
@@ -13,9 +13,21 @@ from pydantic import ConfigDict, Field
 
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images, ImageStore, file_digest
-from spectro.data.manifest import SPLITS, Record, SourceKey, fingerprint, grouped, leaks, scan, without_copies
+from spectro.data.manifest import (
+    SPLITS,
+    Record,
+    SourceKey,
+    fingerprint,
+    first_of,
+    grouped,
+    is_group_pattern,
+    leaks,
+    scan,
+    without_copies,
+)
 from spectro.data.mapping import Mapping
 from spectro.data.splits import split_records, with_training
+from spectro.data.table import read_table
 from spectro.errors import DataError
 
 
@@ -39,20 +51,22 @@ class Dataset:
         records: Every record used, with its class and split.
         store: Their images.
         split_here: Whether the splits were drawn, and not given by folders.
-        ignored: How many hidden, non-image or too deep entries were passed over.
+        ignored: Hidden, non-image or too deep entries that were passed over.
         copies: How many mirrored or doubled copies on disk were left out because their original is there.
         left_out: Bad files that were left out on request: path -> reason.
-        is_grouped: Whether the sources are groups of ``data.group``.
+        has_sources: Whether the sources are given, by a table or by ``data.group``, and not made from names.
+        table: The table that lists the records; None for a folder tree.
     """
 
     root: Path
     records: Sequence[Record]
     store: ImageStore
     split_here: bool
-    ignored: int
+    ignored: Sequence[str]
     copies: int
     left_out: MappingType[str, str]
-    is_grouped: bool = False
+    has_sources: bool = False
+    table: Path | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,7 +100,9 @@ class Dataset:
         """Things that are no error but should be read."""
         lines = []
         if self.ignored:
-            lines.append(f"{self.ignored} hidden, non-image or misplaced entries were ignored")
+            names = first_of([_printable(name) for name in self.ignored])
+            reasons = "hidden, no image by its ending, or not directly in a class folder"
+            lines.append(f"ignored, as each is {reasons}: {names}")
         if self.copies:
             lines.append(f"{self.copies} mirrored or doubled copies were left out: their originals are there")
         if self.left_out:
@@ -107,7 +123,7 @@ class Dataset:
             lines.append(f"the data came without train, val and test and were split here: {sizes} records")
             # Files of one name in several classes may be no more than files that are numbered anew in each folder.
             shared = [source for source, labels in labels_of_source.items() if len(labels) > 1]
-            if 2 * len(shared) >= len(labels_of_source) and not self.is_grouped:
+            if 2 * len(shared) >= len(labels_of_source) and not self.has_sources:
                 lines.append(
                     f"{len(shared)} of {len(labels_of_source)} sources have images in several classes, e.g. "
                     f"{shared[0]}, and were kept together; if they are different recordings of one name, set "
@@ -121,28 +137,31 @@ def labels_of(records: Sequence[Record]) -> np.ndarray:
     return np.array([record.label for record in records], dtype=object)
 
 
-def load_folder(
+def load_dataset(
     root: Path,
     mapping: Mapping,
     *,
     store: ImageStore,
+    table: Path | None = None,
     specs: Sequence[ImageSpec] = (),
     split: Split | None = None,
     source_key: SourceKey = "name",
     group: str | None = None,
     skip_bad_files: bool = False,
 ) -> Dataset:
-    """Reads and checks ``root/{train,val,test}/<class>/*`` or ``root/<class>/*``.
+    """Reads and checks ``root/{train,val,test}/<class>/*``, ``root/<class>/*`` or the files of a table.
 
     Args:
         root: The data set's folder.
         mapping: Folders -> classes.
         store: Where the images go.
+        table: Lists the files below ``root``, see `spectro.data.table.read_table`.
         specs: The geometries in which images will be read; all are made from one decoding.
         split: How to split a data set that has no splits.
         source_key: What makes two files one recording, see `spectro.data.manifest.source_of`.
         group: A regular expression whose one group names, in a file's path below the root, what must stay together
-            beyond one recording, such as a station; it takes the place of the source in everything that follows.
+            beyond one recording, such as a station, or the column of a table with that name; it takes the place of the
+            source in everything that follows.
         skip_bad_files: Leave out files that give no image and list them, instead of refusing the data set.
 
     Returns:
@@ -154,15 +173,12 @@ def load_folder(
     """
     if not root.is_dir():
         raise DataError(f"data.root: got {str(root)!r}; allowed: a folder that exists")
-    listing = scan(root, source_key)
-    problems = [f"folder cannot be listed: {path} ({reason})" for path, reason in listing.unreadable.items()]
+    listing = scan(root, source_key) if table is None else read_table(table, root, source_key, group)
+    place = f"data.root={root}" if table is None else f"data.table={table}"
+    problems = list(listing.problems)
     if not listing.records:
-        problems.append(
-            f"no images found ({listing.ignored} other entries); allowed: DIR/{{train,val,test}}/<class>/* or "
-            "DIR/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
-        )
-        raise DataError(_report(root, problems))
-    problems += [f"split folder missing: {root / name}" for name in listing.missing_splits]
+        raise DataError(_report(place, problems))
+    problems += [f"split missing: {name}" for name in listing.missing_splits]
     folders = {record.folder for record in listing.records}
     label_of, unmapped = mapping.label_of(folders)
     # A class without images in val or test alone is normal.
@@ -173,8 +189,9 @@ def load_folder(
     readable = [replace(r, digest=digests[r.path]) for r in listing.records if r.path in digests]
     records = without_copies(readable)
     n_copies = len(readable) - len(records)
-    if group is not None:
-        records, wrong = grouped(records, root, group, label_of)
+    # What is neither a column nor an expression is a problem already.
+    if group is not None and (listing.groups is not None or is_group_pattern(group)):
+        records, wrong = grouped(records, listing, group, label_of)
         problems += wrong
     if not listing.is_split:
         split = split or Split()
@@ -183,7 +200,8 @@ def load_folder(
     records = [replace(r, label=label_of[r.folder]) for r in records if r.folder in label_of]
     bad = {r.path: bad[r.path] for r in listing.records if r.path in bad and r.folder in label_of}
     bad |= sorted(store.add([r.path for r in records], [r.digest for r in records], specs).items())
-    left_out = {_printable(path.relative_to(root)): reason for path, reason in bad.items()}
+    left_out = {_printable(path.relative_to(root).as_posix()): reason for path, reason in bad.items()}
+    has_sources = listing.has_sources or group is not None
     good = [record for record in records if record.path not in bad]
     kind = "source" if group is None else "group"
     if skip_bad_files:
@@ -196,16 +214,26 @@ def load_folder(
         good = with_training(good)
     elif good:
         filled = {record.split for record in good} | set(listing.missing_splits)
-        problems += [f"split without images: {root / name}" for name in SPLITS if name not in filled]
+        problems += [f"split without images: {name}" for name in SPLITS if name not in filled]
     for label in sorted(set(label_of.values()) - {record.label for record in good if record.split == "train"}):
         places = sorted({record.split for record in good if record.label == label})
         problems.append(
-            f"class {label!r} has no training images (found in: {', '.join(places) or 'no split'}); name its folder in "
-            "mapping.left_out to leave it out"
+            f"class {label!r} has no training images (found in: {', '.join(places) or 'no split'}); mapping.left_out "
+            "leaves it out"
         )
     if problems:
-        raise DataError(_report(root, problems))
-    return Dataset(root, good, store, not listing.is_split, listing.ignored, n_copies, left_out, group is not None)
+        raise DataError(_report(place, problems, has_sources))
+    return Dataset(
+        root,
+        good,
+        store,
+        split_here=not listing.is_split,
+        ignored=listing.ignored,
+        copies=n_copies,
+        left_out=left_out,
+        has_sources=has_sources,
+        table=table,
+    )
 
 
 def _read_digests(
@@ -233,19 +261,19 @@ def _read_digests(
     return digests, bad
 
 
-def _printable(path: Path) -> str:
+def _printable(text: str) -> str:
     """A path as text that every terminal and file takes: one line, valid UTF-8."""
-    text = path.as_posix().encode(errors="backslashreplace").decode()
+    text = text.encode(errors="backslashreplace").decode()
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _report(root: Path, problems: Sequence[str]) -> str:
-    lines = [f"data.root={root}: {len(problems)} problem{'s' * (len(problems) > 1)}"]
+def _report(place: str, problems: Sequence[str], has_sources: bool = True) -> str:
+    lines = [f"{place}: {len(problems)} problem{'s' * (len(problems) > 1)}"]
     lines += [f"  - {problem}" for problem in problems]
     if n_bad := sum(problem.startswith("bad file") for problem in problems):
         lines.append(f"data.on_bad_file=skip leaves the {n_bad} bad file{'s' * (n_bad > 1)} out.")
-    if any(problem.startswith("one source") for problem in problems):
+    if not has_sources and any(problem.startswith("one source") for problem in problems):
         lines.append("If names are unique in a class or folder only, set data.source_key=class_name or path.")
     if any(problem.startswith("one group") for problem in problems):
-        lines.append("Without split folders (DIR/<class>/*) the splits are drawn by group.")
+        lines.append("Where the data have no splits (DIR/<class>/*, no column split) these are drawn by group.")
     return "\n".join(lines)

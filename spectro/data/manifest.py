@@ -1,11 +1,12 @@
-"""Folder tree -> manifest: which records there are, before any image is opened."""
+"""Folder tree -> manifest: which records there are, before any image is opened; see `table` for another way."""
 
 import hashlib
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,7 @@ class Record:
     Attributes:
         path: The file.
         split: ``train``, ``val``, ``test``, or empty while the data set is not split yet.
-        folder: Name of the folder that it lies in: its label before the mapping.
+        folder: Name of the folder that it lies in, or its label in a table: its label before the mapping.
         source: The original recording; copies of one recording share it.
         digest: SHA-256 of the file's bytes, hexadecimal; empty while it is not read yet.
         label: Its class by the mapping; empty before.
@@ -47,37 +48,48 @@ class Record:
 
 @dataclass
 class Scan:
-    """What lies in a data set's folder.
+    """What lies in a data set's folder, or stands in its table.
 
     Attributes:
+        root: The folder.
         records: Every image file, ordered by path.
-        is_split: Whether the tree has split folders.
-        ignored: How many hidden or non-image files, and folders too deep in the tree, are not used.
+        is_split: Whether the tree has split folders, or the table splits.
+        has_sources: Whether a table has sources.
+        groups: File -> its cell in the column of a table that ``data.group`` names; None without such a column.
+        ignored: Hidden or non-image files, and folders too deep in the tree, which are not used.
         empty_folders: ``split/class`` of folders without an image.
         missing_splits: Which of train, val and test are not there, where at least one is.
-        unreadable: Folders that cannot be listed -> reason.
+        problems: A line for everything else that is wrong.
     """
 
+    root: Path
     records: list[Record] = field(default_factory=list)
     is_split: bool = False
-    ignored: int = 0
+    has_sources: bool = False
+    groups: Mapping[Path, str] | None = None
+    ignored: list[str] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     missing_splits: list[str] = field(default_factory=list)
-    unreadable: dict[Path, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     def entries(self, folder: Path, *, folders: bool) -> list[tuple[str, Path]]:
-        """Folders or files in ``folder`` by name; others are counted, and a folder that cannot be listed is noted."""
+        """Folders or files in ``folder`` by name; notes what is ignored, and a folder that cannot be listed."""
         entries = []
         try:
             with os.scandir(folder) as listed:
                 for entry in listed:
-                    if entry.name.startswith(".") or os.path.isdir(entry) != folders:
-                        self.ignored += 1
+                    is_folder = os.path.isdir(entry)
+                    if entry.name.startswith(".") or is_folder != folders:
+                        self.ignore(folder / entry.name, is_folder)
                     else:
                         entries.append((nfc(entry.name), folder / entry.name))
         except OSError as error:
-            self.unreadable[folder] = error.strerror or str(error)
+            self.problems.append(f"folder cannot be listed: {folder} ({error.strerror or error})")
         return sorted(entries)
+
+    def ignore(self, path: Path, is_folder: bool) -> None:
+        """Notes a file or folder that is not used."""
+        self.ignored.append(path.relative_to(self.root).as_posix() + "/" * is_folder)
 
 
 def nfc(name: str) -> str:
@@ -85,12 +97,17 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> str:
+def first_of(names: Sequence[str]) -> str:
+    """Up to five names, and the number of the others."""
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+
+
+def source_of(path: Path, folder: str, key: SourceKey = "name") -> str:
     """The source of an image file.
 
     Args:
-        path: The file; the ending and the suffix of a copy (``_mirrored``, ``_double_l``, ``_double_r``) do not count.
-        split: Its split folder, or empty.
+        path: The file, relative to the data set's folder; the ending and the suffix of a copy (``_mirrored``,
+            ``_double_l``, ``_double_r``) do not count.
         folder: Its class folder.
         key: ``name``: files of one name are one recording, wherever they lie. ``class_name``: names are unique in a
             class only. ``path``: names are unique in one folder only.
@@ -98,37 +115,57 @@ def source_of(path: Path, split: str, folder: str, key: SourceKey = "name") -> s
     Returns:
         The source's name.
     """
-    stem = _COPY_SUFFIX.sub("", nfc(path.stem))
+    stem = _original(path)
     if key == "name":
         return stem
-    return f"{folder}/{stem}" if key == "class_name" else f"{split}/{folder}/{stem}"
+    return f"{folder}/{stem}" if key == "class_name" else nfc((path.parent / stem).as_posix())
+
+
+def _original(path: Path) -> str:
+    """The name of a file without ending and without the suffix of a copy."""
+    return _COPY_SUFFIX.sub("", nfc(path.stem))
+
+
+def is_group_pattern(text: str) -> bool:
+    """Whether a text is a regular expression with exactly one group."""
+    with suppress(re.error):
+        return re.compile(text).groups == 1
+    return False
 
 
 def grouped(
-    records: Sequence[Record], root: Path, pattern: str, folders: Collection[str]
+    records: Sequence[Record], listing: Scan, group: str, folders: Collection[str]
 ) -> tuple[list[Record], list[str]]:
-    """Records whose source is the group that a regular expression finds in their path below ``root``, and problems.
+    """Records whose source is their group: the cell of a table, or what a regular expression finds; and problems.
 
     Args:
         records: Records of any order.
-        root: The data set's folder.
-        pattern: With one group, over paths with forward slashes, split and class folder included.
+        listing: The data set that they are from.
+        group: The name of the column; else an expression with one group, over paths below the data set's folder with
+            forward slashes, in a tree with split and class folder.
         folders: Class folders in which every record must have a group; elsewhere its source remains.
     """
-    found = [re.search(pattern, nfc(r.path.relative_to(root).as_posix())) for r in records]
-    names = ["" if match is None else match[1] or "" for match in found]
+    paths = [r.path.relative_to(listing.root).as_posix() for r in records]
+    if listing.groups is not None:
+        names = [listing.groups[r.path] for r in records]
+    else:
+        found = [re.search(group, nfc(path)) for path in paths]
+        names = ["" if match is None else match[1] or "" for match in found]
     lines = []
-    if missing := [r for r, name in zip(records, names, strict=True) if not name and r.folder in folders]:
-        example, n = missing[0].path.relative_to(root).as_posix(), sum(r.folder in folders for r in records)
-        lines.append(f"data.group: {pattern!r} finds no group in {len(missing)} of {n} paths, e.g. {example}")
+    if missing := [
+        path for path, r, name in zip(paths, records, names, strict=True) if not name and r.folder in folders
+    ]:
+        n = sum(r.folder in folders for r in records)
+        lines.append(f"data.group: {group!r} gives no group to {len(missing)} of {n} files, e.g. {missing[0]}")
     groups_of: dict[str, set[str]] = defaultdict(set)
     for record, name in zip(records, names, strict=True):
         groups_of[record.source] |= {name} - {""}
     if not missing and (divided := sorted(source for source, groups in groups_of.items() if len(groups) > 1)):
         in_groups = ", ".join(sorted(groups_of[divided[0]]))
+        way_out = "" if listing.has_sources else " (data.source_key=path makes each file a source)"
         lines.append(
-            f"data.group: {pattern!r} divides {len(divided)} sources, e.g. {divided[0]} (groups {in_groups}); allowed: "
-            "groups of whole sources (data.source_key=path makes each file a source)"
+            f"data.group: {group!r} divides {len(divided)} sources, e.g. {divided[0]} (groups {in_groups}); allowed: "
+            f"groups of whole sources{way_out}"
         )
     return [replace(r, source=name or r.source) for r, name in zip(records, names, strict=True)], lines
 
@@ -137,26 +174,45 @@ def scan(root: Path, source_key: SourceKey = "name") -> Scan:
     """Lists ``root/{train,val,test}/<class>/*`` or, where none of the three is there, ``root/<class>/*``.
 
     Symbolic links are followed. Hidden files, files that are no images by their ending, and anything deeper are
-    counted in ``ignored``. No file is opened.
+    ``ignored``. No file is opened.
     """
-    listing = Scan()
+    listing = Scan(root)
     top = listing.entries(root, folders=True)
     splits = [(name, path) for name, path in top if name in SPLITS]
     listing.is_split = bool(splits)
     if splits:
         listing.missing_splits = sorted(set(SPLITS) - dict(splits).keys(), key=SPLITS.index)
-        listing.ignored += len(top) - len(splits)
+        for name, path in top:
+            if name not in SPLITS:
+                listing.ignore(path, is_folder=True)
         classes = [(split, *entry) for split, path in splits for entry in listing.entries(path, folders=True)]
     else:
         classes = [("", *entry) for entry in top]
     for split, folder, path in classes:
-        files = listing.entries(path, folders=False)
-        images = [image for _, image in files if image.suffix.lower() in IMAGE_ENDINGS]
-        listing.ignored += len(files) - len(images)
-        if not images and path not in listing.unreadable:
+        n_problems, images = len(listing.problems), list[Path]()
+        for _, file in listing.entries(path, folders=False):
+            if _is_image(file):
+                images.append(file)
+            else:
+                listing.ignore(file, is_folder=False)
+        if not images and len(listing.problems) == n_problems:
             listing.empty_folders.append(f"{split}/{folder}".lstrip("/"))
-        listing.records += [Record(p, split, folder, source_of(p, split, folder, source_key)) for p in images]
+        sources = [source_of(file.relative_to(root), folder, source_key) for file in images]
+        listing.records += [Record(p, split, folder, source) for p, source in zip(images, sources, strict=True)]
+    # Folders and images first: they may have been meant.
+    listing.ignored.sort(
+        key=lambda name: (Path(name).name[0] == ".", not name.endswith("/") and not _is_image(Path(name)), name)
+    )
+    if not listing.records:
+        listing.problems.append(
+            f"no images found (ignored: {first_of(listing.ignored) or 'nothing'}); allowed: DIR/<class>/* or "
+            "DIR/{train,val,test}/<class>/* with PNG, JPEG, TIFF, BMP or WebP files"
+        )
     return listing
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS
 
 
 def without_copies(records: Iterable[Record]) -> list[Record]:
@@ -166,8 +222,10 @@ def without_copies(records: Iterable[Record]) -> list[Record]:
     training records only.
     """
     records = list(records)
-    originals = {(r.split, r.folder, r.source) for r in records if not r.is_copy}
-    return [r for r in records if not (r.is_copy and (r.split, r.folder, r.source) in originals)]
+    # A source of a table may have several records: a copy is that of one name.
+    keys = [(r.split, r.folder, r.source, _original(r.path)) for r in records]
+    originals = {key for key, r in zip(keys, records, strict=True) if not r.is_copy}
+    return [r for key, r in zip(keys, records, strict=True) if not (r.is_copy and key in originals)]
 
 
 def leaks(records: Iterable[Record], kind: str = "source") -> list[str]:

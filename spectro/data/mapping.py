@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict
 
 from spectro.data.manifest import nfc
 
@@ -18,10 +18,10 @@ class Mapping:
     """Folders -> classes -> stages.
 
     Attributes:
-        classes: Class -> the folders that make it. Empty: every folder is a class of its own name.
+        classes: Class -> the folders, or the labels of a table, that make it. Empty: each is a class of its own name.
         left_out: Folders that are not used.
         look_alikes: Merged label -> the classes that the easy stage sees as one.
-        name: What the mapping is called in results.
+        name: What the mapping is called in results; empty: made from the classes.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -29,7 +29,7 @@ class Mapping:
     classes: Groups = field(default_factory=dict)
     left_out: Folders = field(default_factory=list)
     look_alikes: Groups = field(default_factory=dict)
-    name: Annotated[str, Field(min_length=1)] = "identity"
+    name: str = ""
 
     def __post_init__(self) -> None:
         # As `spectro.data.manifest` spells folders: a name pasted from a Mac looks the same and is not.
@@ -37,6 +37,7 @@ class Mapping:
             spelled = {nfc(name): [nfc(part) for part in parts] for name, parts in getattr(self, key).items()}
             object.__setattr__(self, key, spelled)
         object.__setattr__(self, "left_out", [nfc(folder) for folder in self.left_out])
+        object.__setattr__(self, "name", self.name or ", ".join(self.classes) or "identity")
 
     @property
     def group_of(self) -> dict[str, str]:
@@ -91,13 +92,13 @@ class Mapping:
             return {folder: folder for folder in folders}, wrong
         label_of = {folder: label for label, members in self.classes.items() for folder in members}
         problems = [
-            f"folder {folder!r} is neither in mapping.classes nor in mapping.left_out; mapped folders: "
-            f"{', '.join(sorted(label_of))} (mapping=identity takes every folder as a class)"
+            f"{folder!r} is neither in mapping.classes nor in mapping.left_out; mapped: {', '.join(sorted(label_of))} "
+            "(mapping=identity takes every folder, and every label of a table, as a class)"
             for folder in folders
             if folder not in label_of
         ]
         problems += [
-            f"class {label!r} has no images: none of its folders is there ({', '.join(members)})"
+            f"class {label!r} has no images: none of {', '.join(members)} is there"
             for label, members in self.classes.items()
             if not set(members) & set(folders)
         ]

@@ -37,6 +37,7 @@ class DataInfo:
     Attributes:
         name: The folder's name, or the set of the demo data.
         root: The folder.
+        table: The table that lists the records; empty for a folder tree.
         fingerprint: Identifies the images, labels and splits.
         records: Split -> class -> number of records.
         split_here: Whether the splits were drawn by the run and not found on disk.
@@ -47,6 +48,7 @@ class DataInfo:
 
     name: str
     root: str = ""
+    table: str = ""
     fingerprint: str = ""
     records: dict[str, dict[str, int]] = field(default_factory=dict)
     split_here: bool = False
@@ -60,10 +62,11 @@ class DataInfo:
         return cls(
             name=data_name(config),
             root=str(dataset.root),
+            table=str(dataset.table or ""),
             fingerprint=dataset.fingerprint,
             records=dataset.counts(),
             split_here=dataset.split_here,
-            ignored=dataset.ignored,
+            ignored=len(dataset.ignored),
             copies=dataset.copies,
             left_out=dict(dataset.left_out),
         )

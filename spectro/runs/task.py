@@ -1,5 +1,6 @@
 """The task of a run: the records, labels and classes of the configured stage of a data set, by split."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ from spectro.classifiers import CascadeClassifier, ImageClassifier
 from spectro.classifiers.cascade import merge
 from spectro.classifiers.temperature import MIN_RECORDS, ScoringClassifier
 from spectro.config.check import Config
-from spectro.config.schema import DemoKnobs
+from spectro.config.schema import DemoKnobs, FolderKnobs, TableKnobs
 from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
 from spectro.data.splits import group_numbers
 from spectro.errors import ConfigError, DataError
@@ -190,9 +191,9 @@ class Task:
 
 
 def data_name(config: Config) -> str:
-    """The name of the data set: the set of the demo data, or the folder's name."""
+    """The name of the data set: the set of the demo data, or that of the folder or of the table."""
     knobs = config.common.data
-    return knobs.label_set if isinstance(knobs, DemoKnobs) else Path(knobs.root).name
+    return knobs.label_set if isinstance(knobs, DemoKnobs) else _place(knobs).name
 
 
 def experiment_of(config: Config) -> str:
@@ -201,7 +202,7 @@ def experiment_of(config: Config) -> str:
     A folder has the name of the one above it as well: many are called ``records``.
     """
     knobs, mapping = config.common.data, config.mapping.name
-    data = knobs.label_set if isinstance(knobs, DemoKnobs) else "/".join(_root(knobs.root).parts[-2:]).lstrip("/")
+    data = knobs.label_set if isinstance(knobs, DemoKnobs) else "/".join(_place(knobs).parts[-2:]).lstrip("/")
     return data if mapping in ("identity", data) else f"{data}, mapping {mapping}"
 
 
@@ -211,12 +212,19 @@ def load_data(config: Config) -> Dataset:
     Raises:
         DataError: Lists every problem.
     """
-    knobs = config.common.data
-    root = _make_demo_data(knobs, config.outputs) if isinstance(knobs, DemoKnobs) else _root(knobs.root)
+    knobs, table = config.common.data, None
+    if isinstance(knobs, DemoKnobs):
+        root = _make_demo_data(knobs, config.outputs)
+    elif isinstance(knobs, TableKnobs):
+        table = _place(knobs)
+        root = table.parent if knobs.root is None else _absolute(knobs.root)
+    else:
+        root = _place(knobs)
     cache_dir = None if knobs.cache_dir is None else Path(knobs.cache_dir).expanduser().absolute()
-    return data.load_folder(
+    return data.load_dataset(
         root,
         config.mapping,
+        table=table,
         store=data.ImageStore(data.row_cache(cache_dir, knobs.cache_limit_gb * 1e9), knobs.crop, knobs.max_megapixels),
         specs=config.estimator().specs,
         split=None if isinstance(knobs, DemoKnobs) else knobs.split,
@@ -226,8 +234,14 @@ def load_data(config: Config) -> Dataset:
     )
 
 
-def _root(root: str) -> Path:
-    return Path(root).expanduser().absolute()
+def _place(knobs: FolderKnobs | TableKnobs) -> Path:
+    """The folder of a user's images, or the table that lists them."""
+    return _absolute(knobs.table if isinstance(knobs, TableKnobs) else knobs.root)
+
+
+def _absolute(path: str) -> Path:
+    """The absolute path of what a user typed, without dots in it."""
+    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def _make_demo_data(knobs: DemoKnobs, outputs: Path) -> Path:
