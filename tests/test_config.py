@@ -47,9 +47,11 @@ def users_conf(tmp_path: Path) -> Path:
     for name, text in {
         "model/mine.yaml": "# @package _global_\n# My SVM\nmodel: {name: mine, family: hog_svm}\nsvm: {C: 7.0}\n",
         "mapping/mine.yaml": "# My labels\nname: mine\nlook_alikes:  # my groups\n  m: [noise_DNS, brak_Station]\n",
+        "mapping/alike.yaml": "# My folders\nclasses: {a: [a], b: [b1, b2], c: [c]}\nlook_alikes: {ab: [a, b]}\n",
+        "data/survey.yaml": "# My survey\ndefaults: [folder]\nroot: images\n",
     }.items():
         path = folder / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return folder
 
@@ -98,6 +100,32 @@ def test_demo_lake_brings_its_mapping_and_the_command_line_still_wins() -> None:
     """The lake's images under the field crew's mapping would be refused folder by folder."""
     assert cli.composed(["data=demo_lake"]).mapping.name == "lake"
     assert cli.composed(["data=demo_lake", "mapping=identity"]).mapping.name == "identity"
+
+
+@pytest.mark.parametrize(
+    ("words", "stage", "augmentation"),
+    [
+        (["data=folder", "data.root=x"], "flat", "none"),
+        (["data=table", "data.table=x"], "flat", "none"),
+        (["data=folder", "data.root=x", "mapping.look_alikes={m: [a, b]}"], "full", "none"),
+        (["data=folder", "data.root=x", "mapping.look_alikes={m: [a, b]}", "cascade_stage=flat"], "flat", "none"),
+        (["data=folder", "data.root=x", "mapping=alike", "augmentation=mirror"], "full", "mirror"),
+        (["data=survey", "data.split.seed=3"], "flat", "none"),
+        (["data=survey", "mapping=alike"], "full", "none"),
+        (["mapping=identity"], "flat", "mirror_halves"),
+        (["data=folder", "data.root=x", "experiment=original_cnn", "mapping=alike"], "full", "mirror_halves"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_own_data_bring_what_fits_them_and_look_alikes_a_cascade(
+    users_conf: Path, words: list[str], stage: str, augmentation: str
+) -> None:
+    """Mirrored spectrograms are wrong images; and nobody should have to type three overrides to get none."""
+    config = cli.composed([f"hydra.searchpath=['file://{users_conf}']", *words])
+    assert (config.stage, config.common.augmentation.label) == (stage, augmentation)
+    # What resume and MLflow read has the stage itself.
+    assert config.raw["cascade_stage"]["name"] == stage
+    assert config.raw.get("cascade", {}).get("gate") == (None if stage == "flat" else config.estimator().gate)
 
 
 def test_a_knob_holds_for_both_stages_and_one_stage_can_differ() -> None:

@@ -24,7 +24,7 @@ from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import Task, load_data
 
 KFOLD = ["validation=kfold", "tracking.uri=null", *SMALL_HOG]
-FLAT = ["data=folder", "mapping=identity", "cascade_stage=flat", "augmentation=none"]
+FLAT = ["data=folder"]
 
 
 def task_of(*overrides):
@@ -174,7 +174,7 @@ def test_a_group_that_a_fold_cannot_train(tmp_path):
     for split in ("val", "test"):
         for label in "bc":
             (root / split / label).mkdir()
-    groups = ["data=folder", "mapping=identity", "mapping.look_alikes={bc: [b, c]}", "augmentation=none"]
+    groups = ["data=folder", "mapping.look_alikes={bc: [b, c]}"]
     cv = validated(task_of(*groups, f"data.root={root}", "validation.k=3"))
     assert (cv.stages["hard"][0].probabilities == 0).all()
     for stage in ("", "easy"):
@@ -319,8 +319,7 @@ def test_a_run(run_here, demo_root, capsys):
 
 def test_the_final_model_is_fitted_to_train_and_val_and_calibrated_out_of_fold(run_here, demo_root):
     """Labels are what is missing: val left out is a fifth of them. A test record in the fit would be a leak."""
-    overrides = [*KFOLD, *FLAT, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "data=demo"]
-    overrides += ["mapping=field"]
+    overrides = [*KFOLD, "cascade_stage=flat", f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3"]
     run_dir, task = run_here(*overrides), task_of(*overrides)
     cv = read_predictions(run_dir / "oof_predictions.csv", "repeat")["1"]
     y = np.searchsorted(cv.classes, cv.y_true)
@@ -389,7 +388,7 @@ def test_damaged_predictions_are_refused(tmp_path):
         ("test,a.png,a,x,y,0.75,0.25", "predicted is not the class of the largest"),
         ("test,a.png,a,x,z,0.75,0.25", "labels without a column: z"),
         ("test,a.png,a,x,x,nan,0.25", "NaN"),
-        ("test,a.png,a,x", "rows differ in length"),
+        ("test,a.png,a,x", "line 2: "),
     ):
         path.write_text(f"split,path,source,label,predicted,p_x,p_y\n{row}\n")
         with pytest.raises(DataError, match=message):

@@ -25,7 +25,7 @@ from spectro.runs.task import Task, load_data
 TRAIN = CONF.parent / "train.py"
 FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
 LABELS = ["brak_Empty zone", "шум", "a[1].b"]
-FLAT = ["data=folder", "mapping=identity", "cascade_stage=flat"]
+FLAT = ["data=folder", "cascade_stage=flat"]
 # Small descriptors: what they see is not the point here.
 SMALL = ["hog.size_px=32", "hog.cell_px=8"]
 SPLITS = ("train", "val", "test")
@@ -213,7 +213,8 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
     """Group names may hold anything; the stages' metrics carry them, files carry numbers."""
     root = tree({name: 6 for name in ("p", "s", "q", "r", "other")})
     groups = "mapping.look_alikes={on_set: [p, s], x/y: [q, r]}"
-    run_dir = run_here(*FLAT[:2], groups, f"data.root={root}", *SMALL, "objective=hard/x/y/val/accuracy", figures=True)
+    words = ["data=folder", f"data.root={root}", groups, "objective=hard/x/y/val/accuracy"]
+    run_dir = run_here(*words, *SMALL, figures=True)
     metrics = read_json(run_dir / "metrics.json")
     assert set(metrics["stages"]) == {"easy", "hard/on_set", "hard/x/y"}
     assert metrics["objective"] == metrics["stages"]["hard/x/y"]["val"]["accuracy"]
@@ -257,7 +258,7 @@ def test_splits_on_disk_stay_and_a_class_may_be_in_train_alone(tree: Tree, run_h
 @pytest.mark.parametrize("stage", ["easy", "hard", "full"])
 def test_look_alikes_with_a_single_training_record(stage: str, tree: Tree, run_here: RunHere) -> None:
     """The smallest data that can be trained on must come through."""
-    mapping = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", f"cascade_stage={stage}", "augmentation=none"]
+    mapping = ["mapping.look_alikes={m: [p, s]}", f"cascade_stage={stage}"]
     run_dir = run_here("data=folder", f"data.root={tree({'a': 4, 'p': 2, 's': 3})}", *mapping, *SMALL)
     assert read_json(run_dir / "run.json")["status"] == "FINISHED"
 
@@ -266,7 +267,7 @@ def test_the_hard_pair_of_a_flat_task_may_be_the_objective(
     tree: Tree, tmp_path: Path, run_here: RunHere, capsys: Any
 ) -> None:
     """Also where nothing is merged the look-alikes are what matters; without them in val there is no objective."""
-    overrides = [*FLAT, "mapping.look_alikes={m: [p, s]}", "objective=val/hard_pair_f1", "augmentation=none", *SMALL]
+    overrides = [*FLAT, "mapping.look_alikes={m: [p, s]}", "objective=val/hard_pair_f1", *SMALL]
     run_dir = run_here(*overrides, f"data.root={tree({'a': 6, 'p': 6, 's': 6})}")
     metrics = read_json(run_dir / "metrics.json")
     assert metrics["objective"] == metrics["val"]["hard_pair_f1"]
@@ -308,7 +309,7 @@ def test_test_labels_choose_nothing(tree: Tree, run_here: RunHere) -> None:
     """The same run with the test folders' labels exchanged must be the same model."""
     counts = {"train": 8, "val": 5, "test": 4}
     records = tree({split: dict.fromkeys(("a", "p", "s"), n) for split, n in counts.items()})
-    overrides = ["data=folder", f"data.root={records}", "mapping=identity", "mapping.look_alikes={m: [p, s]}", *SMALL]
+    overrides = ["data=folder", f"data.root={records}", "mapping.look_alikes={m: [p, s]}", *SMALL]
     before = run_here(*overrides, name="before")
     for label, other in (("p", "x"), ("s", "p"), ("x", "s")):
         (records / "test" / label).rename(records / "test" / other)
@@ -320,7 +321,11 @@ def test_test_labels_choose_nothing(tree: Tree, run_here: RunHere) -> None:
 def test_warnings_of_a_run(tree: Tree, run_here: RunHere) -> None:
     """A mistyped source leaves a wrong image in; a stage with fewer than 8 val records keeps temperature 1."""
     root = tree({"train/a": 4, "train/p": 4, "train/s": 4, "val/a": 4, "val/p": 4, "val/s": 3, "test/a": 1})
-    words = ["mapping=identity", "mapping.look_alikes={m: [p, s]}", "augmentation.exclude={nobody: [double_l]}"]
+    words = [
+        "mapping.look_alikes={m: [p, s]}",
+        "augmentation=mirror_halves",
+        "augmentation.exclude={nobody: [double_l]}",
+    ]
     info = read_json(run_here("data=folder", f"data.root={root}", *words, *SMALL) / "run.json")
     assert info["temperature"]["hard"] == 1
     assert info["temperature"]["easy"] != 1
@@ -365,11 +370,11 @@ def rename_all(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "extra", "message"),
     [
-        (None, "mapping=lake", "folder 'a' is neither in mapping.classes nor in mapping.left_out.*class 'brak' has no"),
+        (None, "mapping=lake", "'a' is neither in mapping.classes nor in mapping.left_out.*class 'brak' has no"),
         (None, "mapping.look_alikes={m: [a, wind]}", "mapping.look_alikes.m: got 'wind'; allowed: a, b"),
         (None, "data.crop.left=48", r"bad file: .*data.crop \(left 48"),
         (None, "augmentation.exclude={SOURCES}", "augmentation.exclude: leaves a class"),
-        (remove_val, "", "split folder missing.*val"),
+        (remove_val, "", "split missing: val"),
         (copy_into_test, "", "in two splits"),
         (empty_a_class, "", "class 'b' has no training images"),
         (rename_all, "", "no images found.*DIR/{train,val,test}/<class>/"),

@@ -15,6 +15,13 @@ def test_identity_takes_every_folder_as_a_class():
     assert Mapping().label_of(["b", "a", "b"]) == ({"a": "a", "b": "b"}, [])
 
 
+def test_a_mapping_needs_only_what_it_uses():
+    """Results are called after it, and two mappings of one name would be averaged."""
+    assert [
+        Mapping(classes, name=name).name for classes, name in (({}, ""), ({"a": ["x"], "b": ["y"]}, ""), ({}, "n"))
+    ] == [*("identity", "a, b", "n")]
+
+
 def test_folders_fold_into_their_class_and_left_out_ones_vanish():
     """A class needs one of its folders only."""
     mapping = Mapping({"surface": ["love", "rayleigh", "none"], "body": ["p"]}, left_out=["junk"])

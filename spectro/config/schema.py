@@ -1,5 +1,6 @@
 """Every key that belongs to no model family: its type, its range and its default."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
