@@ -133,8 +133,12 @@ def test_an_experiment_is_compared_and_the_comparison_is_sent(stored: dict[str, 
         assert result.candidates[0].seeds == [0, 1]
         assert any("FAILED" in note for note in result.notes)
     uri = f"sqlite:///{stored['outputs'] / 'mlflow.db'}"
-    names = [tags["mlflow.runName"] for tags in find_runs(uri, experiment="field").values() if "kind" in tags]
-    assert names == ["comparison of hog_svm"] * 2
+    sent = [tags for tags in find_runs(uri, experiment="field").values() if "kind" in tags]
+    assert [tags["mlflow.runName"] for tags in sent] == ["comparison of hog_svm"] * 2
+    note = sent[0]["mlflow.note.content"]
+    assert "on test" in note or "test records" in note
+    assert "| hog_svm |" in note
+    assert "figures/scores.png" in note
     assert json.loads((folder / "run.json").read_text())["mlflow"]["sent"]
 
 

@@ -173,6 +173,10 @@ def _write(result: Result, info: RunInfo, dataset: Dataset | None) -> None:
         write_json(folder / "comparison.json", result.as_json())
         draw(result, folder / "figures" / "scores.png")
         write_text(folder / "report.html", page(result, info, dataset))
+        ends = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}
+        scores = {name: estimates["macro_f1"] for name, estimates in result.scores.items()}
+        values = {name: {f"macro_f1{end}": getattr(e, key) for end, key in ends.items()} for name, e in scores.items()}
+        write_json(folder / "metrics.json", values)
     except BaseException as error:
         info.end("KILLED" if interrupt.caused(error) else "FAILED", f"{type(error).__name__}: {error}")
         raise

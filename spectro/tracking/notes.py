@@ -20,11 +20,16 @@ _SPLITS = ("test", "cv", "val")
 # A description is one tag; the table of a run with very many classes is in its figures and files as well.
 _MAX_TABLE = 5000
 # Wide figures, such as the wrong records, would push the page's other column off the screen.
-_IMAGES = ("confusion_test.png", "recall.png", "learning_curves.png", "optimization_history.png")
+_IMAGES = ("confusion_test.png", "recall.png", "learning_curves.png", "optimization_history.png", "scores.png")
 
 
 def note_tags(
-    run: Mapping[str, Any], metrics: Mapping[str, Any], figures: Iterable[str], run_id: str, tags: Mapping[str, str]
+    run: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    figures: Iterable[str],
+    run_id: str,
+    tags: Mapping[str, str],
+    summary: str = "",
 ) -> dict[str, str]:
     """The tags that make a run's description: its result as a table, its warnings and its figures.
 
@@ -34,6 +39,7 @@ def note_tags(
         figures: Paths of images among the run's artifacts.
         run_id: The run's id in MLflow.
         tags: The run's tags in MLflow so far.
+        summary: Markdown of a comparison: its verdict and its first table.
 
     Returns:
         Empty where there is no result, or a person has written a description.
@@ -41,9 +47,12 @@ def note_tags(
     present = tags.get(NOTE)
     if present is not None and _digest(present) != tags.get(_DIGEST):
         return {}
-    parts = _sweep(run["config"], metrics) if run["tags"].get("sweep") == "true" else _result(metrics)
+    if run["tags"].get("kind") == "comparison":
+        parts = [summary]
+    else:
+        parts = _sweep(run["config"], metrics) if run["tags"].get("sweep") == "true" else _result(metrics)
     parts += [f"- {_plain(warning)}" for warning in run["warnings"][:10]]
-    if not parts:
+    if not any(parts):
         return {}
     images = [path for name in _IMAGES if (path := f"figures/{name}") in set(figures)]
     parts += ["", *(f"![{_plain(path)}](get-artifact?path={quote(path)}&run_uuid={run_id})" for path in images)]

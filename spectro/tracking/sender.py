@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import shlex
 import socket
 import time
@@ -116,7 +117,10 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         metrics += [Metric(name, v, ended_ms, epoch) for name, v, epoch in read_history(run_dir / "history.csv")]
         figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
         tags = tags_of({**run["tags"], "reason": reason})
-        tags |= note_tags(run, scores, figures, run_id, stored.data.tags)
+        table = run_dir / "table.md"  # of a comparison: its first section, without the figure, which follows
+        summary = table.read_text(encoding="utf-8").split("\n## ")[0] if table.exists() else ""
+        summary = re.sub(r"!\[\]\(.*?\)\n*", "", summary)
+        tags |= note_tags(run, scores, figures, run_id, stored.data.tags, summary)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
         if reason is None and "reason" in stored.data.tags:
             client.delete_tag(run_id, "reason")
