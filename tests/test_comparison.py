@@ -153,7 +153,7 @@ def test_of_equal_scores_the_cheaper_model_is_used(runs: Any, compared: Any) -> 
     found = verdict(compared(other, one))
     assert found.model.name == "pixels"
     assert found.headline.startswith("resnet18 0.92 [")
-    assert "cannot be told apart on 24 test records (macro-F1); pixels is the cheapest (fit 3 s, resnet18 40 s)" in (
+    assert "cannot be told apart (macro-F1 on 24 test records); pixels is the cheapest (fit 3 s, resnet18 40 s)" in (
         found.headline
     )
     assert found.headline.endswith(": use pixels.")

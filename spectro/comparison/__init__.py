@@ -165,12 +165,15 @@ def _write(result: Result, info: RunInfo, dataset: Dataset | None) -> None:
     """Writes the files of a comparison and sends it to MLflow; a store that is away costs a warning."""
     from spectro.comparison.page import draw, page
     from spectro.comparison.report import csv_table, markdown
+    from spectro.comparison.verdict import verdict
 
     folder = info.folder
     try:
         write_csv(folder / "table.csv", *csv_table(result))
         write_text(folder / "table.md", markdown(result))
-        write_json(folder / "comparison.json", result.as_json())
+        summary = verdict(result)
+        answer = {"model": summary.model.name, "headline": summary.headline, "command": summary.command}
+        write_json(folder / "comparison.json", {"verdict": answer, **result.as_json()})
         draw(result, folder / "figures" / "scores.png")
         write_text(folder / "report.html", page(result, info, dataset))
         ends = {"": "value", "_ci_low": "ci_low", "_ci_high": "ci_high"}

@@ -15,8 +15,8 @@ from spectro.comparison.models import MAJORITY, PIXELS, Model, settings_of
 from spectro.config.check import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
-from spectro.paths import new_folder
-from spectro.progress import status
+from spectro.paths import new_folder, short
+from spectro.progress import say, status
 from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import load_data
 from spectro.tracking import MlflowEntry
@@ -96,6 +96,8 @@ def baseline_runs(
 def _config(run: Run, model: str, outputs: Path, section: dict[str, Any] | None = None) -> Config:
     data = {"cache_dir": str(outputs / "cache")} | ({"table": run.data.table} if run.data.table else {})
     knobs = {"outputs": str(outputs), "data": data, model: section or {}}
+    if run.is_fetched:
+        knobs["plugins"] = []  # it may be anybody's
     return with_model(run.info.config, model, root=run.data.root, knobs=knobs)
 
 
@@ -142,8 +144,9 @@ def _fit(config: Config, first: Run, split: str, mlflow: MlflowEntry) -> Run:
 
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{config.model}_{config.stage}"
     folder = new_folder(config.outputs / "runs" / name)
+    say(f"fitting the baseline {config.model}, once: {short(folder)}")
     try:
-        with status(f"fitting the baseline {config.model}"):
+        with status(f"fitting {config.model}"):
             run(config, folder, quiet=True, experiment=first.info.experiment, mlflow=mlflow)
     except SpectroError:
         if not any(folder.iterdir()):

@@ -82,7 +82,7 @@ class Model:
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration by dotted keys, without what makes no other model; ``validation.refit`` is true or false."""
     prefixes = tuple(f"{key}." for key in _NOT_COMPARED)
-    settings = {k: v for k, v in flatten(config).items() if not f"{k}.".startswith(prefixes)}
+    settings = {k: v for k, v in flatten(config).items() if v != {} and not f"{k}.".startswith(prefixes)}
     if settings.get("name") is None:
         settings.pop("name", None)
     return {**settings, "validation.refit": bool(config.get("validation", {}).get("refit"))}

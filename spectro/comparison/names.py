@@ -101,7 +101,7 @@ def _state(settings: Mapping[str, Any], runs: Sequence[Run], defaults: Mapping[s
         key
         for key, value in settings.items()
         if (key in defaults and value != defaults[key] and not key.endswith((".weights", ".backbone")))
-        or (key.startswith("stages.") and value != {})
+        or key.startswith("stages.")
     ]
     if not changed:
         return "default"

@@ -1,7 +1,7 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,8 +194,12 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
 
 
 def model_defaults(name: str) -> dict[str, Any]:
-    """The sections that an option of ``model`` sets; empty where no option has this name."""
-    groups = job_groups()
+    """The sections that an option of ``model`` sets, not to be changed; empty where no option has this name."""
+    return _defaults_of(job_groups(), name)
+
+
+@cache
+def _defaults_of(groups: Groups, name: str) -> dict[str, Any]:
     return _model_defaults(name, "model", groups) if name in groups.options("model") else {}
 
 
