@@ -63,9 +63,9 @@ def verdict(result: Result) -> Verdict:
         text = f"Use {name}: macro-F1 {score[name]} {on}; it is better than all others."
     elif len(same) > 1:
         apart = _listed([f"{model.name} {score[model.name]}" for model in same])
-        rest = _listed([f"{m.name} ({score[m.name].value:.2f})" for m in equal if m not in same])
+        lower = _listed([f"{m.name} ({score[m.name].value:.2f})" for m in equal if m not in same])
         cost = _cheapest(chosen, next(model for model in same if model is not chosen))
-        nor = f", nor from {rest}" if rest else ""
+        nor = f", nor from {lower}" if lower else ""
         text = f"{apart} cannot be told apart{nor} (macro-F1 {on}){cost}: use {name}."
     else:
         apart = _listed([f"{model.name} ({score[model.name].value:.2f})" for model in others])
