@@ -5,12 +5,14 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from spectro.files import as_json, read_json
 from spectro.paths import redact, sqlite_path
@@ -126,11 +128,7 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
             client.delete_tag(run_id, "reason")
         if run["data"]:
             store.log_dataset(client, run_id, run["data"])
-        for path in sorted(run_dir.iterdir()):
-            if path.is_dir() and path.name not in _NOT_SENT and not (path / "run.json").exists():
-                client.log_artifacts(run_id, str(path), path.name)
-            elif path.is_file() and path.suffix != ".lock" and path.name != "run.json" and not _holds_password(path):
-                client.log_artifact(run_id, str(path))
+        _send_files(client, stored, run_dir)
         client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
         client.set_terminated(run_id, status=status, end_time=ended_ms)
     return entry
@@ -209,6 +207,43 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
         new = [Param(name, value) for name, value in params.items() if name not in stored.data.params]
         client.log_batch(stored.info.run_id, params=new)
     return client, stored, replace(entry, run_id=stored.info.run_id, experiment_id=stored.info.experiment_id)
+
+
+def _send_files(client: Any, stored: Any, run_dir: Path) -> None:
+    """Files of a run directory as artifacts; where these are files of this machine they are the same files."""
+    folder = _local_folder(stored.info.artifact_uri)
+    for path in sorted(run_dir.iterdir()):
+        if path.name in (*_NOT_SENT, "run.json") or path.suffix == ".lock" or (path / "run.json").exists():
+            continue
+        if path.is_file() and _holds_password(path):
+            continue
+        if folder is not None:
+            for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
+                _link(file, folder / file.relative_to(run_dir))
+        elif path.is_file():
+            client.log_artifact(stored.info.run_id, str(path))
+        else:
+            client.log_artifacts(stored.info.run_id, str(path), path.name)
+
+
+def _local_folder(uri: str) -> Path | None:
+    """The folder of artifacts that a ``file:`` address names; None for another address."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(uri)) if urlsplit(uri).scheme == "file" else None
+
+
+def _link(path: Path, target: Path) -> None:
+    """Gives a file a second name, so that its bytes are on the disk once; a copy where the disk has no such links."""
+    if target.exists() and target.samefile(path):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(path.resolve(), draft)
+    except OSError:
+        shutil.copyfile(path, draft)
+    draft.replace(target)
 
 
 def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
