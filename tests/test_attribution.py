@@ -10,7 +10,7 @@ from test_classifiers import LABELS, MAKERS, cnn, embed, shortened, svm, toy, vp
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
 from spectro.classifiers.hog.attribution import strokes
-from spectro.figures.attribution import attribution_figure, overlay
+from spectro.figures.attribution import attribution_figure, map_image
 
 SIZE = 64
 
@@ -230,23 +230,35 @@ def test_any_label_is_drawn(tmp_path):
     labels = ["$x_1$", "Землетрясение", "", "l" * 300]
     captions = [(name, name, 0.5, name) for name in labels]
     maps = [np.zeros((1, 1)), np.ones((7, 7), np.float32), np.eye(16), np.eye(4)]
-    path = tmp_path / "new" / "a.png"
-    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "method $")
-    first = path.read_bytes()
-    attribution_figure([image()] * 4, [image()[..., 0]] * 4, maps, captions, path, "$t$", "method $")
-    assert path.read_bytes() == first
+    drawings = [None, image(), image()[..., 0], None]
+    for path in (tmp_path / "new" / "a.png", tmp_path / "b.png"):
+        attribution_figure([image()] * 4, maps, drawings, captions, path, "$t$", "method $")
+    assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(path) as drawn:
-        assert drawn.size[0] > 1000
+        assert drawn.size[0] > 900
 
 
-def test_colour_lies_where_the_weights_are():
+@pytest.mark.parametrize("width", [30, 120])
+def test_records_keep_their_shape_and_have_the_map_beside_them(width, tmp_path):
+    """The map of a wide record stands below it."""
+    record = np.zeros((20, width, 3), np.uint8)
+    path = attribution_figure([record], [np.zeros((2, 2))], [None], [("", "", 0.5, "")], tmp_path / "a.png", "", "")
+    black = np.asarray(Image.open(path).convert("L")) < 5
+    rows, columns = np.nonzero(black)
+    assert black.sum() > 15_000
+    assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(width / 20, rel=0.05)
+
+
+def test_colour_and_strokes_lie_where_the_weights_are():
+    """A stroke in a place that supports nothing would be read as evidence."""
     weights = np.zeros((2, 2))
     weights[0, 1] = 1
-    red, _, blue = np.moveaxis(overlay(image(), weights).astype(int), 2, 0)
-    coloured = red - blue
-    half = len(coloured) // 2
-    assert coloured[: half // 2, -half // 2 :].min() > 60
-    assert coloured[half + half // 2 :, : half // 2].max() <= 5
+    red, _, blue = np.moveaxis(map_image(weights, None, 40, 60).astype(int), 2, 0)
+    assert (red - blue)[:20, 30:].min() > 100
+    assert (red - blue)[20:].max() == (red - blue)[:, :30].max() == 0
+    dark = map_image(weights, np.zeros((5, 5), np.uint8), 40, 60).astype(int)
+    assert dark[:20, 30:].max() < 80
+    assert dark[20:].min() == dark[:, :30].min() == 255
 
 
 # --- In a run ---
@@ -256,7 +268,7 @@ def test_colour_lies_where_the_weights_are():
 def test_a_run_draws_it_for_the_wrong_ones(stage, demo_root, run_here):
     """One for each split that has wrong ones."""
     run_dir = run_here(
-        f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels", figures=True
+        f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels", "figures=all"
     )
     rows = (run_dir / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     wrong = {row.split(",")[0] for row in rows if row.split(",")[3] != row.split(",")[4]}

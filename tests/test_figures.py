@@ -1,19 +1,28 @@
 """Figures: they survive every label and every empty case, and equal input gives equal files."""
 
+import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ODD
 from PIL import Image
 
+from spectro import beside, figures
 from spectro.evaluation import score
+from spectro.evaluation.importance import total_effects
 from spectro.evaluation.paired import Estimate
 from spectro.figures.comparison import scores_figure
 from spectro.figures.evaluation import confusion_figure, recall_figure
 from spectro.figures.gallery import wrong_figure
+from spectro.figures.search import Parameter, Trial, search_figures
 from spectro.figures.style import fit_text, page
 
 # What a phone shows: 360 points at two or three pixels each.
@@ -46,7 +55,6 @@ def test_empty_splits_and_single_classes_are_drawn(tmp_path, texts):
         confusion_figure(report, tmp_path / "c.png", "")
     recall_figure({"val": one, "test": empty}, tmp_path / "r.png", "title")
     drawn = [text.get_text() for text in texts]
-    assert "no records" in drawn
     assert drawn.count("–") == 4 + 3
 
 
@@ -65,21 +73,49 @@ def test_recalls_carry_interval_and_support(tmp_path, texts):
 
 @pytest.mark.parametrize(
     ("given", "total", "subtitle"),
-    [(0, 0, "none is wrong"), (0, 5, "0 of 5"), (2, 2, "2 of 2 wrong"), (26, 31, "24 of 31 wrong")],
+    [(0, 0, "none is wrong"), (0, 5, "0 of 5"), (2, 2, "2 of 2 wrong"), (26, 31, "20 of 31 wrong")],
 )
 def test_the_gallery_says_how_many_it_leaves_out(tmp_path, texts, given, total, subtitle):
     path = wrong_figure([image()] * given, [("t", "q", 0.51, "n")] * given, tmp_path / "w.png", "title", total)
     drawn = [text.get_text() for text in texts]
     assert any(text.startswith(subtitle) for text in drawn)
-    assert drawn.count("true  t") == drawn.count("pred  q") == drawn.count("p = 0.51  n") == min(given, 24)
+    assert drawn.count("true  t") == drawn.count("pred  q  p = 0.51") == drawn.count("n") == min(given, 20)
     assert path.stat().st_size
 
 
-def test_images_keep_their_shape(tmp_path):
-    path = wrong_figure([image(10, 20, 0)], [("", "", 0.5, "")], tmp_path / "w.png", "", 1)
-    # Frame and text are not quite black, so only the image is.
-    rows, columns = np.nonzero(np.asarray(Image.open(path).convert("L")) < 5)
-    assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(2, rel=0.05)
+@pytest.mark.parametrize(("height", "width"), [(10, 20), (10, 60), (40, 10)])
+def test_images_keep_their_shape(tmp_path, height, width):
+    """A person reads slopes and durations; wide images are not made smaller than square ones either."""
+    path = wrong_figure([image(height, width, 0)] * 3, [("", "", 0.5, "")] * 3, tmp_path / "w.png", "", 3)
+    # Frame and text are not quite black, so only the images are.
+    black = np.asarray(Image.open(path).convert("L")) < 5
+    first = np.flatnonzero(np.diff(np.flatnonzero(black.any(axis=0)), append=10**6) > 1)[0] + 1
+    rows = np.flatnonzero(black[:, : black.any(axis=0).argmax() + first].any(axis=1))
+    high = np.flatnonzero(np.diff(rows, append=10**6) > 1)[0] + 1
+    assert first / high == pytest.approx(width / height, rel=0.05)
+    assert 20_000 < first * high < 45_000
+
+
+def test_an_empty_cell_of_a_confusion_matrix_is_empty(tmp_path, texts):
+    """0 and 0 % in most of the cells hide the counts."""
+    confusion_figure(score([*"aab"], [*"aab"], [*"ab"], **FEW), tmp_path / "c.png", "title")
+    assert sorted(t.get_text() for t in texts if t.get_text()[0].isdigit()) == ["1", "100 %", "100 %", "2"]
+
+
+def test_long_names_take_two_lines(tmp_path, texts):
+    """Names of records differ at either end, and a cut one cannot be found again."""
+    name = "NC_GDXB_20080728152804140000_vertical"
+    wrong_figure([image()], [("a", "b", 0.5, name)], tmp_path / "w.png", "", 1)
+    drawn = [text.get_text() for text in texts]
+    assert any(a + b == name for a, b in itertools.pairwise(drawn))
+
+
+def test_a_figure_takes_few_bytes_and_is_written_whole(tmp_path):
+    """Twenty images of noise would be two megabytes."""
+    noise = np.random.default_rng(0).integers(0, 255, (20, 200, 260, 3), np.uint8)
+    path = wrong_figure(list(noise), [("t", "q", 0.5, "n")] * 20, tmp_path / "f" / "w.png", "", 20)
+    assert path.stat().st_size < 800_000
+    assert list(path.parent.iterdir()) == [path]
 
 
 SCRIPT = """
@@ -114,6 +150,106 @@ def test_shortening_keeps_both_ends_and_fits():
     assert short.endswith("_double_l")
     assert "…" in short
     assert fit_text(fig, short, 1.5, 9) == short
+
+
+# Searches
+
+
+def search(n=30, seed=0):
+    """Trials in which the kernel decides and two other values do nothing; gamma is there for one kernel only."""
+    rng = np.random.default_rng(seed)
+    parameters = [
+        Parameter("svm.kernel", ("rbf", "linear")),
+        Parameter("svm.gamma x", (), 0.01, 100.0, True),
+        Parameter("hog.cell_px", (), 8.0, 32.0),
+    ]
+    trials = []
+    for number in range(n):
+        kernel = int(number < 4)  # the bad one is left early
+        gamma = np.nan if kernel else 10 ** rng.uniform(-2, 2)
+        value = (0.3 if kernel else 0.8) + 0.02 * rng.normal()
+        trials.append(Trial(number, "COMPLETE", value, [kernel, gamma, rng.uniform(8, 32)]))
+    return [*trials, Trial(n, "PRUNED", None, [0, 1, 8]), Trial(n + 1, "FAIL", None, [0, 1, 8])], parameters
+
+
+def test_a_kernel_that_decides_everything_is_important():
+    """Most trials of a search have the good kernel, and by their scores alone it would hardly matter."""
+    trials, _ = search()
+    X, y = np.array([t.params for t in trials[:-2]]), np.array([t.value for t in trials[:-2]])
+    X[:, 1] = np.log(X[:, 1])
+    ends = np.array([[0, np.log(0.01), 8], [1, np.log(100), 32]])
+    shares, explained = total_effects(X, y, *ends, np.array([True, False, False]))
+    assert shares.shape == (8, 3)
+    assert shares[:, 0].min() > 0.8
+    assert shares[:, 1:].mean(axis=0).max() < 0.1
+    assert explained > 0.8
+    nothing, _ = total_effects(X, np.ones(len(y)), *ends, np.array([True, False, False]))
+    assert not nothing.any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_search_of_any_length_is_drawn(tmp_path, texts):
+    """Units and logarithmic axes; one trial, or none with a value, has no importance to draw."""
+    trials, parameters = search()
+    assert search_figures(tmp_path / "s", trials, parameters, "macro-F1 on cv", "$s$") == []
+    assert {path.stem for path in (tmp_path / "s").iterdir()} == {
+        *("optimization_history", "parameter_importance", "slices")
+    }
+    drawn = {text.get_text() for text in texts}
+    assert {"hog.cell_px, pixels", "svm.gamma, multiples of scale", "100", "0.01", "best: trial"} <= {
+        text if not text.startswith("best: trial") else "best: trial" for text in drawn
+    }
+    assert "32 trials: 30 complete, 1 pruned, 1 failed" in drawn
+    for name, some in (("one", trials[:1]), ("none", trials[-2:])):
+        assert search_figures(tmp_path / name, some, parameters, "x", "s") == []
+        assert not (tmp_path / name / "parameter_importance.png").exists()
+
+
+# Beside a run
+
+
+def test_a_figure_that_fails_is_a_line_and_the_others_are_drawn(tmp_path):
+    """A run must not be lost for a figure."""
+    report = {"report": score(["a"], ["a"], ["a"], **FEW), "title": "t"}
+    jobs = [(confusion_figure, {"report": {}, "title": "t"}, tmp_path / "bad.png")]
+    jobs.append((confusion_figure, report, tmp_path / "good.png"))
+    assert beside.start(figures.draw, jobs)() == ["figure bad.png was not drawn (KeyError: 'confusion_matrix')"]
+    assert [path.name for path in tmp_path.iterdir()] == ["good.png"]
+
+
+def test_a_second_process_that_was_killed_is_an_error_and_the_next_one_works():
+    """Out of memory, or killed by a person."""
+    pid = beside.start(os.getpid)()
+    assert pid != os.getpid()
+    broken = beside.start(time.sleep, 60)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(BrokenProcessPool):
+        broken()
+    assert beside.start(os.getpid)() not in (pid, os.getpid())
+
+
+def test_a_second_process_outlives_interrupts_but_not_the_first():
+    """Ctrl-C reaches all processes of a terminal, and a killed run must leave none behind."""
+    code = """
+import os, time
+from spectro import beside
+if __name__ == "__main__":
+    print(beside.start(os.getpid)(), flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        pid = int(first.stdout.readline())
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.3)
+        os.kill(pid, 0)
+        first.kill()
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() or ") Z" in Path(f"/proc/{pid}/stat").read_text():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("it is still there")
 
 
 # Comparisons

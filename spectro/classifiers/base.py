@@ -48,12 +48,16 @@ class Attribution:
         seen: The record as the model sees it, uint8 ``(height, width)`` or ``(height, width, 3)``.
         method: How the map was computed, a few words.
         stage: The stage of a cascade that separates the two labels; empty: no stages.
+        is_drawing: Whether ``seen`` is a drawing of features, dark on white, such as HOG strokes.
+        is_whole: Whether ``seen`` covers the whole record and nothing else, in whatever shape.
     """
 
     map: np.ndarray
     seen: np.ndarray
     method: str
     stage: str = ""
+    is_drawing: bool = False
+    is_whole: bool = True
 
 
 def as_labels(y: Any) -> np.ndarray:
@@ -81,6 +85,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     draws_views: ClassVar[bool] = False
     # False for a cascade, which is saved and loaded through its stages.
     _constant_if_one_class: ClassVar[bool] = True
+    # Whether the images of `_effects` are drawings of features.
+    _sees_drawing: ClassVar[bool] = False
     classes_: np.ndarray
 
     @classmethod
@@ -306,7 +312,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         values = np.maximum(np.asarray(values, dtype=np.float64), 0.0)
         largest = values.max(axis=(1, 2), keepdims=True)
         maps = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0).astype(np.float32)
-        return [Attribution(record_map, image, method) for record_map, image in zip(maps, seen, strict=True)]
+        is_whole = all(spec.fit == "squash" for spec in self.specs)
+        return [
+            Attribution(record_map, image, method, is_drawing=self._sees_drawing, is_whole=is_whole)
+            for record_map, image in zip(maps, seen, strict=True)
+        ]
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
         """How far each place of each record raises one class above another one; None: the family has no such method.

@@ -23,7 +23,7 @@ def main() -> None:
 def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
     from spectro.data.augmentation import NOT_DRAWN
     from spectro.figures.gallery import sheet_figure
-    from spectro.runs.task import SHOW, load_data
+    from spectro.runs.task import SHOW_PX, load_data
 
     # A drawing needs no cascade, and so no look-alikes.
     config = cli.composed(["cascade_stage=flat", *overrides])
@@ -33,7 +33,7 @@ def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
     records = [record for same in of_class for record in same[:per_class]]
     images, rows = config.augmentation.apply(dataset.images(records), [r.source for r in records], per_epoch=False)
     sheet: list[tuple[str, str, dict]] = [(record.label, record.source, {}) for record in records]
-    for row, view, seed, pixels in zip(rows, images.views, images.seeds, images.pixels(SHOW), strict=True):
+    for row, view, seed, pixels in zip(rows, images.views, images.seeds, images.thumbnails(SHOW_PX), strict=True):
         cells, name = sheet[row][2], view
         if seed != NOT_DRAWN:
             name = f"{view}, random {1 + sum(other.startswith(f'{view}, ') for other in cells)}"

@@ -19,7 +19,8 @@ from spectro.data.decode import decode
 from spectro.evaluation.curves import PairCurves
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
-from spectro.figures.comparison import MODEL_COLOURS, scores_figure
+from spectro.figures.comparison import scores_figure
+from spectro.figures.style import COLOURS
 from spectro.paths import cut
 from spectro.runs.runinfo import RunInfo
 
@@ -57,8 +58,8 @@ def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
     )
     environment.filters |= {"number": format_number, "cut": cut, "typed": typed}
     usable = [model for model in result.ranked if model.runs]
-    n = len(MODEL_COLOURS)
-    styles = {model.name: (MODEL_COLOURS[i % n], _DASHES[i // n % 3]) for i, model in enumerate(usable)}
+    n = len(COLOURS)
+    styles = {model.name: (COLOURS[i % n], _DASHES[i // n % 3]) for i, model in enumerate(usable)}
     ends = [e.value if e.ci_low is None else e.ci_low for e in (s["macro_f1"] for s in result.scores.values())]
     wrong = result.wrong[:MAX_SHOWN]
     return environment.get_template("report.html.jinja").render(

@@ -116,6 +116,17 @@ class ImageStore:
             raise BadImageError(f"{path}: {reason}")
         return self.cache.rows(kind, digests)
 
+    def thumbnail(self, digest: str, most_px: int) -> np.ndarray:
+        """An image in colour and in its shape, no side longer than ``most_px``: uint8 (h, w, 3); it is not cached.
+
+        Raises:
+            BadImageError: It cannot be decoded.
+            OSError: It cannot be read.
+        """
+        image = decode(self._paths[digest].read_bytes(), self.crop, self.max_megapixels).convert("RGB")
+        image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
+        return np.asarray(image)
+
 
 class Images:
     """A lazy array of records, or of augmented records: the ``X`` of an estimator.
@@ -183,6 +194,16 @@ class Images:
     def pixels(self, spec: ImageSpec) -> np.ndarray:
         """All images at once: uint8 ``(n, height, width)`` or ``(n, height, width, 3)``."""
         return self.augment(self.store.pixels(spec, list(self.digests)))
+
+    def thumbnails(self, most_px: int) -> list[np.ndarray]:
+        """Each image for a person, in colour and in its shape: uint8 (h, w, 3), no side longer than ``most_px``.
+
+        Raises:
+            BadImageError: An image cannot be decoded.
+            OSError: It cannot be read.
+        """
+        originals = [self.store.thumbnail(digest, most_px) for digest in self.digests]
+        return [self.augment(pixels[None].copy(), slice(i, i + 1))[0] for i, pixels in enumerate(originals)]
 
 
 def groups_of_rows(X: Images | np.ndarray) -> np.ndarray:

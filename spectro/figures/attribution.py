@@ -1,101 +1,98 @@
-"""A gallery of the wrong records, each with the map of what supports its predicted label."""
+"""A gallery of the wrong records, each beside the map of what supports its predicted label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectro.figures.gallery import Caption, Image, gallery, wrong_cell
-from spectro.figures.style import INK, MUTED, save, styled
+from spectro.figures.style import EVIDENCE, INK, MUTED, save, shades, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PAIRS = 12
-_COLUMNS, _PAIR_IN, _PANEL_PX, _GAP_PX = 3, 3.6, 210, 8
-# The strongest place still lets the image through.
-_OPACITY = 0.7
+# Pixels of the longer side of an image and of its map, and between both.
+_SIDE_PX, _GAP_PX = 240, 10
+# A map beside a wide image would be a ribbon: it stands below it.
+_WIDE = 1.8
 
 
 @styled
 def attribution_figure(
     images: Sequence[Image],
-    seen: Sequence[Image],
     maps: Sequence[NDArray[np.floating]],
+    drawings: Sequence[Image | None],
     captions: Sequence[Caption],
     path: str | Path,
     title: str,
     subtitle: str,
 ) -> Path:
-    """Draws wrong records, each beside the model's input under a map of what supports the predicted label.
+    """Draws wrong records, each beside a map of what supports the predicted label; below it where images are wide.
 
     Args:
         images: Images, each (H, W, 3) uint8. The first 12 are shown.
-        seen: The model's input of each, (h, w) or (h, w, 3) uint8.
-        maps: How much each place supports the predicted label, 0 to 1 and of any size; it covers the whole of ``seen``.
+        maps: How much each place supports the predicted label, 0 to 1 and of any size; it covers the whole image.
+        drawings: Features of an image, drawn dark on white in any size, such as HOG strokes; None: there are none. They
+            are left out where the map is 0.
         captions: For each image its caption.
         path: See `spectro.figures.style`.
         title: Likewise.
         subtitle: What the maps are; it stands below the heading.
     """
-    drawn = zip(images, seen, maps, captions, strict=True)
-    cells = [wrong_cell(_pair(image, overlay(inputs, weights)), caption) for image, inputs, weights, caption in drawn]
-    cells = cells[:MAX_PAIRS]
-    fig = gallery(cells, min(len(cells), _COLUMNS), wide_in=_PAIR_IN)
+    drawn = list(zip(images, maps, drawings, captions, strict=True))[:MAX_PAIRS]
+    ratio = float(np.median([image.shape[1] / image.shape[0] for image, *_ in drawn]))
+    axis = 0 if ratio > _WIDE else 1
+    cells = []
+    for image, weights, drawing, caption in drawn:
+        scale = _SIDE_PX / max(image.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        record, beside = _resized(image, height, width), map_image(weights, drawing, height, width)
+        gap = np.full((_GAP_PX, width, 3) if axis == 0 else (height, _GAP_PX, 3), 255, np.uint8)
+        cells.append(wrong_cell(np.concatenate([record, gap, beside], axis=axis), caption))
+    fig = gallery(cells, size=1.25)
     _colour_bar(fig)
     return save(fig, path, title, subtitle)
 
 
-def overlay(seen: Image, weights: NDArray[np.floating]) -> Image:
-    """An image in light grey under a map in colour, the more of it the larger the weight.
+def map_image(weights: NDArray[np.floating], drawing: Image | None, height: int, width: int) -> Image:
+    """A map as an image, white where a place supports nothing, the darker the more it does.
 
     Args:
-        seen: (h, w) or (h, w, 3).
-        weights: 0 to 1, of any size; drawn out smoothly over the image.
+        weights: 0 to 1, of any size; each place is a rectangle.
+        drawing: As of `attribution_figure`.
+        height: In pixels.
+        width: In pixels.
 
     Returns:
-        (side, side, 3) uint8, a square, whatever the shape of the input.
+        uint8 ``(height, width, 3)``.
     """
+    rows, columns = (np.arange(n) * of // n for n, of in zip((height, width), weights.shape, strict=True))
+    places = np.asarray(weights, dtype=np.float64)[rows][:, columns]
+    pixels = 255 * shades(EVIDENCE)(places)[..., :3]
+    if drawing is not None:
+        strokes = 1 - np.asarray(_resized(drawing, height, width), dtype=np.float64) / 255
+        pixels *= 1 - 0.75 * strokes * np.minimum(2 * places, 1)[..., None]
+    return np.rint(pixels).astype(np.uint8)
+
+
+def _resized(image: Image, height: int, width: int) -> Image:
+    """uint8 ``(height, width, 3)``."""
     from PIL.Image import fromarray
 
-    grey = np.asarray(_square(fromarray(seen).convert("L")), dtype=np.float64)
-    drawn = _square(fromarray(np.asarray(weights, dtype=np.float32)))
-    return _tint(grey[..., None].repeat(3, axis=2), np.asarray(drawn, dtype=np.float64))
-
-
-def _square(image: Any) -> Any:
-    """An image of PIL, drawn out to the size of a panel."""
-    return image.resize((_PANEL_PX, _PANEL_PX), resample=2)  # bilinear
-
-
-def _tint(grey: NDArray[np.float64], weights: NDArray[np.float64]) -> Image:
-    """Grey values (h, w, 3) with the colour of their weights (h, w) laid over them."""
-    from matplotlib import colormaps
-
-    colour = 255 * colormaps["YlOrRd"](0.25 + 0.75 * weights)[..., :3]
-    share = _OPACITY * np.sqrt(weights)[..., None]
-    return np.rint((1 - share) * (95 + grey * (160 / 255)) + share * colour).astype(np.uint8)
-
-
-def _pair(left: Image, right: Image) -> Image:
-    """Two images side by side on a white background."""
-    from PIL.Image import fromarray
-
-    gap = np.full((_PANEL_PX, _GAP_PX, 3), 255, np.uint8)
-    return np.concatenate([np.asarray(_square(fromarray(left))), gap, right], axis=1)
+    return np.asarray(fromarray(image).convert("RGB").resize((width, height), resample=2))  # bilinear
 
 
 def _colour_bar(fig: Figure) -> None:
-    """The key to the colours, right of everything, on a middle grey."""
+    """The key to the colours, right of everything."""
     wide, high = fig.get_figwidth(), fig.get_figheight()
-    tall_in = min(high, 2.0)
+    tall_in = min(high, 1.6)
     ax = fig.add_axes(((wide + 0.25) / wide, (high - tall_in) / high, 0.14 / wide, tall_in / high))
-    weights = np.linspace(1, 0, 128)[:, None]
-    ax.imshow(_tint(np.full((128, 1, 3), 160.0), weights), extent=(0, 1, 0, 1), aspect="auto")
+    ax.imshow(np.linspace(1, 0, 128)[:, None], cmap=shades(EVIDENCE), extent=(0, 1, 0, 1), aspect="auto")
     ax.set_xticks([])
     ax.yaxis.tick_right()
     ticks = {0: "not or against", 0.5: "half as much", 1: "supports the predicted\nlabel most"}

@@ -1,8 +1,4 @@
-"""The figure of a comparison: the scores of its models with their intervals on one axis.
-
-Colours are those of M. Okabe and K. Ito (2008), "Color universal design", which people with any colour vision tell
-apart.
-"""
+"""The figure of a comparison: the scores of its models with their intervals on one axis."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from spectro.evaluation.paired import Estimate
-from spectro.figures.style import INK, MUTED, fit_text, page, save, score_axis, styled
+from spectro.figures.style import COLOURS, INK, MUTED, fit_text, page, save, score_axis, styled
 
-MODEL_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _NAME_IN, _PLOT_IN, _ROW_IN = 2.1, 2.6, 0.26
 
 
@@ -33,7 +28,7 @@ def scores_figure(
     fig, ax = page(_PLOT_IN, _ROW_IN * len(scores))
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "size": 9, "color": INK}
     for row, (model, estimate) in enumerate(scores.items()):
-        colour = MUTED if model in baselines else MODEL_COLOURS[0]
+        colour = MUTED if model in baselines else COLOURS[0]
         if estimate.ci_low is not None and estimate.ci_high is not None:
             ax.plot([estimate.ci_low, estimate.ci_high], [row, row], color=colour, linewidth=3, alpha=0.5)
         ax.plot([estimate.value], [row], "o", color=colour, markersize=5.5, clip_on=False, zorder=4)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spectro.figures.style import INK, MUTED, SPLIT_COLOURS, fit_text, page, panels, save, styled
+from spectro.figures.style import COLOURS, INK, MUTED, fit_text, page, panels, save, styled
 
 _WIDE_IN = 3.4
 # What is drawn in each panel: columns of history.csv.
 _PANELS = {"loss": {"train": "train_loss", "val": "val_loss"}, "macro-F1": {"val": "val_macro_f1"}}
-_COLOURS = {"train": SPLIT_COLOURS[0], "val": SPLIT_COLOURS[1]}
+_COLOURS = {"train": COLOURS[0], "val": COLOURS[1]}
 # Training records, the score, the ends of its interval (None: unknown) and the score of each seed.
 Measured = tuple[float, float, float | None, float | None, Sequence[float]]
 
@@ -73,7 +73,7 @@ def label_curve_figure(
     ax.set_xscale("log", base=2)
     top = 0.0
     for number, (model, measured) in enumerate(curves.items()):
-        colour = SPLIT_COLOURS[number % len(SPLIT_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         # Side by side: intervals of several models at one number of records would lie over one another.
         aside = 2 ** (0.07 * (number - (len(curves) - 1) / 2))
         x, y = np.array([m[0] for m in measured]) * aside, np.array([m[1] for m in measured])

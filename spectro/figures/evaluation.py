@@ -2,60 +2,55 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spectro.evaluation.format import DASH, format_number
-from spectro.evaluation.metrics import METRICS
 from spectro.figures.style import (
-    FAINT,
-    FIXED_SPACE,
+    COLOURS,
     GRID,
     INK,
     LABEL_IN,
     MUTED,
-    SPLIT_COLOURS,
+    SHARES,
     Report,
     fit_text,
     page,
-    panels,
     save,
     score_axis,
+    shades,
     styled,
 )
+
+_ROW_IN, _BIN_IN = 0.26, 1.0
 
 
 @styled
 def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
-    """Draws a confusion matrix: count and share of the true class in each cell.
+    """Draws a confusion matrix: count and share of the true class in each cell that holds records.
 
     Args:
         report: What `spectro.evaluation.score` returns; rows of its confusion matrix are the truth.
         path: See `spectro.figures.style`.
         title: Likewise.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
     counts = np.asarray(report["confusion_matrix"])
     k = len(counts)
     support = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(support, 1)
     side_in = k * (1.0 if k <= 4 else 0.72 if k <= 20 else 0.5)
     fig, ax = page(side_in, side_in)
-    # The scale ends at a middle blue on which dark text still has contrast.
-    blues = LinearSegmentedColormap.from_list("light_blues", ["#ffffff", "#d6e6f4", "#7fb2dc"])
-    ax.imshow(share, cmap=blues, vmin=0, vmax=1, aspect="equal", interpolation="nearest")
-    for row, column in np.ndindex(k, k):
-        at = {"x": column, "ha": "center", "in_layout": False}
-        if not support[row, 0]:
-            ax.text(y=row, s=DASH, va="center", color=MUTED, fontsize=10, **at)
-            continue
-        at["color"] = INK if counts[row, column] else FAINT
+    ax.imshow(share, cmap=shades(SHARES), vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+    for row, column in np.argwhere(counts).tolist():
+        at: dict[str, Any] = {"x": column, "ha": "center", "in_layout": False, "color": INK}
         weight = "bold" if row == column else "normal"
         ax.text(y=row - 0.02, s=str(counts[row, column]), va="bottom", fontsize=10, weight=weight, **at)
         ax.text(y=row + 0.08, s=f"{100 * share[row, column]:.0f} %", va="top", fontsize=7, **at)
-    for row in np.flatnonzero(support[:, 0] == 0):
+    for row in np.flatnonzero(support[:, 0] == 0).tolist():
         ax.axhspan(row - 0.5, row + 0.5, color="#f1f3f5", linewidth=0)
+        for column in range(k):
+            ax.text(column, row, DASH, ha="center", va="center", color=MUTED, fontsize=10, in_layout=False)
     labels = [fit_text(fig, name, LABEL_IN, 9) for name in report["classes"]]
     rows = [f"{label}  (n={n})" for label, n in zip(labels, support[:, 0], strict=True)]
     ax.set_yticks(range(k), rows, fontsize=9, color=INK)
@@ -64,7 +59,7 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
     ax.set_xticks(np.arange(k + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(k + 1) - 0.5, minor=True)
     ax.grid(which="minor", linewidth=0.8)
-    return save(fig, path, title, _summary(report))
+    return save(fig, path, title)
 
 
 @styled
@@ -81,7 +76,7 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
     step = 1 / (len(reports) + 0.7)
     fig, ax = page(4.6, 0.24 / step * len(classes))
     for i, (split, report) in enumerate(reports.items()):
-        colour = SPLIT_COLOURS[i % len(SPLIT_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         for j, name in enumerate(classes):
             y = j + (i - (len(reports) - 1) / 2) * step
             scores = report["per_class"].get(name, {"support": 0, "recall": None})
@@ -104,50 +99,37 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
 
 @styled
 def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: str) -> Path:
-    """Draws accuracy against confidence, the largest probability, a panel for each split.
+    """Draws accuracy beside confidence, the largest probability: a block for each split, in it a row for each bin.
 
-    Each bin has its 95 % Wilson interval, and its number of records stands below: an interval that reaches the diagonal
-    is no evidence against the model.
+    Rows stay apart where all confidences are about equal. A bin whose 95 % Wilson interval holds its mean confidence, a
+    black mark, is no evidence against the model.
 
     Args:
         reports: For each split, at least one, what `spectro.evaluation.calibration` returns.
         path: See `spectro.figures.style`.
         title: Likewise.
     """
-    fig, (axes,) = panels(1, len(reports), 2.7, 2.7, 0.55)
-    ticks = np.linspace(0, 1, 6)
-    for number, (ax, (split, report)) in enumerate(zip(axes, reports.items(), strict=True)):
-        colour, bins = SPLIT_COLOURS[number % len(SPLIT_COLOURS)], report["reliability"]
-        ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle="--")
-        summary, sizes = "no records", [b["n"] for b in bins]
-        if bins:
-            keys = ("confidence", "accuracy", "accuracy_ci_low", "accuracy_ci_high")
-            x, y, low, high = (np.array([b[key] for b in bins]) for key in keys)
-            ax.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=colour, markersize=4, capsize=2.5, linewidth=1.2)
-            by_chance = f"by chance up to {report['ece_by_chance_high']:.2f}"
-            summary = f"n={sum(sizes)}, ECE {report['ece']:.2f}, {by_chance}"
-            per_bin = f"records per bin: {' '.join(map(str, sizes))}"
-            ax.text(0.5, -0.17, per_bin, transform=ax.transAxes, ha="center", va="top", size=7, color=colour)
-        ax.set_title(f"{fit_text(fig, split, 1.0, 9)}: {summary}", fontsize=8, color=colour)
-        labels = [f"{tick:.1f}" for tick in ticks]
-        ax.set_xticks(ticks, labels)
-        ax.set_yticks(ticks, labels if number == 0 else [])
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence (largest probability)")
-        ax.grid(linewidth=0.6)
-    axes[0].set_ylabel("accuracy, 95 % interval")
-    return save(fig, path, title, "accuracy against confidence, in bins of about equally many records")
-
-
-def _summary(report: Report) -> str:
-    """The metrics of a report, with interval and support."""
-    if not report["n_records"]:
-        return "no records"
-    parts = [
-        f"{metric.label} {format_number(report[key], report[f'{key}_ci_low'], report[f'{key}_ci_high'])}"
-        for key, metric in METRICS.items()
-        if report.get(key) is not None
-    ]
-    n_present, k = len(report["macro_f1_classes"]), len(report["classes"])
-    parts[0] += f" over {n_present} of {k} classes" * (n_present < k)
-    # A line ends between two parts, not within a part.
-    return "   ".join(part.replace(" ", FIXED_SPACE) for part in [*parts, f"n={report['n_records']}"])
+    n_rows = sum(len(report["reliability"]) + 2 for report in reports.values())
+    fig, ax = page(3.6, _ROW_IN * n_rows)
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+    y = 0.0
+    for number, (split, report) in enumerate(reports.items()):
+        colour, bins = COLOURS[number % len(COLOURS)], report["reliability"]
+        by_chance = f"ECE {format_number(report['ece'])}, by chance up to {format_number(report['ece_by_chance_high'])}"
+        summary = f"n={sum(b['n'] for b in bins)}, {by_chance}" if bins else "no records"
+        ax.text(-_BIN_IN / 3.6, y + 0.8, fit_text(fig, split, 0.9, 9), size=9, weight="bold", color=colour, **beside)
+        ax.text(0, y + 0.8, summary, size=8.5, color=MUTED, **beside)
+        y += 1.6
+        for b in bins:
+            ax.plot([b["accuracy_ci_low"], b["accuracy_ci_high"]], [y, y], color=colour, linewidth=3, alpha=0.5)
+            ax.plot([b["accuracy"]], [y], "o", color=colour, markersize=5.5, clip_on=False, zorder=4)
+            ax.plot([b["confidence"]], [y], "|", color=INK, markersize=11, markeredgewidth=1.8, clip_on=False, zorder=5)
+            ax.text(-_BIN_IN / 3.6, y, f"confidence {b['confidence']:.2f}", size=8, color=INK, **beside)
+            right = format_number(b["accuracy"], b["accuracy_ci_low"], b["accuracy_ci_high"])
+            ax.text(1.04, y, f"{right}  n={b['n']}", size=8, color=INK, **beside)
+            y += 1
+        ax.axhline(y, color=GRID, linewidth=0.8)
+        y += 0.4
+    ax.set(ylim=(y, 0), yticks=[])
+    score_axis(ax, "dot: accuracy, with 95 % Wilson interval; |: mean confidence")
+    return save(fig, path, title)

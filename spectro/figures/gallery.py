@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectro.figures.style import BAD, FAINT, GOOD, INK, MUTED, fit_text, page, save, styled
+from spectro.figures.style import BAD, FAINT, GOOD, INK, MUTED, fit_text, page, save, styled, wrap_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,10 @@ Caption = tuple[str, str, float, str]
 # An image, or None for an empty place, and lines of text with their colours.
 Cell = tuple[Image | None, Sequence[tuple[str, str]]]
 
-MAX_IMAGES = 24
+MAX_IMAGES = 20
+# Width of a page, and the area of an image: a wide one is as large as a square one.
+_PAGE_IN, _GAP_IN, _AREA_IN2 = 9.4, 0.2, 2.4
+_LINE_IN, _TEXT_PT = 0.17, 8.0
 
 
 @styled
@@ -30,7 +33,7 @@ def wrong_figure(
     """Draws the wrongly classified records with their true and predicted label.
 
     Args:
-        images: Images of wrong records, each (H, W, 3) uint8; sizes may differ. The first 24 are shown.
+        images: Images of wrong records, each (H, W, 3) uint8; sizes may differ. The first 20 are shown.
         captions: For each image its caption.
         path: See `spectro.figures.style`.
         title: Likewise; how many of the wrong records are shown is added.
@@ -42,7 +45,7 @@ def wrong_figure(
         ax.set_axis_off()
         return save(fig, path, title, "none is wrong" if not total else f"0 of {total} shown")
     subtitle = f"{len(cells)} of {total} wrong records; p: probability of the predicted label"
-    return save(gallery(cells, min(len(cells), 6)), path, title, subtitle)
+    return save(gallery(cells), path, title, subtitle)
 
 
 @styled
@@ -59,44 +62,58 @@ def sheet_figure(
         title: Likewise.
     """
     cells: list[Cell] = [
-        (images.get(variant), ((label, INK), (f"{name}  {variant}" if variant in images else "excluded", MUTED)))
+        (images.get(variant), ((label, INK), (variant if variant in images else "excluded", MUTED), (name, MUTED)))
         for label, name, images in rows
         for variant in variants
     ]
-    return save(gallery(cells, len(variants)), path, title)
+    return save(gallery(cells, columns=len(variants)), path, title)
 
 
-def wrong_cell(image: Image, caption: Caption) -> Cell:
+def wrong_cell(image: Image | None, caption: Caption) -> Cell:
     """An image above its caption."""
     true, predicted, probability, name = caption
-    return image, ((f"true  {true}", GOOD), (f"pred  {predicted}", BAD), (f"p = {probability:.2f}  {name}", MUTED))
+    return image, ((f"true  {true}", GOOD), (f"pred  {predicted}  p = {probability:.2f}", BAD), (name, MUTED))
 
 
-def gallery(cells: Sequence[Cell], columns: int, *, wide_in: float = 2.0) -> Figure:
-    """Images in rows, each ``wide_in`` wide, lines of text below each."""
+def gallery(cells: Sequence[Cell], *, columns: int | None = None, size: float = 1.0) -> Figure:
+    """Images in rows, each in its shape, with lines of text below; the last line may take two.
+
+    Args:
+        cells: At least one.
+        columns: Images in a row; None: as many as a page holds.
+        size: Factor of an image's area.
+    """
     from matplotlib.patches import Rectangle
 
     shapes = [image.shape for image, _ in cells if image is not None]
     ratio = float(np.median([shape[1] / shape[0] for shape in shapes])) if shapes else 1.0
-    text_in, gap_in = 0.06 + 0.18 * max(len(lines) for _, lines in cells), 0.2
-    high_in = wide_in / float(np.clip(ratio, 0.4, 3.0))
-    rows = -(-len(cells) // columns)
-    page_in = (columns * (wide_in + gap_in) - gap_in, rows * (high_in + text_in + gap_in) - gap_in)
+    wide_in = min(_PAGE_IN, (size * _AREA_IN2 * float(np.clip(ratio, 0.3, 20))) ** 0.5)
+    high_in = wide_in / ratio
+    columns = columns or min(len(cells), max(1, int((_PAGE_IN + _GAP_IN) / (wide_in + _GAP_IN))))
     # All images share one axes whose coordinates are inches: two dozen axes would take three times as long.
-    fig, ax = page(*page_in)
-    for i, (image, lines) in enumerate(cells):
-        left_in = (i % columns) * (wide_in + gap_in)
-        bottom_in = page_in[1] - (i // columns) * (high_in + text_in + gap_in) - high_in
+    fig, ax = page(1.0, 1.0)
+    texts = [
+        [(fit_text(fig, text, wide_in, _TEXT_PT), colour) for text, colour in lines[:-1]]
+        + [(text, lines[-1][1]) for text in wrap_text(fig, lines[-1][0], wide_in, _TEXT_PT)]
+        for _, lines in cells
+    ]
+    below_in = 0.06 + _LINE_IN * max(map(len, texts))
+    rows = -(-len(cells) // columns)
+    cell_in = wide_in + _GAP_IN, high_in + below_in + _GAP_IN
+    page_in = columns * cell_in[0] - _GAP_IN, rows * cell_in[1] - _GAP_IN
+    fig.set_size_inches(*page_in)
+    for i, ((image, _), lines) in enumerate(zip(cells, texts, strict=True)):
+        left_in = (i % columns) * cell_in[0]
+        bottom_in = page_in[1] - (i // columns) * cell_in[1] - high_in
         if image is not None:
             of_image = image.shape[1] / image.shape[0]
-            half_w, half_h = min(wide_in, high_in * of_image) / 2, min(high_in, wide_in / of_image) / 2
-            x, y = left_in + wide_in / 2, bottom_in + high_in / 2
-            ax.imshow(image, extent=(x - half_w, x + half_w, y - half_h, y + half_h), aspect="auto")
-            corner = (x - half_w, y - half_h)
-            ax.add_patch(Rectangle(corner, 2 * half_w, 2 * half_h, fill=False, edgecolor=FAINT, clip_on=False))
+            w, h = min(wide_in, high_in * of_image), min(high_in, wide_in / of_image)
+            x, y = left_in, bottom_in + high_in - h
+            ax.imshow(image, extent=(x, x + w, y, y + h), aspect="auto")
+            ax.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=FAINT, clip_on=False))
         for j, (line, colour) in enumerate(lines):
-            text = fit_text(fig, line, wide_in, 8)
-            ax.text(left_in, bottom_in - 0.16 - 0.18 * j, text, size=8, color=colour, in_layout=False)
+            y = bottom_in - 0.15 - _LINE_IN * j
+            ax.text(left_in, y, line, size=_TEXT_PT, color=colour, in_layout=False)
     ax.set(xlim=(0, page_in[0]), ylim=(0, page_in[1]))
     ax.set_axis_off()
     return fig

@@ -14,14 +14,14 @@ from spectro.classifiers.cascade import merge
 from spectro.classifiers.temperature import MIN_RECORDS, ScoringClassifier
 from spectro.config.check import Config
 from spectro.config.schema import DemoKnobs, FolderKnobs, TableKnobs
-from spectro.data import SPLITS, Dataset, Images, ImageSpec, Record
+from spectro.data import SPLITS, Dataset, Images, Record
 from spectro.data.splits import group_numbers
 from spectro.errors import ConfigError, DataError
 from spectro.evaluation import METRICS
 from spectro.runs.predictions import Predictions
 
-# How images are shown to a person.
-SHOW = ImageSpec(224, "RGB")
+# How large images are shown to a person, in pixels of the longer side.
+SHOW_PX = 260
 # Number of records that predictions are timed on.
 _TIMED = 32
 

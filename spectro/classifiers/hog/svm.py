@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,8 @@ class HogSvmClassifier(SvmClassifier):
         pca_components: A fixed number of components instead; at most what the training records allow.
         kernel: And all others: see `SvmClassifier`.
     """
+
+    _sees_drawing: ClassVar[bool] = True
 
     size_px: Annotated[int, "hog.size_px", Field(ge=16, le=1024)] = 128
     orientations: Annotated[int, "hog.orientations", Field(ge=2, le=36)] = 8
