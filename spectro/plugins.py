@@ -9,6 +9,8 @@ from pathlib import Path
 from spectro.errors import ConfigError
 
 GROUP = "spectro.plugins"
+# Modules that were asked for, in their order.
+loaded: dict[str, None] = {}
 
 
 def load_plugins(modules: Iterable[str] = ()) -> None:
@@ -30,6 +32,7 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
     for module in [*installed, *modules]:
         try:
             importlib.import_module(module)
+            loaded[module] = None
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise ConfigError(f"plugins: got {module!r}; cannot be imported ({reason})") from error

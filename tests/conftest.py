@@ -74,23 +74,20 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A function that runs overrides in this process, without MLflow and, unless asked for, without figures.
+def run_here(tmp_path: Path) -> Callable[..., Path]:
+    """A function that runs overrides in this process, without MLflow and, unless they ask for them, without figures.
 
     Further arguments are those of `spectro.runs.run.run`, such as ``on_epoch``.
     """
 
-    def run_config(*overrides: str, name: str = "run", figures: bool = False, **arguments: Any) -> Path:
+    def run_config(*overrides: str, name: str = "run", **arguments: Any) -> Path:
         from spectro.cli import main as cli
-        from spectro.runs import results
         from spectro.runs import run as experiment
 
         run_dir = tmp_path / name
         run_dir.mkdir(parents=True, exist_ok=True)
-        with monkeypatch.context() as patch:
-            if not figures:
-                patch.setattr(results, "draw", lambda *_: None)
-            experiment.run(cli.composed(["tracking.uri=null", "data.cache_dir=null", *overrides]), run_dir, **arguments)
+        words = ["tracking.uri=null", "data.cache_dir=null", "figures=none", *overrides]
+        experiment.run(cli.composed(words), run_dir, **arguments)
         return run_dir
 
     return run_config
@@ -106,8 +103,11 @@ def spectro(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def call(*arguments: object) -> SimpleNamespace:
         from hydra.core.global_hydra import GlobalHydra
 
+        from spectro import beside
         from spectro.cli import commands
 
+        # Its second process would import MLflow anew for each call.
+        monkeypatch.setattr(beside, "stop", lambda: None)
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
         monkeypatch.setattr(sys, "argv", ["spectro", *map(str, arguments)])

@@ -292,7 +292,7 @@ def test_objectives_of_a_cross_validation():
 def test_a_run(run_here, demo_root, capsys):
     """metrics.json, oof_predictions.csv, figures, run.json and terminal have the cross-validation."""
     overrides = [*KFOLD, f"data.demo_dir={demo_root}", "data.scale=0.1", "validation.k=3", "validation.repeats=2"]
-    run_dir = run_here(*overrides, "objective=hard/cv/accuracy", figures=True)
+    run_dir = run_here(*overrides, "objective=hard/cv/accuracy", "figures=all")
     metrics, cv = read_json(run_dir / "metrics.json"), validated(task_of(*overrides))
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
     assert list(metrics) == ["cv", "test", "stages", "objective"]

@@ -160,7 +160,7 @@ def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: 
 
 def test_same_seed_gives_the_same_bytes(full_run: Path, data: list[str], run_here: RunHere) -> None:
     """Metrics, tables, figures and model: a difference between two runs must come from what was changed."""
-    assert contents(run_here(*data, figures=True)) == contents(full_run)
+    assert contents(run_here(*data, "figures=all")) == contents(full_run)
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
     root = tree({name: 6 for name in ("p", "s", "q", "r", "other")})
     groups = "mapping.look_alikes={on_set: [p, s], x/y: [q, r]}"
     words = ["data=folder", f"data.root={root}", groups, "objective=hard/x/y/val/accuracy"]
-    run_dir = run_here(*words, *SMALL, figures=True)
+    run_dir = run_here(*words, *SMALL, "figures=all")
     metrics = read_json(run_dir / "metrics.json")
     assert set(metrics["stages"]) == {"easy", "hard/on_set", "hard/x/y"}
     assert metrics["objective"] == metrics["stages"]["hard/x/y"]["val"]["accuracy"]
@@ -232,7 +232,7 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
 
 def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
     """Three images a class, labels of any alphabet: one for each split, and every table keeps the labels."""
-    run_dir = run_here(*FLAT, f"data.root={tree(dict.fromkeys(LABELS, 3))}", *SMALL, figures=True)
+    run_dir = run_here(*FLAT, f"data.root={tree(dict.fromkeys(LABELS, 3))}", *SMALL, "figures=all")
     info = read_json(run_dir / "run.json")
     assert info["data"]["split_here"] is True
     assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in SPLITS}
@@ -245,7 +245,7 @@ def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
 def test_splits_on_disk_stay_and_a_class_may_be_in_train_alone(tree: Tree, run_here: RunHere) -> None:
     """A split on disk is somebody's decision. A class without records elsewhere is reported with support 0."""
     counts = {"train": {"a": 4, "b": 4, "c": 2}, "val": {"a": 2, "b": 2}, "test": {"a": 3, "b": 2}}
-    run_dir = run_here(*FLAT, f"data.root={tree(counts)}", *SMALL, figures=True)
+    run_dir = run_here(*FLAT, f"data.root={tree(counts)}", *SMALL, "figures=all")
     info, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
     assert info["data"]["split_here"] is False
     assert info["data"]["records"] == {s: {label: counts[s].get(label, 0) for label in "abc"} for s in SPLITS}
@@ -284,7 +284,7 @@ def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunH
     root = tree({"a": 2, "b": 2})
     with pytest.raises(DataError, match=r"objective: got 'val/macro_f1', but val has no records"):
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
-    run_dir = run_here(*FLAT, f"data.root={root}", "objective=null", *SMALL, figures=True)
+    run_dir = run_here(*FLAT, f"data.root={root}", "objective=null", *SMALL, "figures=all")
     metrics = read_json(run_dir / "metrics.json")
     assert (metrics["objective"], metrics["val"]["macro_f1"]) == (None, None)
 

@@ -95,7 +95,7 @@ def test_a_metric_of_a_users_module_is_shown_and_can_be_the_objective(
     monkeypatch.setattr(sys, "path", [*sys.path])
     root = tree({"a": 12, "b": 12})
     options = ["model=pixels", "data=folder", f"data.root={root}"]
-    run_dir = run_here(*options, "plugins=[my_metric_module]", "objective=val/recall_a", figures=True)
+    run_dir = run_here(*options, "plugins=[my_metric_module]", "objective=val/recall_a", "figures=all")
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert metrics["objective"] == metrics["val"]["recall_a"] == metrics["val"]["per_class"]["a"]["recall"]
     assert metrics["test"]["recall_a_ci_low"] < metrics["test"]["recall_a_ci_high"]

@@ -61,7 +61,7 @@ def root(demo_root):
 @pytest.mark.parametrize("model", TINY)
 def test_a_cascade_of_networks_does_its_whole_job(model, run_here, root, capsys):
     """History, learning curves, facts of the networks, the best epoch's metrics, and the lines on the terminal."""
-    run_dir = run_here(*tiny(model), *root, figures=True)
+    run_dir = run_here(*tiny(model), *root, "figures=all")
     metrics, info, rows = read_json(run_dir / "metrics.json"), read_json(run_dir / "run.json"), history_of(run_dir)
     shown = capsys.readouterr().out
     assert info["status"] == "FINISHED"

@@ -76,8 +76,8 @@ def quick(tmp_path, demo_root):
 def no_figures():
     """Drawing takes longer than the rest of a small search."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "draw", lambda *_: None)
-        patch.setattr(report, "draw", lambda *_: None)
+        patch.setattr(results, "draw", lambda *_: list)
+        patch.setattr(report, "draw", lambda *_: list)
         yield patch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectro import interrupt
+from spectro import beside, interrupt
 
 if TYPE_CHECKING:
     from spectro.config.check import Config
@@ -46,6 +46,8 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        beside.stop()
 
 
 def composed(overrides: Sequence[str]) -> "Config":

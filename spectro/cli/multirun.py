@@ -99,7 +99,7 @@ def _open(folder: Path, config: Config, words: Sequence[str], varied: str) -> No
     # Jobs may differ in their seed and in what the other tags are.
     info.tags, info.seed = {"multirun": "true", "git_commit": info.tags["git_commit"]}, None
     info.write()
-    info.open_in_mlflow()
+    info.open_in_mlflow_beside()()
 
 
 def _end(folder: Path, status: str, reason: str | None = None) -> None:
@@ -107,4 +107,4 @@ def _end(folder: Path, status: str, reason: str | None = None) -> None:
     info = RunInfo.read(folder)
     ends = [RunInfo.read(path.parent).ended_at for path in folder.glob("*/run.json")]
     info.status, info.reason, info.ended_at = status, reason, max((end for end in ends if end), default=None)
-    info.send_to_mlflow()
+    info.send_to_mlflow_beside()

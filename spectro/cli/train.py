@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from spectro import __version__
+from spectro import __version__, beside
 from spectro.cli.job import job, run
 from spectro.cli.main import guard
 from spectro.errors import ConfigError
@@ -75,4 +75,9 @@ def main() -> None:
         else:
             run(groups, words, run_hydra)
 
+    # What ends a run takes long to import: beside what begins it.
+    beside.start(
+        beside.load,
+        [*beside.MLFLOW * ("tracking.uri=null" not in words), *beside.MATPLOTLIB * ("figures=none" not in words)],
+    )
     guard(work, words, groups)

@@ -164,6 +164,7 @@ class Common(Plugins):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     outputs: Text = "outputs"
     objective: str | None = "val/macro_f1"
+    figures: Literal["none", "basic", "all"] = "basic"
     tracking: TrackingKnobs = TrackingKnobs()
     data: Annotated[DemoKnobs | FolderKnobs | TableKnobs, Field(discriminator="kind")] = DemoKnobs()
     mapping: Mapping

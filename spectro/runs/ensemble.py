@@ -84,7 +84,8 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
         write_predictions(info.folder / "predictions.csv", means, lambda record: record.path.as_posix())
         if "cv" in metrics:
             cv.write(info.folder / "oof_predictions.csv", lambda record: record.path.as_posix())
-        results.draw_reports(info, metrics)
+        drawn = results.draw(info, metrics)
+        info.warn(drawn())
         info.end("FINISHED")
     except BaseException:
         shutil.rmtree(info.folder, ignore_errors=True)

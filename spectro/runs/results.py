@@ -1,20 +1,23 @@
 """What a run writes beside its model: history, metrics, tables and figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spectro import beside, figures
 from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import OnEpoch, is_fold
 from spectro.data import Dataset
+from spectro.figures import Job
 from spectro.files import read_csv, write_csv, write_json
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
-from spectro.runs.task import SHOW, Task
+from spectro.runs.task import SHOW_PX, Task
 
 
 def history_writer(path: Path, on_epoch: OnEpoch) -> OnEpoch:
@@ -72,84 +75,114 @@ def write_use(path: Path, task: Task, classifier: ImageClassifier) -> None:
     write_json(path, content)
 
 
+def prepare(info: RunInfo) -> None:
+    """Loads beside this process what `draw` will need."""
+    if info.config.get("figures") != "none":
+        beside.start(beside.load, beside.MATPLOTLIB)
+
+
 def draw(
     info: RunInfo,
-    task: Task,
-    classifier: ImageClassifier,
     metrics: Mapping[str, Any],
-    splits: Mapping[str, Predictions],
-) -> None:
-    """Draws confusion matrices and recall of the whole task and its stages, wrong records and why, learning curves.
+    fitted: tuple[Task, ImageClassifier, Mapping[str, Predictions]] | None = None,
+) -> Callable[[], list[str]]:
+    """Draws the figures that ``figures`` asks for, beside this process.
 
     Args:
         info: The run.
-        task: Its task.
-        classifier: The fitted classifier of the whole task.
         metrics: The content of ``metrics.json``.
-        splits: Split -> predictions of the whole task.
+        fitted: The task, the fitted classifier of the whole task, and its predictions by split. Without it nothing is
+            drawn that needs images.
+
+    Returns:
+        What waits until all is drawn, and returns a line for each figure that could not be.
     """
-    draw_reports(info, metrics)
-    folder, title = info.folder / "figures", _title(info)
-    for split, predictions in splits.items():
-        _draw_wrong(folder, title, split, predictions, task.dataset, classifier)
+    which = info.config.get("figures", "basic")
+    if which == "none":
+        return list
+    jobs = _reports(info, metrics, which == "all")
+    failed = []
+    try:
+        if fitted is not None:
+            task, classifier, splits = fitted
+            for split in [split for split in splits if split == "test" or which == "all"]:
+                jobs += _wrong(info, split, splits[split], task.dataset, classifier)
+    except Exception as error:  # images that are gone, or an attribution that fails, are not worth a run
+        failed.append(f"wrong records were not drawn ({type(error).__name__}: {error})")
+    drawn = beside.start(figures.draw, jobs)
+
+    def wait() -> list[str]:
+        try:
+            return [*failed, *drawn()]
+        except BrokenProcessPool:
+            return [*failed, "figures were not drawn (their process was killed)"]
+
+    return wait
 
 
-def draw_reports(info: RunInfo, metrics: Mapping[str, Any]) -> None:
-    """Draws the figures of `draw` that need no images."""
+def _reports(info: RunInfo, metrics: Mapping[str, Any], has_stages: bool) -> list[Job]:
+    """The figures that need no images."""
     from spectro.figures.curves import curves_figure
     from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
 
-    folder, title = info.folder / "figures", _title(info)
+    folder, title, jobs = info.folder.absolute() / "figures", _title(info), list[Job]()
     history = info.folder / "history.csv"
     epochs = [row for row in read_csv(history) if not is_fold(row["stage"])] if history.exists() else []
     if epochs:
-        curves_figure(epochs, folder / "learning_curves.png", f"{title}: learning curves")
+        content = {"history": epochs, "title": f"{title}: learning curves"}
+        jobs.append((curves_figure, content, folder / "learning_curves.png"))
     whole = {split: metrics[split] for split in ("cv", "val", "test") if split in metrics}
-    for number, (stage, reports) in enumerate({"": whole, **metrics["stages"]}.items()):
+    for number, (stage, reports) in enumerate({"": whole, **(metrics["stages"] if has_stages else {})}.items()):
         # A group's label may hold anything; file names have the stage and a number.
         stem = (f"_{stage.split('/')[0]}" if stage else "") + (f"_{number - 1}" if "/" in stage else "")
         of_stage = f"{title}: stage {stage}" if stage else f"{title}: whole task"
         for split, report in reports.items():
-            confusion_figure(report, folder / f"confusion_{split}{stem}.png", f"{of_stage}, {split}")
-        recall_figure(reports, folder / f"recall{stem}.png", f"{of_stage}, recall by class")
-    reliability_figure(whole, folder / "reliability.png", f"{title}: reliability")
+            content = {"report": report, "title": f"{of_stage}, {split}"}
+            jobs.append((confusion_figure, content, folder / f"confusion_{split}{stem}.png"))
+        content = {"reports": reports, "title": f"{of_stage}, recall by class"}
+        jobs.append((recall_figure, content, folder / f"recall{stem}.png"))
+    jobs.append((reliability_figure, {"reports": whole, "title": f"{title}: reliability"}, folder / "reliability.png"))
+    return jobs
 
 
 def _title(info: RunInfo) -> str:
     return f"{info.run_name} on {info.data.name if info.data else ''}"
 
 
-def _draw_wrong(
-    folder: Path, title: str, split: str, predictions: Predictions, dataset: Dataset, classifier: ImageClassifier
-) -> None:
+def _wrong(
+    info: RunInfo, split: str, predictions: Predictions, dataset: Dataset, classifier: ImageClassifier
+) -> list[Job]:
     """The wrong records of a split, the most confident first, and where they support their predicted label."""
     from spectro.figures.attribution import MAX_PAIRS, attribution_figure
     from spectro.figures.gallery import MAX_IMAGES, wrong_figure
 
+    folder, title = info.folder.absolute() / "figures", _title(info)
     y_true, y_pred, confidence = predictions.y_true, predictions.predicted, predictions.probabilities.max(axis=1)
     wrong = np.flatnonzero(y_pred != y_true)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_IMAGES]
     records = [predictions.records[i] for i in order]
-    images = list(dataset.images(records).pixels(SHOW)) if records else []
-    names = [record.path.name for record in records]
+    images = dataset.images(records).thumbnails(SHOW_PX)
+    names = [record.path.stem for record in records]
     captions = list(zip(y_true[order], y_pred[order], confidence[order].tolist(), names, strict=True))
     order_text = f"{split}, the most confident first"
-    wrong_figure(images, captions, folder / f"wrong_{split}.png", f"{title}: wrong on {order_text}", len(wrong))
+    content = {"images": images, "captions": captions, "title": f"{title}: wrong on {order_text}", "total": len(wrong)}
+    jobs: list[Job] = [(wrong_figure, content, folder / f"wrong_{split}.png")]
     shown = order[:MAX_PAIRS]
     maps = classifier.attribution(dataset.images(records[:MAX_PAIRS]), y_pred[shown], y_true[shown]) if records else []
     explained = [
         (a, image, caption) for a, image, caption in zip(maps, images, captions, strict=False) if a is not None
     ]
-    if not explained:
-        return
-    methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, _, _ in explained)
-    attribution_figure(
-        [image for _, image, _ in explained],
-        [a.seen for a, _, _ in explained],
-        [a.map for a, _, _ in explained],
-        [(*caption[:3], caption[3] + (f"  ({a.stage})" if a.stage else "")) for a, _, caption in explained],
-        folder / f"attribution_{split}.png",
-        f"{title}: why wrong on {order_text}",
-        f"{len(explained)} of {len(wrong)} wrong; left the record, right the model's input, red where it supports the "
-        f"predicted label and against the true one ({'; '.join(methods)})",
-    )
+    if explained:
+        methods = dict.fromkeys(f"{a.stage}: {a.method}" if a.stage else a.method for a, *_ in explained)
+        content = {
+            # A map of a part of the record stands beside that part.
+            "images": [image if a.is_whole else a.seen for a, image, _ in explained],
+            "maps": [a.map for a, *_ in explained],
+            "drawings": [a.seen if a.is_drawing else None for a, *_ in explained],
+            "captions": [(*caption[:3], caption[3] + f"  ({a.stage})" * bool(a.stage)) for a, _, caption in explained],
+            "title": f"{title}: why wrong on {order_text}",
+            "subtitle": f"{len(explained)} of {len(wrong)} wrong records, each with the places that support its "
+            f"predicted label against the true one ({'; '.join(methods)})",
+        }
+        jobs.append((attribution_figure, content, folder / f"attribution_{split}.png"))
+    return jobs

@@ -62,8 +62,9 @@ def run(
     info.write()
 
     with _ending(info):
-        with info.phase("mlflow_open"):
-            info.open_in_mlflow()
+        # Its import takes longer than a short fit: beside it.
+        opened = info.open_in_mlflow_beside()
+        results.prepare(info)
         history = results.history_writer(run_dir / "history.csv", on_epoch)
         with _fitting(info, FitContext(run_dir / "checkpoints", config.stage, history, show_network)):
             with info.phase("cross_validation") if folds else nullcontext():
@@ -86,6 +87,8 @@ def run(
         info.warn(hints(task, metrics))
         info.warn(untempered)
 
+        with info.phase("figures"):
+            drawn = results.draw(info, metrics, (task, classifier, stages[""]))
         with info.phase("write"):
             classifier.save(run_dir / "model")
             results.write_use(run_dir / "model" / "use.json", task, classifier)
@@ -93,8 +96,10 @@ def run(
             write_predictions(run_dir / "predictions.csv", stages[""], task.dataset.name_of)
             if cv is not None:
                 cv.write(run_dir / "oof_predictions.csv", task.dataset.name_of)
+        with info.phase("mlflow_open"):
+            opened()
         with info.phase("figures"):
-            results.draw(info, task, classifier, metrics, stages[""])
+            info.warn(drawn())
 
     trainable = [facts["parameters"]["trainable"] for facts in info.networks.values()]
     info.cost = Cost(
@@ -107,7 +112,7 @@ def run(
     # Checkpoints are large, and the run will not be resumed.
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
     with info.phase("mlflow_send"):
-        info.send_to_mlflow()
+        info.send_to_mlflow_beside()
     info.write()
     if not quiet:
         show_result(info, metrics)
@@ -159,7 +164,7 @@ def _ending(info: RunInfo) -> Iterator[None]:
             info.end("KILLED", "interrupted")
         else:
             info.end("FAILED", f"{type(error).__name__}: {error}")
-        info.send_to_mlflow()
+        info.send_to_mlflow_beside()
         raise
 
 

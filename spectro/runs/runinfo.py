@@ -1,13 +1,16 @@
 """``run.json``: what a run is, how it went, what it cost, and where it is in MLflow."""
 
 import json
+import logging
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,7 +20,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from spectro import __version__, tracking
+from spectro import __version__, beside, tracking
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
@@ -27,6 +30,7 @@ from spectro.progress import status
 from spectro.runs.task import data_name, experiment_of
 from spectro.tracking import MlflowEntry
 
+_log = logging.getLogger("spectro")
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
@@ -248,10 +252,43 @@ class RunInfo:
         self.mlflow = tracking.open_run(self.folder, self.content())
         self.write()
 
+    def open_in_mlflow_beside(self) -> Callable[[], None]:
+        """`open_in_mlflow` in the second process; returns what waits for it and writes the id."""
+        opened = self._beside(tracking.open_run)
+
+        def wait() -> None:
+            self.mlflow = opened()
+            self.write()
+
+        return wait
+
     def send_to_mlflow(self) -> None:
         """Copies the run directory into MLflow and writes whether all of it was sent; logs a warning if not."""
         self.mlflow = tracking.send(self.folder, self.content())
         self.write()
+
+    def send_to_mlflow_beside(self) -> None:
+        """`send_to_mlflow` in the second process, after what that is at."""
+        self.mlflow = self._beside(tracking.send)()
+        self.write()
+
+    def _beside(self, action: Callable[[Path, dict[str, Any]], MlflowEntry]) -> Callable[[], MlflowEntry]:
+        if self.mlflow.tracking_uri is None:
+            return lambda: self.mlflow
+        result = beside.start(action, self.folder.absolute(), self.content())
+
+        def wait() -> MlflowEntry:
+            try:
+                return result()
+            except BrokenProcessPool:
+                _log.warning(
+                    "MLflow did not take the run (its process was killed). Nothing is lost; send it later: "
+                    "spectro resend %s",
+                    shlex.quote(str(self.folder)),
+                )
+                return self.mlflow
+
+        return wait
 
 
 @cache

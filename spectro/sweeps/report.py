@@ -1,6 +1,9 @@
 """A search for people and MLflow: a line for each trial, ``run.json``, tables and figures."""
 
+import math
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,10 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.markup import escape
 
+from spectro import beside
+from spectro.config.schema import Common
+from spectro.evaluation import METRICS
+from spectro.figures.search import Parameter, Trial, search_figures
 from spectro.files import read_json, write_csv, write_json, write_text
 from spectro.progress import say
 from spectro.runs.runinfo import RunInfo
@@ -72,7 +79,7 @@ def end_info(
     }
     write_json(info.folder / "metrics.json", metrics)
     info.end(status, reason)
-    info.send_to_mlflow()
+    info.send_to_mlflow_beside()
 
 
 def write_tables(folder: Path, study: optuna.Study, space: Space) -> None:
@@ -92,32 +99,48 @@ def write_tables(folder: Path, study: optuna.Study, space: Space) -> None:
         write_text(folder / "optimization_results.yaml", yaml.safe_dump(results, sort_keys=False))
 
 
-def draw(folder: Path, study: optuna.Study, objective: str) -> None:
-    """Optuna's own plots: history, importance of the parameters, parallel coordinates, slices."""
-    import warnings
+def draw(folder: Path, study: optuna.Study, space: Space, common: Common) -> Callable[[], list[str]]:
+    """Draws the figures of a search beside this process, unless ``figures=none``.
 
-    import matplotlib
+    Returns:
+        What waits until all is drawn, and returns a line for each figure that could not be.
+    """
+    if common.figures == "none":
+        return list
+    keys = list(space.distributions)
+    parameters = [
+        Parameter(name, tuple(map(str, d.choices)))
+        if hasattr(d, "choices")
+        else Parameter(name, (), float(d.low), float(d.high), bool(d.log))
+        for name, d in space.shown(space.distributions).items()
+    ]
 
-    matplotlib.use("Agg")
-    import optuna.visualization.matplotlib as plots
-    from matplotlib import pyplot
+    def place(key: str, value: Any) -> float:
+        distribution = space.distributions[key]
+        return float(distribution.to_internal_repr(value))
 
-    folder.mkdir(exist_ok=True)
-    figures: dict[str, Any] = {
-        "optimization_history": plots.plot_optimization_history,
-        "parameter_importance": plots.plot_param_importances,
-        "parallel_coordinates": plots.plot_parallel_coordinate,
-        "slices": plots.plot_slice,
-    }
-    for name, plot in figures.items():
+    trials = [
+        Trial(
+            t.number,
+            t.state.name,
+            t.values[0] if t.state.name == "COMPLETE" else None,
+            [place(key, t.params[key]) if key in t.params else math.nan for key in keys],
+        )
+        for t in counting(study)
+        if t.state.is_finished()
+    ]
+    *stage, split, metric = str(common.objective).split("/")
+    label = METRICS[metric].label if metric in METRICS else metric
+    objective = f"{label} on {split}{''.join(f', stage {part}' for part in stage[:1])}"
+    drawn = beside.start(search_figures, folder.absolute() / "figures", trials, parameters, objective, study.study_name)
+
+    def wait() -> list[str]:
         try:
-            with warnings.catch_warnings(action="ignore"), matplotlib.rc_context({"figure.figsize": (9, 5)}):
-                plot(study, target_name=objective)
-                pyplot.gcf().savefig(folder / f"{name}.png", dpi=100, bbox_inches="tight")
-        except (ValueError, RuntimeError, ZeroDivisionError):
-            continue  # a single trial, or equal trials, have no importance to draw
-        finally:
-            pyplot.close("all")
+            return drawn()
+        except BrokenProcessPool:
+            return ["figures were not drawn (their process was killed)"]
+
+    return wait
 
 
 def _text(value: Any) -> str:

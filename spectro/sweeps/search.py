@@ -143,7 +143,7 @@ class Search:
             **{key: value for key, value in info.config.items() if key not in (*SWEEP_KEYS, "objective")},
         }
         info.write()
-        info.open_in_mlflow()
+        info.open_in_mlflow_beside()()
         return info
 
     def _next_trials(self) -> list[optuna.trial.Trial]:
@@ -253,7 +253,7 @@ class Search:
         seed = self._config.sweep.final_seed
         members = self._members()
         best, numbers = members[0], [str(trial.number) for trial in members]
-        report.draw(self.folder / "figures", self._study, self._objective)
+        drawn = report.draw(self.folder, self._study, self._space, self._config.common)
         cfg = self._space.config(best.params)
         cfg.seed = seed
         if len(members) > 1:
@@ -269,6 +269,8 @@ class Search:
             tags = {"study": self.name, "final": "true", "trial": " ".join(numbers)}
             name = f"final: trial{several} {', '.join(numbers)} of {self.name}"
             experiment.run(check(alone), run_dir, before, run_name=name, parent="..", tags=tags)
+        for line in drawn():
+            say(f"[yellow]note:[/yellow] {escape(line)}")
         folder = escape(shlex.quote(short(self.folder)))
         say(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
         say(f"again:  spectro train --config-dir {folder} --config-name best_config")
@@ -319,7 +321,7 @@ def _sender() -> Iterator[Callable[[Path], Any]]:
 
     def work(run_dir: Path) -> None:
         start = time.perf_counter()
-        RunInfo.read(run_dir).send_to_mlflow()
+        RunInfo.read(run_dir).send_to_mlflow_beside()
         is_over.wait(_PAUSE * (time.perf_counter() - start))
 
     with ThreadPoolExecutor(1, thread_name_prefix="mlflow") as pool:

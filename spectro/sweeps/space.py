@@ -97,7 +97,7 @@ class Space:
     def settings(self, config: Config, sampler: Any) -> dict[str, Any]:
         """Whatever makes two trials comparable: dotted key -> value."""
         # Neither where files are nor how many trials there are changes a trial.
-        left_out = (*SWEEP_KEYS, "outputs", "tracking.", "data.cache_", "device")
+        left_out = (*SWEEP_KEYS, "outputs", "tracking.", "data.cache_", "device", "figures")
         settings = {key: value for key, value in flatten(config.raw).items() if not key.startswith(left_out)}
         settings |= {f"sweep.{key}": getattr(config.sweep, key) for key in ("prune", "warmup_epochs", "startup_trials")}
         for key, distribution in self.distributions.items():
