@@ -4,16 +4,15 @@ It draws and talks to MLflow. It lives as long as the first, so that the runs of
 warns of on the logger `spectro` is logged by the first.
 """
 
+import atexit
 import logging
-import os
+import pickle
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, resource_tracker
 from typing import Any, ParamSpec, TypeVar
 
 from spectro import plugins
@@ -21,15 +20,14 @@ from spectro import plugins
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log = logging.getLogger("spectro")
-# What MLflow's pages and figures need.
-MLFLOW = [
-    "spectro.tracking",
-    "mlflow.tracking",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.artifact.artifact_repo",
-]
+# What MLflow and figures need.
+MLFLOW = ["spectro.tracking", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"]
 MATPLOTLIB = ["matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.PngImagePlugin"]
+_log = logging.getLogger("spectro")
+
+
+class KilledError(RuntimeError):
+    """The second process was killed before it had a result."""
 
 
 def start(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
@@ -41,23 +39,18 @@ def start(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[
         kwargs: Likewise.
 
     Returns:
-        What waits for the end of the call and returns its result, or raises its error. A process that was killed is a
-        `BrokenProcessPool`.
+        What waits for the end of the call and returns its result, or raises its error or a `KilledError`.
     """
     try:
-        pool = _pool()  # what multiprocessing starts for it lets interrupts through again
-        with _without_interrupts():
-            future = pool.submit(_call, list(plugins.loaded), work, args, kwargs)
+        second = _second()
     except AssertionError:  # a daemonic process, as launchers start them, may have no child
         result = work(*args, **kwargs)
         return lambda: result
+    future = second.thread.submit(second.call, work, args, kwargs)
 
     def wait() -> T:
-        try:
-            value, messages = future.result()
-        except BrokenProcessPool:
-            _pool.cache_clear()
-            raise
+        value: T
+        value, messages = future.result()
         for message in messages:
             _log.warning(message)
         return value
@@ -71,20 +64,42 @@ def load(modules: Iterable[str]) -> None:
         __import__(name)
 
 
+@atexit.register
 def stop() -> None:
     """Ends the second process, whatever it is at."""
-    if _pool.cache_info().currsize:
-        pool: Any = _pool()
-        _pool.cache_clear()
-        for process in (pool._processes or {}).values():
-            process.kill()
-        pool.shutdown(wait=False, cancel_futures=True)
+    if _second.cache_info().currsize:
+        second = _second()
+        _second.cache_clear()
+        second.process.kill()
+        second.thread.shutdown(wait=False, cancel_futures=True)
 
 
-@cache
-def _pool() -> ProcessPoolExecutor:
-    # A fork would copy locks that this process's threads hold.
-    return ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent)
+class _Second:
+    """The process, and a thread that waits for one call after the other."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")  # a fork would copy locks that this process's threads hold
+        self._connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,))
+        resource_tracker.ensure_running()  # its start lets interrupts through again
+        with _without_interrupts():
+            self.process.start()
+        theirs.close()
+        self.thread = ThreadPoolExecutor(1, "beside")
+
+    def call(self, work: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Any, list[str]]:
+        try:
+            self._connection.send_bytes(pickle.dumps((list(plugins.loaded), work, args, kwargs)))
+            error, value, messages = pickle.loads(self._connection.recv_bytes())
+        except (EOFError, OSError) as reason:
+            _second.cache_clear()
+            raise KilledError("the process for figures and MLflow was killed") from reason
+        if error is not None:
+            raise error
+        return value, messages
+
+
+_second = cache(_Second)
 
 
 @contextmanager
@@ -100,18 +115,6 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
-    """Ends this process when its parent was killed; its pool would wait for ever."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 class _Messages(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -121,12 +124,23 @@ class _Messages(logging.Handler):
         self.texts.append(record.getMessage())
 
 
-def _call(modules: list[str], work: Callable[..., T], args: tuple, kwargs: dict) -> tuple[T, list[str]]:
-    """The result of a call and what it warned of."""
-    plugins.load_plugins(modules)
-    messages = _Messages()
-    _log.addHandler(messages)
-    try:
-        return work(*args, **kwargs), messages.texts
-    finally:
+def _serve(connection: Any) -> None:
+    """The second process: answers calls until the first one is gone."""
+    while True:
+        try:
+            request = connection.recv_bytes()
+        except EOFError:
+            return
+        messages = _Messages()
+        _log.addHandler(messages)
+        try:
+            modules, work, args, kwargs = pickle.loads(request)
+            plugins.load_plugins(modules)
+            answer = pickle.dumps((None, work(*args, **kwargs), messages.texts))
+        except Exception as error:
+            answer = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), None, []))
         _log.removeHandler(messages)
+        try:
+            connection.send_bytes(answer)
+        except OSError:
+            return

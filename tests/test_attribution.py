@@ -5,11 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import read_json
 from PIL import Image
 from test_classifiers import LABELS, MAKERS, cnn, embed, shortened, svm, toy, vpt
 
 from spectro.classifiers import CascadeClassifier, ImageClassifier, PixelsClassifier, load
 from spectro.classifiers.hog.attribution import strokes
+from spectro.data import Images
 from spectro.figures.attribution import attribution_figure, map_image
 
 SIZE = 64
@@ -264,13 +266,32 @@ def test_colour_and_strokes_lie_where_the_weights_are():
 # --- In a run ---
 
 
-@pytest.mark.parametrize("stage", ["full", "flat"])
-def test_a_run_draws_it_for_the_wrong_ones(stage, demo_root, run_here):
-    """One for each split that has wrong ones."""
-    run_dir = run_here(
-        f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels", "figures=all"
-    )
+@pytest.mark.parametrize(("stage", "figures"), [("full", "all"), ("flat", "basic"), ("flat", "none")])
+def test_a_run_draws_what_figures_asks_for(stage, figures, demo_root, run_here):
+    """Attribution for each split that has wrong records; by default of test alone, and nothing of stages."""
+    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", f"cascade_stage={stage}", "model=pixels"]
+    run_dir = run_here(*words, f"figures={figures}")
     rows = (run_dir / "predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     wrong = {row.split(",")[0] for row in rows if row.split(",")[3] != row.split(",")[4]}
-    assert wrong, "nothing is wrong, and nothing is tested"
-    assert {path.stem for path in (run_dir / "figures").glob("attribution_*")} == {f"attribution_{s}" for s in wrong}
+    assert "test" in wrong, "nothing is wrong, and nothing is tested"
+    names = {path.stem for path in run_dir.glob("figures/*")}
+    basic = {"confusion_val", "confusion_test", "recall", "reliability", "wrong_test", "attribution_test"}
+    if figures != "all":
+        assert names == (basic if figures == "basic" else set())
+    else:
+        assert {name for name in names if name.startswith("attribution_")} == {f"attribution_{s}" for s in wrong}
+        assert names > basic | {"wrong_val", "recall_easy", "confusion_test_hard"}
+
+
+def test_images_that_are_gone_are_a_warning(demo_root, run_here, monkeypatch):
+    """A run whose models are fitted is not lost where a disk was unmounted."""
+
+    def gone(images, most_px):
+        raise FileNotFoundError("a.png")
+
+    monkeypatch.setattr(Images, "thumbnails", gone)
+    run_dir = run_here(f"data.demo_dir={demo_root}", "data.scale=0.1", "model=pixels", "figures=basic")
+    info = read_json(run_dir / "run.json")
+    assert info["status"] == "FINISHED"
+    assert "wrong records were not drawn (FileNotFoundError: a.png)" in info["warnings"]
+    assert (run_dir / "figures" / "recall.png").exists()

@@ -60,7 +60,7 @@ def data(demo_root: Path) -> list[str]:
 def full_run(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whole run of the cascade with its figures, without a command line."""
     run_dir, data = tmp_path_factory.mktemp("full"), [f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
-    config = cli.composed(["tracking.uri=null", "data.cache_dir=null", *data])
+    config = cli.composed(["tracking.uri=null", "data.cache_dir=null", "figures=all", *data])
     assert experiment.run(config, run_dir) == read_json(run_dir / "metrics.json")["objective"]
     return run_dir
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +222,7 @@ def test_a_second_process_that_was_killed_is_an_error_and_the_next_one_works():
     assert pid != os.getpid()
     broken = beside.start(time.sleep, 60)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(BrokenProcessPool):
+    with pytest.raises(beside.KilledError):
         broken()
     assert beside.start(os.getpid)() not in (pid, os.getpid())
 

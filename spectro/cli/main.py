@@ -36,6 +36,7 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
         if interrupt.caused(error):
             print("interrupted", file=sys.stderr, flush=True)
             # Not sys.exit: it would wait for threads that an interrupt may have left waiting for ever.
+            beside.stop()
             os._exit(130)
         if has_traceback or not isinstance(error, Exception):
             raise

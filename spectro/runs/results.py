@@ -1,7 +1,6 @@
 """What a run writes beside its model: history, metrics, tables and figures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,7 @@ def draw(
     def wait() -> list[str]:
         try:
             return [*failed, *drawn()]
-        except BrokenProcessPool:
+        except beside.KilledError:
             return [*failed, "figures were not drawn (their process was killed)"]
 
     return wait

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -280,7 +279,7 @@ class RunInfo:
         def wait() -> MlflowEntry:
             try:
                 return result()
-            except BrokenProcessPool:
+            except beside.KilledError:
                 _log.warning(
                     "MLflow did not take the run (its process was killed). Nothing is lost; send it later: "
                     "spectro resend %s",

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ def draw(folder: Path, study: optuna.Study, space: Space, common: Common) -> Cal
     def wait() -> list[str]:
         try:
             return drawn()
-        except BrokenProcessPool:
+        except beside.KilledError:
             return ["figures were not drawn (their process was killed)"]
 
     return wait
