@@ -10,12 +10,13 @@ import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import get_context, resource_tracker
 from typing import Any, ParamSpec, TypeVar
 
 from spectro import plugins
+from spectro.errors import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,7 +136,8 @@ def _serve(connection: Any) -> None:
         _log.addHandler(messages)
         try:
             modules, work, args, kwargs = pickle.loads(request)
-            plugins.load_plugins(modules)
+            with suppress(ConfigError):  # a folder of the first process only
+                plugins.load_plugins(modules)
             answer = pickle.dumps((None, work(*args, **kwargs), messages.texts))
         except Exception as error:
             answer = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), None, []))
