@@ -21,7 +21,7 @@ HOME = CONF.parent
 PAGES = [HOME / "README.md", HOME / "CHANGELOG.md", *sorted((HOME / "docs").rglob("*.md"))]
 README = (HOME / "README.md").read_text(encoding="utf-8")
 # A comment above a block says why its commands are not run: needs Slurm, for instance.
-BLOCK = re.compile(r"^(<!-- .+? -->\n+)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- (?:not run: .+?|setup) -->\n+)?```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Commands of these pages are run: of the tutorial below, of the others, with the files that stand beside them, by
 # test_errands.py.
 RUN = {"tutorial.md", *(f"new_{name}.md" for name in ("model", "augmentation", "metric", "search_space"))}
