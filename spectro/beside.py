@@ -8,11 +8,13 @@ import atexit
 import logging
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import get_context, resource_tracker
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from spectro import plugins
@@ -83,8 +85,13 @@ class _Second:
         self._connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,))
         resource_tracker.ensure_running()  # its start lets interrupts through again
-        with _without_interrupts():
-            self.process.start()
+        # The new process would import the main module: a script without a guard would run again.
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            with _without_interrupts():
+                self.process.start()
+        finally:
+            sys.modules["__main__"] = main
         theirs.close()
         self.thread = ThreadPoolExecutor(1, "beside")
 

@@ -227,16 +227,16 @@ def test_a_second_process_that_was_killed_is_an_error_and_the_next_one_works():
     assert beside.start(os.getpid)() not in (pid, os.getpid())
 
 
-def test_a_second_process_outlives_interrupts_but_not_the_first():
+def test_a_second_process_outlives_interrupts_but_not_the_first(tmp_path):
     """Ctrl-C reaches all processes of a terminal, and a killed run must leave none behind."""
     code = """
 import os, time
 from spectro import beside
-if __name__ == "__main__":
-    print(beside.start(os.getpid)(), flush=True)
-    time.sleep(60)
+print(beside.start(os.getpid)(), flush=True)
+time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+    (script := tmp_path / "script.py").write_text(code)  # without a guard: it must not run in the second process
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as first:
         pid = int(first.stdout.readline())
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)

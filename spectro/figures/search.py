@@ -166,15 +166,10 @@ def importance_figure(
     ax.set_xlabel("share of the score's variance over the search space")
     ax.grid(axis="x", linewidth=0.6)
     ax.spines[:].set_visible(False)
-    trust = (
-        f"it explains {100 * explained:.0f}{FIXED_SPACE}% of what trials it has not seen differ by"
-        if explained > 0
-        else ""
-    )
-    doubt = "trials that it has not seen it explains no better than their mean: read nothing into this"
-    about = (
-        f"Total effect (Sobol) of a random forest fitted to {n} trials; {trust or doubt}. Lines: eighths of the forest."
-    )
+    trust = f"it explains {100 * explained:.0f}{FIXED_SPACE}% of the variance of trials that it was not fitted to"
+    doubt = "it predicts trials that it was not fitted to no better than their mean does, so read nothing into this"
+    forest = f"Total effect (Sobol) by a random forest fitted to {n} trials; {trust if explained > 0 else doubt}."
+    about = f"{forest} Lines: range over eighths of the forest."
     return save(fig, path, title, about)
 
 

@@ -134,6 +134,8 @@ def wrap_text(fig: Figure, text: str, wide_in: float, size_pt: float) -> list[st
         return [whole]
     text = _printable(text)
     n = bisect_left(range(1, len(text)), True, key=lambda n: fit_text(fig, text[:n], wide_in, size_pt) != text[:n])
+    between_words = max(text.rfind(mark, 0, n) for mark in "_-. ") + 1
+    n = between_words if between_words > n / 2 else n
     return [text[:n], fit_text(fig, text[n:], wide_in, size_pt)]
 
 
@@ -161,7 +163,11 @@ def save(fig: Figure, path: str | Path, title: str, subtitle: str = "") -> Path:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     # 256 colours are a third of the bytes, and nobody sees the difference.
     fast, plain = Image.Quantize.FASTOCTREE, Image.Dither.NONE
-    Image.open(pixels).convert("RGB").quantize(256, fast, dither=plain).save(draft, "PNG")
+    image = Image.open(pixels).convert("RGB").quantize(256, fast, dither=plain)
+    palette = np.array(image.getpalette()).reshape(-1, 3)
+    palette[(palette > 250).all(axis=1)] = 255  # paper stays white
+    image.putpalette(palette.ravel().tolist())
+    image.save(draft, "PNG")
     draft.replace(path)
     return path
 

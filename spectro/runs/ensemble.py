@@ -90,7 +90,7 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     except BaseException:
         shutil.rmtree(info.folder, ignore_errors=True)
         raise
-    info.send_to_mlflow()
+    info.send_to_mlflow_beside()
     show_result(info, metrics)
     return info
 
