@@ -4,7 +4,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def short(path: Path) -> str:
 def cut(text: str, length: int) -> str:
     """The text with its middle left out if it is longer, as names often differ at their ends."""
     return text if len(text) <= length else f"{text[: (length - 1) // 2]}…{text[-(length // 2) :]}"
+
+
+def in_shell(words: Iterable[str]) -> str:
+    """Words as they are typed in a shell; double quotes around those with single quotes in them, which Hydra reads."""
+    hard = re.compile(r"[\"$`\\!]")
+    return " ".join(f'"{word}"' if "'" in word and not hard.search(word) else shlex.quote(word) for word in words)
 
 
 def cores() -> int:

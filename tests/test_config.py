@@ -1,6 +1,7 @@
 """A configuration is valid as a whole or refused with one message: the dotted key, the value, what is allowed."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -259,7 +260,10 @@ INVALID: list[tuple[str, list[str]]] = [
     ("svm.C=[", ["svm.C: cannot parse '['", "quote"]),
     ("svm.C=1,2", ["svm.C: got several values, '1,2'", "--multirun"]),
     ("data.root=/данные", ["data.root: cannot parse '/данные'", "quote"]),
-    ("svm.C", ["svm.C: cannot parse ''", "KEY=VALUE"]),
+    ("svm.C", ["got 'svm.C'; expected KEY=VALUE"]),
+    ("data=folder,root=x", ["data: cannot parse 'folder,root=x'"]),
+    ("objective=macro_f1", ["objective: got 'macro_f1'", "did you mean val/macro_f1?"]),
+    ("seed=--1", ["seed: got '--1'; allowed: integer"]),
     ("=5", ["got '=5'", "KEY=VALUE"]),
 ]
 
@@ -271,6 +275,67 @@ def test_an_invalid_command_line_gives_one_message(line: str, parts: list[str]) 
     assert "\n" not in text
     for part in parts:
         assert part in text
+
+
+FOLDER = ["data=folder", "data.root=x"]
+PAIR = "'mapping.look_alikes={pair: [a, b]}'"
+# What is typed, what was meant, and the words that are right as they are.
+NEAR_MISSES: list[tuple[list[str], str, list[str]]] = [
+    (["cascade=flat"], "cascade_stage=flat", []),
+    (["stage=flat"], "cascade_stage=flat", []),
+    (["flat"], "cascade_stage=flat", []),
+    (["augment=none"], "augmentation=none", []),
+    (["augmentation=off"], "augmentation=none", []),
+    (["kfold=5"], "validation=kfold", []),
+    (["validation=cv"], "validation=kfold", []),
+    (["mapping.look_alikes=a,b", *FOLDER], PAIR, FOLDER),
+    (["mapping.look_alikes=[a,b]", *FOLDER], PAIR, FOLDER),
+    (["mapping.look_alikes={a,b}", *FOLDER], PAIR, FOLDER),
+    (["mapping.look_alikes.pair=[a,b]", *FOLDER], PAIR, FOLDER),
+    # As bash leaves {pair:[a,b]} and {pair: [a, b]} without quotes.
+    ([*FOLDER, "mapping.look_alikes=pair:[a", "mapping.look_alikes=b]"], PAIR, FOLDER),
+    ([*FOLDER, "mapping.look_alikes={pair:", "[a,", "b]}"], PAIR, FOLDER),
+    (["mapping.look_alikes=[Empty zone,b]", *FOLDER], "'mapping.look_alikes={pair: [Empty zone, b]}'", FOLDER),
+    (["model=vpt"], "model=deit_vpt", []),
+    (["model=svm"], "model=hog_svm", []),
+    (["model=cnn"], "model=resnet18", []),
+    (["model=logistic"], "model=pixels", []),
+    (["vpt=deep"], "model=deit_vpt vpt.variant=deep", []),
+    (["vpt=deep", "model=deit_vpt"], "vpt.variant=deep", ["model=deit_vpt"]),
+    (["deep"], "model=deit_vpt vpt.variant=deep", []),
+    (["vpt.variant=deep"], "model=deit_vpt vpt.variant=deep", []),
+    (["C=3"], "svm.C=3", []),
+    (["data=/home/me/records"], "data=folder data.root=/home/me/records", []),
+    (["data=records"], "data=folder data.root=records", []),
+    (["data=my records"], """data=folder "data.root='my records'\"""", []),
+    (["data=labels.csv"], "data=table data.table=labels.csv", []),
+    (["data.root=x"], "data=folder data.root=x", []),
+    (["data.table=x"], "data=table data.table=x", []),
+    (["data.path=/home/me/records"], "data=folder data.root=/home/me/records", []),
+    (["/home/me/records", "seed=2"], "data=folder data.root=/home/me/records", ["seed=2"]),
+    (["seed", "=", "1"], "seed=1", []),
+    (["seed=", "1"], "seed=1", []),
+    (["seed", "=1"], "seed=1", []),
+    (["seed", "1"], "seed=1", []),
+    (["seed:1"], "seed=1", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant", "rest"), NEAR_MISSES, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_a_near_miss_gets_the_fix_and_the_fix_is_accepted(words: list[str], meant: str, rest: list[str]) -> None:
+    """A hint that is refused in its turn is worse than none."""
+    assert message(*words).endswith(f"; did you mean {meant}?")
+    cli.composed([*rest, *shlex.split(meant)])
+
+
+def test_a_search_without_multirun_gets_the_whole_command() -> None:
+    """It can be pasted into a shell as it is."""
+    words = ["sweeper=pixels", *FOLDER, "data.group='s_([a-z])'", 'outputs="a b"', "mapping.look_alikes={m: [a, b]}"]
+    command = message(*words).partition("(-m): ")[2]
+    assert shlex.split(command) == ["spectro", "train", "--multirun", *words]
+    assert "\"data.group='s_([a-z])'\"" in command
 
 
 @pytest.mark.parametrize("mode", ["run", "sweep"])

@@ -93,6 +93,14 @@ def test_keys_and_comments_are_read(text: str, expected: list[tuple[str, str, st
         ("sweeper=hog_svm", 2, "error: sweeper=hog_svm needs --multirun"),
         ("-m sweeper=hog_svm svm.C=tag(log,interval(0,1))", 2, "error: svm.C: got tag(log,interval(0,1)); allowed: "),
         ("resume=nowhere", 2, "error: resume: got "),
+        ("--seed 1", 2, "error: got '--seed'; expected KEY=VALUE; did you mean seed=1?"),
+        ("--model=pixels", 2, "error: got '--model=pixels'; expected KEY=VALUE; did you mean model=pixels?"),
+        ("--multi-run", 2, "error: got '--multi-run'; expected KEY=VALUE, or one of --cfg, "),
+        (
+            "--config-dir . sweeper=pixels",
+            2,
+            "error: sweeper=pixels needs --multirun (-m): spectro train --multirun --config-dir . sweeper=pixels",
+        ),
     ],
 )
 def test_commands_that_run_nothing_leave_nothing_behind(

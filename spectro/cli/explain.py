@@ -10,6 +10,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from spectro.cli.near_miss import RECIPES, Corrections
 from spectro.config.groups import Composition, Groups, search_path
 from spectro.errors import ConfigError, SpectroError
 from spectro.knobs import did_you_mean, not_allowed
@@ -17,8 +18,6 @@ from spectro.knobs import did_you_mean, not_allowed
 # What is installed by an extra of spectro: launchers that Hydra finds in packages, and packages that are imported.
 _EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 _EXTRAS |= {"cmaes": "cmaes", "psycopg": "postgres"}
-# Their options set sections that options of other groups bring.
-_RECIPES = ("experiment", "sweeper")
 
 
 def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = None) -> str | None:
@@ -30,6 +29,22 @@ def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = 
         groups: The configuration groups; None: those of the command line's search path.
     """
     groups = groups or Groups(search_path(overrides))
+    text = _message(error, overrides, groups)
+    return text and "\n".join(_corrected(line, overrides, groups) for line in text.split("\n"))
+
+
+def _corrected(line: str, overrides: Sequence[str], groups: Groups) -> str:
+    """A line of a message, which begins with a key, and what was probably meant."""
+    words = [word for word in overrides if _key(word) == line.partition(":")[0] or line.startswith(f"got {word!r};")]
+    try:
+        meant = Corrections(overrides, groups).of(words[0]) if words else ""
+    except Exception:
+        return line  # the groups themselves are damaged
+    return f"{re.sub('; did you mean .*', '', line)}; did you mean {meant}?" if meant else line
+
+
+def _message(error: Exception, overrides: Sequence[str], groups: Groups) -> str | None:
+    """`explain` without what was meant."""
     text = str(error).strip()
     if isinstance(error, SpectroError):
         return (conflict(overrides, groups) if isinstance(error, ConfigError) else None) or text
@@ -42,7 +57,9 @@ def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = 
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):
         return _not_an_option(overrides, groups) or text
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        key, is_pair, value = error.override.partition("=")
+        if not is_pair:
+            return f"got {key!r}; expected KEY=VALUE"
         return (
             f"{key}: cannot parse {value!r}; expected KEY=VALUE with closed brackets; quote the whole word if it has "
             "brackets, braces or spaces: 'KEY={a: [b, c]}'; quote the value twice if it has other characters than "
@@ -59,9 +76,14 @@ def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = 
         return _unknown_key(key, inner if inner.startswith(f"{key}.") else key, overrides, groups)
     if (launcher := re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", text)) and launcher[1] in _EXTRAS:
         return f"hydra/launcher: {_not_installed(launcher[1])}"
+    if unfit := re.match(r"Error merging override (\S+?)=(.*)", text):
+        return f"{unfit[1]}: got {unfit[2]}; allowed: a section with keys"
     missing = r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\s+(.*?)(?:\nConfig|$)"
     if option := re.search(missing, text, re.DOTALL):
-        return not_allowed(option[1], option[2], [name for name in option[3].split() if not name.startswith("_")])
+        # A value with slashes looks like a deeper group.
+        typed = [word.partition("=") for word in overrides if word.replace("=", "/", 1) == f"{option[1]}/{option[2]}"]
+        group, _, value = typed[0] if typed else (option[1], "", option[2])
+        return not_allowed(group, value, [name for name in option[3].split() if not name.startswith("_")])
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key or 'config'}: {text.splitlines()[0]}"
     return " ".join(text.splitlines()[:2])
@@ -83,8 +105,8 @@ def conflict(overrides: Sequence[str], groups: Groups) -> str | None:
     """The message about a recipe or search space for another model: it sets sections that the chosen one lacks."""
     try:
         choices, files = groups.composition(overrides)
-        present = _sections(groups.keys(file for file in files if file[0].split("/")[0] not in _RECIPES))
-        for group in [group for group in _RECIPES if group in choices]:
+        present = _sections(groups.keys(file for file in files if file[0].split("/")[0] not in RECIPES))
+        for group in [group for group in RECIPES if group in choices]:
             option = choices[group]
             lacking = _sections(groups.keys_of(group, option)) - present
             models = [m for m in groups.options("model") if lacking <= _sections(groups.keys_of("model", m))]
@@ -155,7 +177,7 @@ def _key(word: str) -> str:
 def _owners(key: str, parent: str, composition: Composition, groups: Groups) -> list[str]:
     """The options, as ``model=hog_svm``, that have a key, or its section where there is none."""
     section = parent.split(".")[0]
-    candidates = [group for group in composition.choices if group not in _RECIPES and section in ("", group)]
+    candidates = [group for group in composition.choices if group not in RECIPES and section in ("", group)]
     options = {f"{g}={option}": groups.keys_of(g, option) for g in candidates for option in groups.options(g)}
     for pattern in [key] if section else [key, key.split(".")[0]]:
         if owners := [name for name, keys in options.items() if any(f"{k}.".startswith(f"{pattern}.") for k in keys)]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 from rich.markup import escape
 
 from spectro.errors import ConfigError, SpectroError
-from spectro.paths import new_folder
+from spectro.paths import in_shell, new_folder
 from spectro.progress import say
 
 if TYPE_CHECKING:
@@ -57,13 +57,14 @@ def job(cfg: DictConfig, varied: Sequence[str] = (), n_jobs: int | None = None) 
         raise
 
 
-def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None]) -> None:
+def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None], flags: Sequence[str] = ()) -> None:
     """One run.
 
     Args:
         groups: The configuration groups.
         words: The overrides of the command line.
         run_hydra: Runs Hydra with a task function and further overrides.
+        flags: What else the command line has, for messages.
 
     Raises:
         ConfigError: The configuration is not valid; nothing was written.
@@ -71,7 +72,8 @@ def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None]) 
     cfg, config = checked(groups, words)
     if config.common.sweep is not None:
         sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
-        raise ConfigError(f"{sweeper} needs --multirun (-m): spectro train --multirun {' '.join(words)}")
+        command = in_shell(["spectro", "train", "--multirun", *flags, *words])
+        raise ConfigError(f"{sweeper} needs --multirun (-m): {command}")
     config.estimator().prepare()  # finds missing weights before anything is written
     _, override = result_folder(cfg, "run", words)
     errors: list[SpectroError] = []

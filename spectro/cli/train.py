@@ -27,7 +27,7 @@ def main() -> None:
         print(f"spectro {__version__}")
         return
     parser = get_args_parser()
-    args = parser.parse_intermixed_args()
+    args, unknown = parser.parse_known_intermixed_args()
     # No shell expands a tilde behind data.root=, and Hydra's grammar has none.
     args.overrides = words = [re.sub(r"=~(?=/|$)", f"={Path.home()}", word, count=1) for word in args.overrides]
     if args.shell_completion and (
@@ -66,6 +66,10 @@ def main() -> None:
 
         if args.config_dir and not Path(args.config_dir).is_dir():
             raise ConfigError(f"--config-dir: got {args.config_dir!r}, which is no folder")
+        if unknown:
+            from spectro.cli.near_miss import unknown_flag
+
+            raise ConfigError(unknown_flag(unknown[0], sys.argv, parser._option_string_actions, groups))
         if any(word.lstrip("+").startswith("resume=") for word in words):
             resume(words)
         elif args.cfg or args.info or args.hydra_help or args.experimental_rerun:
@@ -73,7 +77,7 @@ def main() -> None:
         elif args.multirun or "hydra.mode=MULTIRUN" in words:
             multirun(groups, words, run_hydra)
         else:
-            run(groups, words, run_hydra)
+            run(groups, words, run_hydra, ["--config-dir", args.config_dir] if args.config_dir else [])
 
     # What ends a run takes long to import: beside what begins it.
     beside.start(

@@ -305,8 +305,9 @@ def _contradictions(config: Config) -> list[str]:
     objectives = _objectives(config)
     if common.objective not in (None, *objectives):
         hint = "" if config.is_cross_validated else " (cv/...: with validation=kfold)"
+        near = did_you_mean(str(common.objective), objectives)
         hint += " (val/...: with validation.refit=false or validation=holdout)" if config.is_refit else ""
-        wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}")
+        wrong.append(f"objective: got {common.objective!r}; allowed: {', '.join(objectives)}, null{hint}{near}")
     if not isinstance(data, DemoKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
     if common.validation.name == "leave_one_group_out" and data.group is None:

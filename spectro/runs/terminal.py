@@ -21,7 +21,7 @@ from spectro.config.groups import job_groups
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
 from spectro.files import read_json
-from spectro.paths import redact, short, sqlite_path
+from spectro.paths import in_shell, redact, short, sqlite_path
 from spectro.runs.runinfo import RunInfo
 from spectro.tracking import page_of
 
@@ -159,7 +159,7 @@ def _search(info: RunInfo) -> dict[str, str]:
     if model not in job_groups().options("sweeper"):
         return {}
     words = [word for word in _words(info.folder) if not word.startswith("validation")]
-    return {"search for better settings": f"spectro train --multirun {shlex.join([*words, f'sweeper={model}'])}"}
+    return {"search for better settings": f"spectro train --multirun {in_shell([*words, f'sweeper={model}'])}"}
 
 
 def _cv_table(metrics: Mapping[str, Any]) -> Table:
