@@ -15,12 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
 from spectro.classifiers.frozen_file import share_frozen
+from spectro.classifiers.manifest import write_manifest
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
-from spectro.errors import ConfigError
+from spectro.errors import ConfigError, ModelError
 
 # Raise it when the files of a saved model change their meaning.
-FORMAT = 4
+FORMAT = 5
 # What a family computes of n records: effects of places on the margin between two scores ``(n, h, w)``, in any unit;
 # the records as the model sees them, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``; the method's name.
 Effects = tuple[np.ndarray, np.ndarray, str]
@@ -181,11 +182,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
 
         Raises:
             NotFittedError: `fit` was not called.
+            ModelError: A damaged model gives other than finite probabilities of its classes.
         """
         check_is_fitted(self, "classes_")
         if len(X) == 0 or self._is_constant:
             return np.ones((len(X), len(self.classes_)))
-        return self._predict_proba(X)
+        probabilities = self._predict_proba(X)
+        if probabilities.shape != (expected := (len(X), len(self.classes_))) or not np.isfinite(probabilities).all():
+            is_finite = "finite" if np.isfinite(probabilities).all() else "NaN or infinite"
+            raise ModelError(
+                f"{self.family}: got {is_finite} probabilities {probabilities.shape}; expected finite ones {expected}: "
+                "the model, or the training that it is of, is damaged"
+            )
+        return probabilities
 
     def predict(self, X: Images | np.ndarray) -> np.ndarray:
         """Labels ``(n,)``, those of the largest probability."""
@@ -253,13 +262,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self._attributions(X, first, second)
 
     def save(self, folder: Path) -> None:
-        """Writes the fitted model into ``folder``: JSON, and the family's files. No file holds code."""
+        """Writes the fitted model into ``folder``: JSON, the family's files, and a list of them with their SHA-256.
+
+        No file holds code.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         state = {"format": FORMAT, "family": self.family, "params": self._params(), "classes": self.classes_.tolist()}
         if not self._is_constant:
             state["fitted"] = self._save(folder)
             share_frozen(folder)
         (folder / "model.json").write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_manifest(folder)
 
     def __sklearn_tags__(self) -> Tags:
         """Images, not rows of features."""

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from spectro.classifiers.base import Attribution, ImageClassifier, StageOutput
 from spectro.classifiers.fit_context import part
-from spectro.classifiers.registry import load, register_family
+from spectro.classifiers.registry import load_part, register_family
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.data.mapping import Mapping, hard_stage_names
@@ -178,8 +178,12 @@ class CascadeClassifier(ImageClassifier):
         return {"groups": list(self.hard_)}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        self.easy_, *hard = (load(folder / _folder(number)) for number in range(len(fitted["groups"]) + 1))
+        self.easy_, *hard = (load_part(folder / _folder(number)) for number in range(len(fitted["groups"]) + 1))
         self.hard_ = dict(zip(fitted["groups"], hard, strict=True))
+        expected = {name: set(labels) for name, labels in self.look_alikes.items()}
+        wrong = set(self.easy_.classes_) != set(merge(self.classes_, self.look_alikes))
+        if wrong or any(not set(part.classes_) <= expected.get(group, set()) for group, part in self.hard_.items()):
+            raise ValueError("the classes of the stages are not those of the cascade")
         # A loaded cascade has its fitted stages in place of the unfitted ones.
         self.easy, self.hard = self.easy_, [self.easy_, *hard][-1]
 

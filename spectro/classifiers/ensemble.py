@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from spectro.classifiers.base import Attribution, ImageClassifier
 from spectro.classifiers.fit_context import current, part
-from spectro.classifiers.registry import load, register_family
+from spectro.classifiers.registry import load_part, register_family
 from spectro.classifiers.temperature import ScoringClassifier, scores_of
 from spectro.data.decode import ImageSpec
 from spectro.data.images import groups_of_rows
@@ -145,7 +145,9 @@ class EnsembleClassifier(ScoringClassifier):
         return {"n": len(self.members_), **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
-        self.members_ = [load(folder / f"member_{number + 1}") for number in range(fitted["n"])]
+        self.members_ = [load_part(folder / f"member_{number + 1}") for number in range(fitted["n"])]
+        if any(list(member.classes_) != list(self.classes_) for member in self.members_):
+            raise ValueError("the classes of the members are not those of the ensemble")
         # A loaded ensemble has fitted members in place of unfitted ones.
         first = self.members_[:: self.members]
         self.estimator = first if len(first) > 1 else first[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spectro.classifiers.base import FORMAT, ImageClassifier, as_labels
+from spectro.classifiers.manifest import check_manifest
 from spectro.errors import ModelError
 from spectro.plugins import load_plugins
 
@@ -64,7 +65,7 @@ def families() -> list[str]:
 
 
 def load(folder: Path) -> ImageClassifier:
-    """Loads what `ImageClassifier.save` wrote, without running any code from the files.
+    """Loads what `ImageClassifier.save` wrote, without running any code from the files, if no file has changed since.
 
     Args:
         folder: The model's folder, ``model/`` of a run.
@@ -74,6 +75,19 @@ def load(folder: Path) -> ImageClassifier:
 
     Raises:
         ModelError: Not a saved model, of another format, of a family that is not registered, or damaged.
+    """
+    try:
+        check_manifest(folder)
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
+    return load_part(folder)
+
+
+def load_part(folder: Path) -> ImageClassifier:
+    """Loads a model, or a part of one whose files were checked; the values in its files are checked too.
+
+    Raises:
+        ModelError: As for `load`.
     """
     path = folder / "model.json"
     try:
@@ -88,11 +102,14 @@ def load(folder: Path) -> ImageClassifier:
                 f"or give its module with --plugin; registered: {', '.join(families())}"
             ) from error
         classifier = cls._from_params(state["params"])
+        classifier._check_params()
         classifier.classes_ = as_labels(state["classes"])
+        if list(classifier.classes_) != sorted(set(state["classes"])) or not state["classes"]:
+            raise ValueError(f"classes: got {state['classes']}; allowed: different ones, sorted")
         if "fitted" in state:
             classifier._load(folder, state["fitted"])
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged or not a model ({type(error).__name__}: {error})") from error
     return classifier

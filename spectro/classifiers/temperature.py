@@ -62,7 +62,9 @@ class ScoringClassifier(ImageClassifier):
         return {"temperature": self.temperature_, "temperature_fitted": self.temperature_fitted_}
 
     def _load_temperature(self, fitted: Mapping[str, Any]) -> None:
-        self.temperature_, self.temperature_fitted_ = fitted["temperature"], fitted["temperature_fitted"]
+        self.temperature_, self.temperature_fitted_ = float(fitted["temperature"]), bool(fitted["temperature_fitted"])
+        if not 0 < self.temperature_ < np.inf:
+            raise ValueError(f"temperature: got {self.temperature_}; allowed: above 0, and finite")
 
 
 def columns(scores: np.ndarray) -> np.ndarray:

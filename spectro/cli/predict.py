@@ -4,13 +4,13 @@ RUN is a run directory or a model folder; an IMAGE may be a folder, which is sea
 for training. The table has a row for each image: path, predicted class, probability of every class. Without --out it
 goes to the terminal.
 
-Exit code: 0 all images are classified, 1 some files hold no image (they are named), 2 invalid arguments.
+Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold no image (they are named).
 """
 
 import argparse
 import csv
+import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from spectro.cli import main as cli
@@ -33,6 +33,7 @@ def main() -> None:
 
 
 def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
+    from spectro.files import write_csv
     from spectro.plugins import load_plugins
     from spectro.runs.predict import predict_files
 
@@ -40,10 +41,17 @@ def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]
     predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
     rows = [["path", "predicted", *(f"p_{label}" for label in predictions.classes)]]
     columns = predictions.records, predictions.predicted, predictions.probabilities.tolist()
-    rows += [[record.path.as_posix(), label, *row] for record, label, row in zip(*columns, strict=True)]
-    with out.open("x", newline="", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+    rows += [[shown(record.path), label, *row] for record, label, row in zip(*columns, strict=True)]
+    if out:
+        write_csv(out, rows[0], rows[1:])
+    else:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     for path, reason in bad.items():
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+        print(f"left out: {shown(path)}: {reason}", file=sys.stderr)
     if bad:
-        sys.exit(1)
+        sys.exit(3)
+
+
+def shown(path: Path) -> str:
+    """A path as text; bytes of a name that are not UTF-8 as ``\\xff``."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from spectro.config.hydra_section import check_hydra
 from spectro.paths import CONF, cores, flatten
 
 CONFIG = "config"
@@ -57,8 +58,14 @@ class Groups:
         return [name for name in self._files.get_group_options(group) if not name.startswith("_")]
 
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
-        """The composed configuration, with Hydra's section ``hydra``."""
-        return self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
+        """The composed configuration, with Hydra's section ``hydra``.
+
+        Raises:
+            ConfigError: A file sets what only a command line may, see `check_hydra`.
+        """
+        cfg = self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
+        check_hydra(cfg, overrides)
+        return cfg
 
     def compose_model(self, name: str) -> DictConfig:
         """The configuration with an option of ``model``, also where the primary one has no groups, as best_config."""

@@ -172,6 +172,10 @@ def _resolved(path: str, arguments: dict[str, Any], key: str, *, is_random: bool
             "function or class"
         ) from error
     prefix = key.rpartition(".")[0]
+    # A configuration may be anybody's: a class like subprocess.Popen acts when it is made.
+    bases = target.__mro__[:-1] if isinstance(target, type) else ()
+    if not callable(target) or (bases and not any("__call__" in base.__dict__ for base in bases)):
+        raise ConfigError(f"{key}: got {path!r}; allowed: a function, or a class whose objects can be called")
     if hasattr(target, "__pydantic_config__"):
         transform = validate(target, arguments, f"{prefix}.")
     else:

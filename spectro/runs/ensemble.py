@@ -77,8 +77,9 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     try:
         info.warn(notes)
         info.write()
-        classifier.save(info.folder / "model")
+        (info.folder / "model").mkdir()
         write_json(info.folder / "model" / "use.json", use)
+        classifier.save(info.folder / "model")
         shutil.copy(first.folder / "records.csv", info.folder)
         write_json(info.folder / "metrics.json", metrics)
         write_predictions(info.folder / "predictions.csv", means, lambda record: record.path.as_posix())

@@ -11,7 +11,8 @@ from spectro.classifiers import load
 from spectro.data import Crop, Images, ImageStore, Record
 from spectro.data.images import file_digest
 from spectro.data.manifest import IMAGE_ENDINGS
-from spectro.errors import DataError, ModelError
+from spectro.errors import ConfigError, DataError, ModelError
+from spectro.knobs import validate
 from spectro.runs.predictions import Predictions
 
 _BATCH = 512
@@ -34,8 +35,12 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
     classifier = load(model)
     try:
         use = json.loads((model / "use.json").read_text(encoding="utf-8"))
-        crop, max_megapixels = Crop(**use["crop"]), float(use["max_megapixels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
+        if not isinstance(max_megapixels, int | float) or not 0 < max_megapixels < np.inf:
+            raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, and finite")
+        if list(use["classes"]) != list(classifier.classes_):
+            raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
     files = _files(list(paths))
     records: list[Record] = []
@@ -63,8 +68,14 @@ def _files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
+            visited: set[tuple[int, int]] = set()
             for folder, folders, names in os.walk(path, followlinks=True):
-                folders[:] = [name for name in folders if not name.startswith(".")]
+                # A link to a folder above would give its images again and again.
+                place = os.stat(folder)
+                is_new = (place.st_dev, place.st_ino) not in visited
+                visited.add((place.st_dev, place.st_ino))
+                folders[:] = [name for name in folders if is_new and not name.startswith(".")]
+                names = names if is_new else []
                 inside = [Path(folder, name) for name in names if not name.startswith(".")]
                 files += [p for p in inside if p.suffix.lower() in IMAGE_ENDINGS]
         elif path.is_file():

@@ -63,7 +63,8 @@ def write_records(path: Path, dataset: Dataset) -> None:
 
 
 def write_use(path: Path, task: Task, classifier: ImageClassifier) -> None:
-    """Writes what is needed beside a model to apply it to new images."""
+    """Writes what is needed beside a model to apply it to new images; before the model, whose list of files has it."""
+    path.parent.mkdir(exist_ok=True)
     knobs = task.config.common.data
     content = {
         "crop": asdict(knobs.crop),

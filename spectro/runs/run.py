@@ -90,8 +90,8 @@ def run(
         with info.phase("figures"):
             drawn = results.draw(info, metrics, (task, classifier, stages[""]))
         with info.phase("write"):
-            classifier.save(run_dir / "model")
             results.write_use(run_dir / "model" / "use.json", task, classifier)
+            classifier.save(run_dir / "model")
             write_json(run_dir / "metrics.json", metrics)
             write_predictions(run_dir / "predictions.csv", stages[""], task.dataset.name_of)
             if cv is not None:

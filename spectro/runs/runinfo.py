@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from spectro.runs.task import data_name, experiment_of
 from spectro.tracking import MlflowEntry
 
 _log = logging.getLogger("spectro")
+# Looked up before any configuration is read, which may set PATH.
+_GIT = shutil.which("git") or "git"
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
@@ -292,11 +295,17 @@ class RunInfo:
 
 @cache
 def git_commit(folder: Path) -> str | None:
-    """The commit of a checkout, with ``-dirty`` appended where tracked files differ; None outside git."""
+    """The commit of a checkout, with ``-dirty`` appended where tracked files differ; None outside git.
+
+    Git runs programs that its configuration or environment names: it gets none of the environment, and no hooks.
+    """
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        settings = ("core.fsmonitor=", "core.hooksPath=/dev/null", "safe.directory=*")
+        command = [_GIT, *(word for setting in settings for word in ("-c", setting)), "-C", str(folder), *arguments]
+        environment = {"PATH": os.defpath, "HOME": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_OPTIONAL_LOCKS": "0"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+        return done.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")

@@ -158,8 +158,12 @@ def _search(info: RunInfo) -> dict[str, str]:
     model = str(info.config["model"]["name"])
     if model not in job_groups().options("sweeper"):
         return {}
-    words = [word for word in _words(info.folder) if not word.startswith("validation")]
-    return {"search for better settings": f"spectro train --multirun {in_shell([*words, f'sweeper={model}'])}"}
+    # As it was typed, with --config-dir; a primary configuration of one's own may fix what is searched.
+    typed = [word for word in info.command[1:] if not word.startswith(("validation", "model="))]
+    if not (info.folder / ".hydra").is_dir() or {"--config-name", "-cn", "--multirun", "-m"} & set(typed):
+        return {}
+    words = in_shell(["spectro", "train", "--multirun", *typed, f"model={model}", f"sweeper={model}"])
+    return {"search for better settings": words}
 
 
 def _cv_table(metrics: Mapping[str, Any]) -> Table:

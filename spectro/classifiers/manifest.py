@@ -1,0 +1,46 @@
+"""``manifest.json`` of a saved model: the SHA-256 of each of its files, by which a damaged one is found."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from spectro.errors import ModelError
+
+_NAME = "manifest.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Lists the files of a model's folder, those of its parts too; the parts then have no list of their own."""
+    for path in folder.glob(f"*/{_NAME}"):
+        path.unlink()
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _NAME)
+    content = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    (folder / _NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_manifest(folder: Path) -> None:
+    """Compares the files of a model's folder with its list.
+
+    Raises:
+        FileNotFoundError: There is no list, or a file of it is missing.
+        ModelError: The list is damaged, or a file differs from it or is not on it.
+    """
+    path = folder / _NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        expected = {str(name): str(digest) for name, digest in content.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: damaged ({type(error).__name__})") from error
+    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file() and file != path}
+    if added := sorted(names - expected.keys()):
+        raise ModelError(f"{folder / added[0]}: not a file of this model; allowed: those of {_NAME}")
+    for name, digest in expected.items():
+        if name not in names:
+            raise FileNotFoundError(None, None, str(folder / name))
+        if _sha256(folder / name) != digest:
+            raise ModelError(f"{folder / name}: damaged: its SHA-256 is not the one in {_NAME}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,68 @@
+"""What a configuration file may not set of Hydra's own section: it may be anybody's, and Hydra obeys all of it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from spectro.errors import ConfigError
+from spectro.paths import CONF, cut
+
+# Classes that Hydra makes for a file: of its own plugins, and of the installed ones.
+_TARGETS = re.compile(r"(hydra\._internal\.core_plugins|hydra_plugins|spectro\.sweeps|optuna\.samplers)\.")
+
+
+def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses values from files that set the environment, run code, or write outside ``outputs``.
+
+    Whatever is typed on the command line is allowed: the user is no stranger.
+
+    Args:
+        cfg: The composed configuration, with the section ``hydra``.
+        overrides: The overrides of the command line.
+
+    Raises:
+        ConfigError: Names the key, its value, and what is allowed.
+    """
+    hydra = cfg.hydra
+    plain: Any = OmegaConf.to_container(hydra, resolve=False)
+    typed = [word.lstrip("+~").split("=")[0].replace("/", ".") for word in overrides]
+    expected: dict[str, Any] = {
+        "job.env_set": {},
+        "job.env_copy": [],
+        "callbacks": {},
+        "searchpath": [],
+        "output_subdir": ".hydra",
+        "sweep.subdir": "${hydra.job.num}",
+        "job_logging": _logging("job_logging/to_file"),
+        "hydra_logging": _logging("hydra_logging/silent"),
+    }
+    for key, default in expected.items():
+        value = plain
+        for part in key.split("."):
+            value = value[part]
+        if value not in (default, None) and not _is_typed(key, typed):
+            raise ConfigError(f"hydra.{key}: got {cut(str(value), 200)} from a file; allowed there: the default")
+    for key in ("launcher", "sweeper", "sweeper.sampler"):
+        target = OmegaConf.select(hydra, f"{key}._target_")
+        if target is not None and not _TARGETS.match(str(target)) and not _is_typed(key, typed):
+            raise ConfigError(f"hydra.{key}._target_: got {target!r} from a file; allowed there: Hydra's plugins")
+    outputs = Path(cfg.outputs).expanduser().absolute()
+    for key in ("run.dir", "sweep.dir"):
+        folder = Path(OmegaConf.select(hydra, key)).expanduser().absolute()
+        if not folder.resolve().is_relative_to(outputs.resolve()) and not _is_typed(key, typed):
+            raise ConfigError(
+                f"hydra.{key}: got {str(folder)!r} from a file; allowed there: folders in {str(outputs)!r}"
+            )
+
+
+def _is_typed(key: str, typed: Sequence[str]) -> bool:
+    return any(word == f"hydra.{key}" or word.startswith(f"hydra.{key}.") for word in typed) or any(
+        f"hydra.{key}".startswith(f"{word}.") for word in typed
+    )
+
+
+def _logging(option: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / f"{option}.yaml"), resolve=False)

@@ -1,0 +1,178 @@
+"""Files that somebody else made, or that were cut on the way: they run no code, and give no wrong label in silence."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_network_runs import tiny
+
+from spectro.classifiers import load
+from spectro.classifiers.manifest import write_manifest
+from spectro.cli import main as cli
+from spectro.config.check import check
+from spectro.config.groups import Groups, search_path
+from spectro.errors import ConfigError, ModelError
+from spectro.paths import CONF
+from spectro.runs.predict import predict_files
+from spectro.runs.runinfo import git_commit
+
+POPEN = "{_target_: subprocess.Popen, args: [touch, OWNED]}"
+HOSTILE = {
+    "hydra.job.env_set": "hydra: {job: {env_set: {GIT_CONFIG_COUNT: '1'}}}",
+    "hydra.callbacks": f"hydra: {{callbacks: {{x: {POPEN}}}}}",
+    "hydra.job_logging": "hydra: {job_logging: {handlers: {x: {'()': subprocess.Popen, args: [touch, OWNED]}}}}",
+    "hydra.launcher._target_": "hydra: {launcher: {_target_: subprocess.Popen}}",
+    "hydra.run.dir": "hydra: {run: {dir: elsewhere}}",
+    "hydra.sweep.dir": "hydra: {sweep: {dir: elsewhere}}",
+    "hydra.sweep.subdir": "hydra: {sweep: {subdir: ../../elsewhere}}",
+    "hydra.output_subdir": "hydra: {output_subdir: ../../elsewhere}",
+    "hydra.searchpath": "hydra: {searchpath: ['file:///etc']}",
+    "augmentation.x.transform": "augmentation: {x: {transform: subprocess.Popen, args: [touch, OWNED]}}",
+}
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_a_configuration_file_neither_runs_code_nor_writes_elsewhere(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A best_config.yaml comes by mail; what a user types is allowed, as only the user can."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "best.yaml").write_text(f"defaults:\n  - config\n  - _self_\n{HOSTILE[key]}\n")
+    groups = Groups(search_path((), "conf"), "best")
+    with pytest.raises(ConfigError, match=key):
+        check(groups.compose(["data=demo"]), groups)
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+    if key in ("hydra.run.dir", "hydra.job.env_set"):
+        typed = {"hydra.run.dir": "hydra.run.dir=here", "hydra.job.env_set": "+hydra.job.env_set.A=b"}[key]
+        Groups().compose([typed])
+
+
+def test_git_runs_no_program_of_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment, a fsmonitor and hooks are ways to run a program with git."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/OWNED\n")
+    program.chmod(0o755)
+    subprocess.run([*git, "config", "core.fsmonitor", str(program)], check=True)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.fsmonitor")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(program))
+    git_commit.cache_clear()
+    assert len(git_commit(tmp_path) or "") == 40
+    git_commit.cache_clear()
+    assert not (tmp_path / "OWNED").exists()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+    """A finished run of a cascade."""
+    from spectro.runs.run import run
+
+    folder = tmp_path_factory.mktemp("foreign") / "run"
+    folder.mkdir()
+    run(cli.composed([f"data.demo_dir={demo_root}", "data.scale=0.1", "tracking.uri=null"]), folder)
+    return folder
+
+
+@pytest.fixture
+def model(run_dir: Path, tmp_path: Path) -> Path:
+    """A copy of its model that a test may damage."""
+    return Path(shutil.copytree(run_dir / "model", tmp_path / "model"))
+
+
+def damage(model: Path, file: str, change: Callable[[dict], object]) -> None:
+    """Changes a JSON file of a model, and makes the list of files fit again, as an attacker would."""
+    content = json.loads((model / file).read_text())
+    change(content)
+    (model / file).write_text(json.dumps(content))
+    write_manifest(model)
+
+
+CHANGES: dict[str, tuple[str, Callable[[dict], object]]] = {
+    "gate": ("model.json", lambda d: d["params"].update(gate="loud")),
+    "classes reversed": ("model.json", lambda d: d.update(classes=d["classes"][::-1])),
+    "a class renamed": ("model.json", lambda d: d.update(classes=sorted(["new", *d["classes"][1:]]))),
+    "a class doubled": ("model.json", lambda d: d.update(classes=sorted(d["classes"] + d["classes"][:1]))),
+    "classes cut": ("model.json", lambda d: d.update(classes=d["classes"][1:])),
+    "classes of a stage cut": ("easy/model.json", lambda d: d.update(classes=d["classes"][1:])),
+    "no classes": ("model.json", lambda d: d.update(classes=[])),
+    "temperature 0": ("easy/model.json", lambda d: d["fitted"].update(temperature=0)),
+    "temperature below 0": ("easy/model.json", lambda d: d["fitted"].update(temperature=-1)),
+    "temperature NaN": ("hard_0/model.json", lambda d: d["fitted"].update(temperature=float("nan"))),
+    "crop below 0": ("use.json", lambda d: d["crop"].update(left=-3)),
+    "crop of half a pixel": ("use.json", lambda d: d["crop"].update(left=2.5)),
+    "other classes beside the model": ("use.json", lambda d: d.update(classes=d["classes"][1:])),
+    "megapixels": ("use.json", lambda d: d.update(max_megapixels="1e9")),
+    "size of images": ("easy/model.json", lambda d: d["params"].update(hog__size_px=10**9)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_values_of_a_model_are_checked(name: str, model: Path, demo_root: Path) -> None:
+    """A model that loads with such a value would give other labels, or fill the memory."""
+    damage(model, *CHANGES[name])
+    with pytest.raises(ModelError, match="damaged"):
+        predict_files(model, [demo_root / "test"])
+
+
+def test_files_of_a_model_are_those_that_were_saved(model: Path) -> None:
+    """An rsync that broke off, files of two models mixed: nothing in them need look wrong."""
+    load(model)
+    for name, message in {
+        "swapped": "SHA-256",
+        "cut": "SHA-256",
+        "missing": "no such file",
+        "added": "not a file",
+    }.items():
+        copy = Path(shutil.copytree(model, model.with_name(name)))
+        if name == "swapped":
+            (copy / "easy").rename(copy / "x")
+            (copy / "hard_0").rename(copy / "easy")
+            (copy / "x").rename(copy / "hard_0")
+        elif name == "cut":
+            content = (copy / "easy" / "pipeline.skops").read_bytes()
+            (copy / "easy" / "pipeline.skops").write_bytes(content[: len(content) // 2])
+        elif name == "missing":
+            (copy / "hard_0" / "model.json").unlink()
+        else:
+            (copy / "easy" / "more.json").write_text("{}")
+        with pytest.raises(ModelError, match=message):
+            load(copy)
+
+
+def test_weights_that_are_nan_give_no_labels(tmp_path: Path, run_here: Callable[..., Path], demo_root: Path) -> None:
+    """argmax of NaN is the first class."""
+    from safetensors.torch import load_file, save_file
+
+    run_dir = run_here(
+        *tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", epochs=1), "cascade_stage=flat"
+    )
+    path = run_dir / "model" / "network.safetensors"
+    save_file({name: t * float("nan") if t.is_floating_point() else t for name, t in load_file(path).items()}, path)
+    write_manifest(run_dir / "model")
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        predict_files(run_dir / "model", [demo_root / "test"])
+
+
+def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_path: Path) -> None:
+    """A name that is not UTF-8, a link that leads back up, a file that is no image: each once, and exit code 3."""
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "up").symlink_to(images)
+    shutil.copy(next((demo_root / "test").glob("*/*.png")), images / "a.png")
+    shutil.copy(images / "a.png", os.fsencode(images) + b"/b\xff.png")
+    (images / "bad.png").write_text("no image")
+    command = [sys.executable, str(CONF.parent / "scripts" / "predict.py"), str(run_dir), str(images)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out.csv")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[0].rpartition("/")[2] for row in rows] == ["path", "a.png", "b\\xff.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
