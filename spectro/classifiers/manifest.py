@@ -7,6 +7,8 @@ from pathlib import Path
 from spectro.errors import ModelError
 
 _NAME = "manifest.json"
+# A part of a model lies at most so many folders below it: member of a stage of a run of several.
+_DEPTH = 4
 
 
 def write_manifest(folder: Path) -> None:
@@ -19,12 +21,15 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_manifest(folder: Path) -> None:
-    """Compares the files of a model's folder with its list.
+    """Compares the files of a model's folder with its list; of a part of a model those of the whole.
 
     Raises:
         FileNotFoundError: There is no list, or a file of it is missing.
         ModelError: The list is damaged, or a file differs from it or is not on it.
     """
+    folder = next(
+        (place for place in (folder, *folder.absolute().parents[:_DEPTH]) if (place / _NAME).is_file()), folder
+    )
     path = folder / _NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from typing import TypeVar
 from spectro.classifiers.base import FORMAT, ImageClassifier, as_labels
 from spectro.classifiers.manifest import check_manifest
 from spectro.errors import ModelError
+from spectro.files import read_json
 from spectro.plugins import load_plugins
 
 # Module of each built-in family; it is imported when the family is asked for, and registers it.
@@ -77,9 +78,14 @@ def load(folder: Path) -> ImageClassifier:
         ModelError: Not a saved model, of another format, of a family that is not registered, or damaged.
     """
     try:
+        state = read_json(folder / "model.json")
+        if isinstance(state, dict) and state.get("format") != FORMAT:
+            raise ModelError(f"{folder / 'model.json'}: got format {state.get('format')}; allowed: {FORMAT}")
         check_manifest(folder)
     except FileNotFoundError as error:
         raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{folder}: damaged or not a model ({type(error).__name__}: {error})") from error
     return load_part(folder)
 
 
@@ -92,8 +98,6 @@ def load_part(folder: Path) -> ImageClassifier:
     path = folder / "model.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        if state["format"] != FORMAT:
-            raise ModelError(f"{path}: got format {state['format']}; allowed: {FORMAT}")
         try:
             cls = family(state["family"])
         except ModelError as error:
