@@ -120,6 +120,9 @@ def models_of(
             newest[run.seed] = run
         chosen_runs.append([newest[seed] for seed in sorted(newest)])
     contenders = [(settings_of(group[0].info.config), group) for group in chosen_runs]
+    for settings, group in contenders:
+        if id(group[0]) in is_added:
+            settings.pop("name", None)  # a baseline is found by what it is
     named = [contender for contender in contenders if id(contender[1][0]) not in is_added]
     models = []
     for name, (settings, group) in zip(short_names(contenders, check_names(names, named)), contenders, strict=True):

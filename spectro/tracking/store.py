@@ -13,7 +13,11 @@ from typing import Any
 from spectro.paths import sqlite_path
 from spectro.tracking.notes import NOTE
 
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 # MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
 # to a store that has answered get more time (seconds). Values that the user has set win over both.
 PROBE = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
