@@ -15,6 +15,7 @@ from test_comparison import make_run
 from spectro.cli import main as cli
 from spectro.comparison import compare
 from spectro.errors import SpectroError
+from spectro.runs import results
 
 SHARED = Path(os.environ.get("SPECTRO_SHARED", "../shared")).absolute()
 WEIGHTS = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
@@ -24,9 +25,15 @@ WEIGHTS = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
     "validation", [["validation=holdout"], ["validation=kfold", "validation.k=2", "cascade_stage=flat"]]
 )
 def test_a_baseline_is_a_run_that_is_made_once(
-    validation: list[str], run_here: Callable[..., Path], demo_root: Path, tmp_path: Path, spectro: Callable[..., Any]
+    validation: list[str],
+    run_here: Callable[..., Path],
+    demo_root: Path,
+    tmp_path: Path,
+    spectro: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is what ``model=pixels`` gives by itself, with the validation of the runs, and a model that can be used."""
+    monkeypatch.setattr(results, "draw", lambda *_: None)  # of the baseline, which takes most of the time
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1", *validation)
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
@@ -68,6 +75,7 @@ def test_images_that_have_changed_are_not_used(run_here: Callable[..., Path], de
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="needs pretrained weights")
 def test_frozen_features_are_a_baseline_where_their_weights_are(
     run_here: Callable[..., Path], demo_root: Path, tmp_path: Path

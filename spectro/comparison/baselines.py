@@ -81,7 +81,7 @@ def baseline_runs(
                 continue
             weights = None
             if model == EMBED and (weights := _weights(str(config.raw[EMBED]["backbone"]), infos)) is None:
-                hint = "`spectro train model=embed` downloads them, `embed.weights=FILE` takes a file"
+                hint = "spectro train model=embed downloads them, embed.weights=FILE takes a file"
                 notes.extend([] if problem else [f"{what}: its pretrained weights are not on this machine ({hint})"])
             elif problem:
                 notes.append(f"{what}: {problem}")

@@ -47,7 +47,7 @@ class Section:
 def sections(result: Result) -> list[Section]:
     """The sections of the report, but the scores and the records that all models predict wrong."""
     return [
-        Section("settings", "Settings that differ", _settings_tables(result)),
+        *([Section("settings", "Settings that differ", tables)] if (tables := _settings_tables(result)) else []),
         Section("recall", "Recall of each class", [_recall_table(result)]),
         Section("confusion", "Confusion and reliability", []),
         Section("metrics", "Other metrics", [metrics_table(result)]),
@@ -138,7 +138,7 @@ def show(result: Result, folder: Path) -> None:
     wide = [
         max(len(part) for cell in column for part in cell.split("\n")) + 1 for column in zip(header, *rows, strict=True)
     ]
-    n_columns = min(max(console.width - sum(wide) - 3, _AXIS[0]), _AXIS[1])
+    n_columns = min(max(console.width - sum(wide) - len(header) - 3, _AXIS[0]), _AXIS[1])
     for i, name in enumerate([*header, f"{low:.1f}{'1.0':>{n_columns - 3}}"]):
         wraps: Any = {"overflow": "fold", "min_width": 12} if i == 0 else {"no_wrap": True}
         table.add_column(escape(name), justify="left" if i in (0, len(header)) else "right", **wraps)
@@ -248,8 +248,9 @@ def _settings_tables(result: Result) -> list[Table]:
     """
     models = [model for model in result.ranked if model.runs]
     defaults = {name: flatten(model_defaults(name)) for name in {m.settings["model.name"] for m in models}}
+    in_names = {"name", *(["model.name"] if all(m.settings["model.name"] in m.name for m in models) else [])}
     columns = []
-    for key in dict.fromkeys(key for model in models for key in model.settings if key != "name"):
+    for key in dict.fromkeys(key for model in models for key in model.settings if key not in in_names):
         having = [(m.settings["model.name"], m.settings[key]) for m in models if key in m.settings]
         values = {option: {typed(value) for o, value in having if o == option} for option, _ in having}
         is_common = len(having) == len(models) and len(set.union(*values.values())) > 1

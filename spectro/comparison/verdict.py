@@ -1,5 +1,6 @@
 """What the numbers show, in sentences: which model to use, and what the records cannot show."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,15 +41,15 @@ def verdict(result: Result) -> Verdict:
     """Puts a comparison into words.
 
     The model to use is the one with the highest macro-F1, whether baseline or not. Among models whose scores differ
-    from the highest by less than 0.01, and that are not shown to be worse, it is the one with the shortest fit. The
-    majority class is no model to use: what is not shown to be better is not recommended.
+    from the highest by less than 0.01, and that are not shown to be worse, it is the one whose fit is clearly shorter.
+    The majority class is no model to use: what is not shown to be better is not recommended.
     """
     usable = [model for model in result.ranked if model.runs]
     best = usable[0]
     equal = [model for model in usable if not result.is_better(best, model)]
     score = {model.name: result.scores[model.name]["macro_f1"] for model in result.models}
     same = [model for model in equal if score[best.name].value - score[model.name].value < SAME]
-    chosen, name = min(same, key=_fit_s), min(same, key=_fit_s).name
+    chosen, name = min(same, key=_fit_cost), min(same, key=_fit_cost).name
     on = f"on {result.n_records} {result.split} records"
     others = [model for model in equal if model is not chosen]
     majority = next(model for model in result.models if model.name == MAJORITY)
@@ -69,7 +70,7 @@ def verdict(result: Result) -> Verdict:
         text = f"{apart} cannot be told apart{nor} (macro-F1 {on}){cost}: use {name}."
     else:
         apart = _listed([f"{model.name} ({score[model.name].value:.2f})" for model in others])
-        cost = _cheapest(cheapest, chosen) if (cheapest := min(equal, key=_fit_s)) is not chosen else ""
+        cost = _cheapest(cheapest, chosen) if (cheapest := min(equal, key=_fit_cost)) is not chosen else ""
         text = (
             f"Use {name}: macro-F1 {score[name]} {on}; no other model is shown to be better, "
             f"and {apart} cannot be told apart from it{cost}."
@@ -81,13 +82,13 @@ def verdict(result: Result) -> Verdict:
     return Verdict(chosen, text, _command(chosen), sentences, _cautions(result))
 
 
-def _fit_s(model: Model) -> float:
-    """Whole seconds: nobody chooses a model for less."""
-    return float("inf") if model.cost.fit_s is None else round(model.cost.fit_s)
+def _fit_cost(model: Model) -> float:
+    """A power of two of the seconds of a fit, at least 1: nobody chooses a model for less."""
+    return float("inf") if model.cost.fit_s is None else round(math.log2(max(model.cost.fit_s, 1)))
 
 
 def _cheapest(cheap: Model, other: Model) -> str:
-    if _fit_s(cheap) >= _fit_s(other) or other.cost.fit_s is None:
+    if _fit_cost(cheap) >= _fit_cost(other) or other.cost.fit_s is None:
         return ""
     amounts = f"fit {format_amount(cheap.cost.fit_s)} s, {other.name} {format_amount(other.cost.fit_s)} s"
     return f"; {cheap.name} is the cheapest ({amounts})"
