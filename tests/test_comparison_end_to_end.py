@@ -15,7 +15,6 @@ from test_comparison import make_run
 from spectro.cli import main as cli
 from spectro.comparison import compare
 from spectro.errors import SpectroError
-from spectro.runs import results
 
 SHARED = Path(os.environ.get("SPECTRO_SHARED", "../shared")).absolute()
 WEIGHTS = SHARED / "weights" / "vit_small_patch14_dinov2.safetensors"
@@ -30,10 +29,8 @@ def test_a_baseline_is_a_run_that_is_made_once(
     demo_root: Path,
     tmp_path: Path,
     spectro: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is what ``model=pixels`` gives by itself, with the validation of the runs, and a model that can be used."""
-    monkeypatch.setattr(results, "draw", lambda *_: None)  # of the baseline, which takes most of the time
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1", *validation)
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")

@@ -178,7 +178,7 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
     Raises:
         ConfigError: The configuration lacks a key, or is not valid.
     """
-    same = ("mapping", "cascade_stage", "cascade", "validation", "seed", "plugins", "data", "augmentation")
+    same = ("mapping", "cascade_stage", "cascade", "validation", "seed", "plugins", "data", "augmentation", "figures")
     values = {name: raw[name] for name in same if name in raw} | {
         "objective": None,
         "tracking": {"uri": None},
