@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,19 @@ def write_text(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Gives a file a second name, so that its bytes are on the disk once; a copy where the disk has no such links."""
+    if target.exists() and target.samefile(path):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
+    try:
+        os.link(path.resolve(), draft)
+    except OSError:
+        shutil.copyfile(path, draft)
+    draft.replace(target)
 
 
 def as_json(content: Any) -> str:

@@ -13,6 +13,7 @@ from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CascadeClassifier, EnsembleClassifier, PixelsClassifier
 from spectro.data.splits import bootstrap
+from spectro.runs import results
 from spectro.runs.runinfo import RunInfo
 
 
@@ -132,3 +133,16 @@ def test_finished_runs_of_different_families_become_a_run(run_here, demo_root, t
     assert spectro("ensemble", hog, seed, "--greedy", "--name", "chosen").returncode == 0
     newest = max((tmp_path / "outputs" / "runs").iterdir(), key=lambda folder: RunInfo.read(folder).started_at)
     assert len(RunInfo.read(newest).config["ensemble"]["runs"]) == 1
+
+
+def test_frozen_weights_of_two_runs_are_one_file(tmp_path):
+    """Each run of a network would keep fifty megabytes that the run before has; other content is left alone."""
+    models = [tmp_path / "runs" / name / "model" for name in "abc"]
+    for model, content in zip(models, (b"same", b"same", b"else"), strict=True):
+        model.mkdir(parents=True)
+        (model / "frozen_0.safetensors").write_bytes(content)
+        results.share_weights(model, tmp_path)
+    first, second, third = (model / "frozen_0.safetensors" for model in models)
+    assert first.samefile(second)
+    assert not first.samefile(third)
+    assert third.read_bytes() == b"else"

@@ -194,6 +194,23 @@ def test_the_store_equals_the_run_directory_also_after_a_resend(
     assert capsys.readouterr().err == ""
 
 
+def test_files_are_on_the_disk_once_and_stay_when_the_run_directory_goes(database: Path) -> None:
+    """A second copy would double what an hour of trying leaves; who deletes a run directory must not lose it."""
+    run_dir = make_run(database.parent)
+    finish(run_dir)
+    assert send(run_dir)
+    folder = Path(stored(run_dir).info.artifact_uri.removeprefix("file://"))
+    model = folder / "model" / "model.safetensors"
+    assert model.samefile(run_dir / "model" / "model.safetensors")
+    (run_dir / "metrics.json").unlink()
+    (run_dir / "metrics.json").write_text("{}")
+    assert send(run_dir)
+    assert (folder / "metrics.json").read_text() == "{}"
+    assert not [path for path in folder.rglob(".*") if path.name != ".hydra"]
+    shutil.rmtree(run_dir)
+    assert model.read_bytes() == b"model/model.safetensors"
+
+
 def test_the_reason_of_a_bad_end_is_a_tag(database: Path) -> None:
     """A failed run is in the store with its reason, and with what it had by then."""
     run_dir = make_run(database.parent)

@@ -77,10 +77,13 @@ def hog(repeats: int) -> None:
 def command(repeats: int) -> None:
     """``python train.py`` on demo data that are there, in a new process each time; a first call makes everything."""
     with tempfile.TemporaryDirectory() as folder:
-        total, phases = [], []
+        total, phases, cpu = [], [], []
         for number in range(repeats + 1):
             run = [sys.executable, TRAIN]
+            before = os.times()
             wall = seconds(lambda: subprocess.run(run, cwd=folder, check=True, stdout=subprocess.DEVNULL))  # noqa: B023
+            after = os.times()
+            cpu.append(after.children_user + after.children_system - before.children_user - before.children_system)
             runs = sorted(Path(folder).glob("outputs/runs/*/run.json"), key=lambda p: p.stat().st_mtime)
             phases.append(json.loads(runs[-1].read_text())["wall_s"])
             total.append(wall)
@@ -91,6 +94,7 @@ def command(repeats: int) -> None:
             print(f"  {name:12}{statistics.median(p[name] for p in phases[1:]):7.2f} s")
         rest = [t - sum(p.values()) for t, p in zip(total[1:], phases[1:], strict=True)]
         print(f"  {'start-up':12}{statistics.median(rest):7.2f} s")
+        print(f"CPU of both processes, median: {statistics.median(cpu[1:]):.1f} s")
 
 
 def cv(repeats: int) -> None:

@@ -80,6 +80,7 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
         (info.folder / "model").mkdir()
         write_json(info.folder / "model" / "use.json", use)
         classifier.save(info.folder / "model")
+        results.share_weights(info.folder / "model", outputs)
         shutil.copy(first.folder / "records.csv", info.folder)
         write_json(info.folder / "metrics.json", metrics)
         write_predictions(info.folder / "predictions.csv", means, lambda record: record.path.as_posix())

@@ -1,5 +1,6 @@
 """What a run writes beside its model: history, metrics, tables and figures."""
 
+import filecmp
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import OnEpoch, is_fold
 from spectro.data import Dataset
 from spectro.figures import Job
-from spectro.files import read_csv, write_csv, write_json
+from spectro.files import link, read_csv, write_csv, write_json
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
@@ -73,6 +74,15 @@ def write_use(path: Path, task: Task, classifier: ImageClassifier) -> None:
         "data_fingerprint": task.dataset.fingerprint,
     }
     write_json(path, content)
+
+
+def share_weights(model: Path, outputs: Path) -> None:
+    """Makes frozen weights that the model of another run holds too the same file: they are most of a model's bytes."""
+    for path in model.glob("frozen_*.safetensors"):
+        others = (other for run in ("runs/*", "sweeps/*/*") for other in outputs.glob(f"{run}/model/{path.name}"))
+        same = (other for other in others if not other.samefile(path) and filecmp.cmp(other, path, shallow=False))
+        if (other := next(same, None)) is not None:
+            link(other, path)
 
 
 def prepare(info: RunInfo) -> None:

@@ -92,6 +92,7 @@ def run(
         with info.phase("write"):
             results.write_use(run_dir / "model" / "use.json", task, classifier)
             classifier.save(run_dir / "model")
+            results.share_weights(run_dir / "model", config.outputs)
             write_json(run_dir / "metrics.json", metrics)
             write_predictions(run_dir / "predictions.csv", stages[""], task.dataset.name_of)
             if cv is not None:

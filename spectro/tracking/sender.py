@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from spectro.files import as_json, read_json
+from spectro.files import as_json, link, read_json
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
 from spectro.tracking.notes import note_tags
@@ -219,7 +218,7 @@ def _send_files(client: Any, stored: Any, run_dir: Path) -> None:
             continue
         if folder is not None:
             for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
-                _link(file, folder / file.relative_to(run_dir))
+                link(file, folder / file.relative_to(run_dir))
         elif path.is_file():
             client.log_artifact(stored.info.run_id, str(path))
         else:
@@ -231,19 +230,6 @@ def _local_folder(uri: str) -> Path | None:
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     return Path(local_file_uri_to_path(uri)) if urlsplit(uri).scheme == "file" else None
-
-
-def _link(path: Path, target: Path) -> None:
-    """Gives a file a second name, so that its bytes are on the disk once; a copy where the disk has no such links."""
-    if target.exists() and target.samefile(path):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(path.resolve(), draft)
-    except OSError:
-        shutil.copyfile(path, draft)
-    draft.replace(target)
 
 
 def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
