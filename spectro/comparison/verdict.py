@@ -9,7 +9,7 @@ from spectro.comparison.models import MAJORITY, Model
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
 from spectro.evaluation.format import format_amount, format_p
-from spectro.paths import short
+from spectro.paths import redact, short
 
 # With fewer records of a class next to nothing is known of it.
 FEW = 5
@@ -104,7 +104,8 @@ def _command(model: Model) -> str:
     """How to classify new images with a model; of several seeds with the first one, as test may choose nothing."""
     run = model.runs[0]
     if run.is_fetched:
-        fetch = f"mlflow artifacts download -r {run.info.folder.name} -a model -d DIR"
+        uri = shlex.quote(redact(str(run.info.mlflow.tracking_uri)))
+        fetch = f"MLFLOW_TRACKING_URI={uri} mlflow artifacts download -r {run.info.folder.name} -a model -d DIR"
         return f"{fetch} && spectro predict DIR/model new_images/ --out predictions.csv"
     return f"spectro predict {shlex.quote(short(run.info.folder))} new_images/ --out predictions.csv"
 
