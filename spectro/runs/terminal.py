@@ -30,6 +30,9 @@ _FEW = 5
 BASELINES = "better than the baselines?"
 
 
+_shown_notes: set[str] = set()
+
+
 class _ConsoleHandler(logging.Handler):
     def __init__(self, console: Console):
         super().__init__(logging.WARNING)
@@ -108,7 +111,9 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
             best = f"epochs on train and val: {network['epochs']}; "
         on = f"{network['precision']} on {network['device']}"
         show(escape(f"{stage}: {best}{on}, weights {weights['source']}{digest}"))
-    for warning in info.warnings:
+    # The jobs of a multirun have the same data, and so most notes in common.
+    for warning in (w for w in info.warnings if info.parent is None or w not in _shown_notes):
+        _shown_notes.add(warning)
         show(f"[yellow]note:[/yellow] {escape(warning)}")
     show(f"run:    {escape(shlex.quote(short(info.folder)))}")
     if info.mlflow.sent:
