@@ -176,3 +176,45 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0].rpartition("/")[2] for row in rows] == ["path", "a.png", "b\\xff.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
+
+
+def test_a_run_that_was_received_contacts_no_server(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Its run.json may name any server, which would get the MLflow user and password of whoever compares or resends."""
+    from spectro.cli.resend import resend
+    from spectro.comparison import compare
+
+    outputs = tmp_path / "outputs"
+    copy = Path(shutil.copytree(run_dir, outputs / "runs" / "run"))
+    info = json.loads((copy / "run.json").read_text())
+    info["mlflow"] |= {"tracking_uri": "http://127.0.0.1:9", "artifact_location": "file:///tmp/elsewhere"}
+    (copy / "run.json").write_text(json.dumps(info))
+    assert resend([copy], outputs=outputs) == 1
+    assert "not contacted unless it is named" in capsys.readouterr().out
+    result, folder = compare([copy], outputs=outputs)
+    assert any("http://127.0.0.1:9" in note and "--tracking-uri" in note for note in result.notes)
+    assert json.loads((folder / "run.json").read_text())["mlflow"]["tracking_uri"] is None
+    info["mlflow"]["tracking_uri"] = f"sqlite:///{outputs / 'mlflow.db'}"
+    (copy / "run.json").write_text(json.dumps(info))
+    (copy / "figures" / "link.png").symlink_to(CONF / "config.yaml")
+    (copy / "secret").symlink_to(CONF)
+    assert resend([copy], outputs=outputs) == 0
+    assert not Path("/tmp/elsewhere").exists()
+    sent = [path.name for path in (outputs / "mlartifacts").rglob("*")]
+    assert "predictions.csv" in sent
+    assert not {"link.png", "secret"} & set(sent)
+
+
+@pytest.mark.parametrize("value", ["${oc.env:HOME}", "${free_dir:/tmp/x}", "a ${nope}"])
+def test_resume_takes_plain_values(value: str, run_dir: Path, tmp_path: Path) -> None:
+    """A saved configuration may be anybody's, and an interpolation reads the environment."""
+    from spectro.cli.resume import resume
+
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    (copy / "run.json").unlink()
+    (copy / ".hydra").mkdir()
+    (copy / ".hydra" / "config.yaml").write_text(f"outputs: '{value}'\n")
+    (copy / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /, config_sources: []}}\n")
+    with pytest.raises(ConfigError, match="allowed: plain values"):
+        resume([f"resume={copy}"])

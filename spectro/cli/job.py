@@ -6,10 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from spectro.errors import ConfigError, SpectroError
+from spectro.files import write_text
 from spectro.paths import in_shell, new_folder
 from spectro.progress import say
 
@@ -49,7 +50,11 @@ def job(cfg: DictConfig, varied: Sequence[str] = (), n_jobs: int | None = None) 
             differs = " ".join(word for word in hydra.overrides.task if word.split("=")[0] in varied)
             say(f"\n[bold]job {hydra.job.num + 1}{f' of {n_jobs}' if n_jobs else ''}: {escape(differs)}[/bold]")
         is_part = hydra.mode == RunMode.MULTIRUN and (run_dir.parent / "run.json").exists()
-        return experiment.run(check(cfg), run_dir, parent=".." if is_part else None)
+        config = check(cfg)
+        if (written := run_dir / ".hydra" / "config.yaml").exists():
+            # Plain values: a run that is resumed takes nothing from another environment.
+            write_text(written, OmegaConf.to_yaml(cfg, resolve=True))
+        return experiment.run(config, run_dir, parent=".." if is_part else None)
     except BaseException:
         # A run that has not started leaves nothing behind: in its folder are Hydra's files only.
         if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= {".hydra", "train.log"}:

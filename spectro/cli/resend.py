@@ -55,8 +55,7 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
             if not run_dirs and info.status == "RUNNING" and tracking.is_alive(info.content()) is not False:
                 print(f"{run_dir}: may still be running on {info.host or 'an unknown host'}: left alone")
                 continue
-            if uri is not None:
-                info.mlflow = tracking.MlflowEntry.new(uri, outputs)
+            info.mlflow = info.mlflow.to(uri, outputs)
             info.mlflow = tracking.send_now(run_dir, info.content())
             info.write()
             sent += 1

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spectro.errors import ConfigError, DataError
+from spectro.paths import flatten
 
 if TYPE_CHECKING:
     from spectro.runs.runinfo import RunInfo
@@ -32,10 +34,14 @@ def resume(words: Sequence[str]) -> None:
     run_dir = Path(words[0].partition("=")[2]).expanduser().absolute()
     before = _stopped(run_dir)
     try:
-        cfg: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
+        cfg: Any = OmegaConf.load(path := run_dir / ".hydra" / "config.yaml")
         runtime = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime
-    except (OSError, ValueError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AttributeError) as error:
         raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    for key, value in flatten(plain).items():
+        if "${" in str(value):
+            raise ConfigError(f"resume: {path}: {key}: got {value!r}; allowed: plain values, as runs write them")
     if Path(runtime.cwd).is_dir():
         os.chdir(runtime.cwd)  # relative paths refer to it
     experiment.run(check(cfg, groups_of(runtime.config_sources)), run_dir, before)

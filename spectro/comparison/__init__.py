@@ -16,7 +16,7 @@ from spectro.comparison.load import Run, load_runs
 from spectro.comparison.models import models_of
 from spectro.comparison.statistics import Result, compute
 from spectro.data import Dataset
-from spectro.errors import ConfigError, DataError
+from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.files import write_csv, write_json, write_text
 from spectro.paths import cut, new_folder
 from spectro.plugins import load_plugins
@@ -84,7 +84,8 @@ def compare(
                 dataset = load_dataset(runs[0], outputs)
             except DataError as error:
                 problem = str(error)
-        mlflow = _mlflow(runs, outputs, tracking_uri)
+        mlflow, unsent = _mlflow(runs, outputs, tracking_uri)
+        notes += unsent
         added, more = baseline_runs(runs, outputs, split, mlflow, problem)
         with status("comparing"):
             models, most = models_of(runs, added, labels)
@@ -118,12 +119,15 @@ def _look_alikes(runs: Sequence[Run]) -> dict[str, list[str]]:
     return dict(groups.values())
 
 
-def _mlflow(runs: Sequence[Run], outputs: Path, tracking_uri: str | None) -> MlflowEntry:
-    """The store of the comparison and its baselines: the one that is named, else that of the runs."""
-    entry = next((run.info.mlflow for run in runs if run.info.mlflow.tracking_uri), None)
-    if tracking_uri is not None or entry is None:
-        entry = MlflowEntry.new(tracking_uri, outputs)
-    return replace(entry, run_id=None, experiment_id=None, sent=False)
+def _mlflow(runs: Sequence[Run], outputs: Path, tracking_uri: str | None) -> tuple[MlflowEntry, list[str]]:
+    """The store of the comparison and its baselines, see `MlflowEntry.to`; a note if that of the runs is not used."""
+    entry = next((run.info.mlflow for run in runs if run.info.mlflow.tracking_uri), MlflowEntry(tracking_uri=None))
+    if tracking_uri is None and entry.tracking_uri is None:
+        return entry, []
+    try:
+        return replace(entry.to(tracking_uri, outputs), run_id=None, experiment_id=None, sent=False), []
+    except SpectroError as error:
+        return MlflowEntry(tracking_uri=None), [f"not sent to MLflow: {error}: --tracking-uri"]
 
 
 def _start(

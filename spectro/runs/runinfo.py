@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -167,7 +167,8 @@ class RunInfo:
             info.started_at, info.wall_s = before.started_at, before.wall_s
             info.resumed_at = [*before.resumed_at, time.time()]
             if info.mlflow.tracking_uri == before.mlflow.tracking_uri:
-                info.mlflow = before.mlflow
+                ids = before.mlflow.run_id, before.mlflow.experiment_id
+                info.mlflow = replace(info.mlflow, run_id=ids[0], experiment_id=ids[1])
         return info
 
     @classmethod

@@ -110,7 +110,7 @@ class Space:
         folder = run_dir / ".hydra"
         folder.mkdir(parents=True, exist_ok=True)
         fixed = [word for word in self.fixed if word.lstrip("+~").split("=")[0].split(".")[0] not in SWEEP_KEYS]
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(without_search(cfg)))
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(without_search(cfg), resolve=True))
         write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*fixed, *self.overrides(params)])))
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from spectro.errors import SpectroError
 from spectro.files import as_json, link, read_json
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
@@ -57,6 +58,29 @@ class MlflowEntry:
             tracking_uri=uri if database is None else f"sqlite:///{database}",
             artifact_location=(outputs.absolute() / "mlartifacts").as_uri() if store.is_database(uri) else None,
         )
+
+    def to(self, uri: str | None, outputs: Path) -> "MlflowEntry":
+        """The entry of the same run for a store; of a run.json, which may be anybody's, only the ids are taken.
+
+        Args:
+            uri: The store that was named for it; None: the database of ``outputs``, or ``MLFLOW_TRACKING_URI``.
+            outputs: The folder of all runs.
+
+        Raises:
+            SpectroError: No store was named, and the entry's is another one.
+        """
+        default = f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+        allowed = [uri] if uri is not None else [default, os.environ.get("MLFLOW_TRACKING_URI")]
+        entries = [MlflowEntry.new(address, outputs) for address in allowed if address]
+        same = next((entry for entry in entries if entry.tracking_uri == self.tracking_uri), None)
+        if same is not None:
+            return replace(same, run_id=self.run_id, experiment_id=self.experiment_id, sent=self.sent)
+        if uri is None:
+            raise SpectroError(
+                f"run.json names the MLflow store {redact(str(self.tracking_uri))}, which is not contacted unless it "
+                f"is named on the command line; allowed without: {redact(default)}, MLFLOW_TRACKING_URI"
+            )
+        return entries[0]
 
 
 def page_of(entry: MlflowEntry) -> str | None:
@@ -119,7 +143,7 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
         tags = tags_of({**run["tags"], "reason": reason})
         table = run_dir / "table.md"  # of a comparison: its first section, without the figure, which follows
-        summary = table.read_text(encoding="utf-8").split("\n## ")[0] if table.exists() else ""
+        summary = table.read_text(encoding="utf-8").split("\n## ")[0] if table in _files(run_dir) else ""
         summary = re.sub(r"!\[\]\(.*?\)\n*", "", summary)
         tags |= note_tags(run, scores, figures, run_id, stored.data.tags, summary)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -211,18 +235,29 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
 def _send_files(client: Any, stored: Any, run_dir: Path) -> None:
     """Files of a run directory as artifacts; where these are files of this machine they are the same files."""
     folder = _local_folder(stored.info.artifact_uri)
+    for file in _files(run_dir):
+        name = file.relative_to(run_dir)
+        if folder is not None:
+            link(file, folder / name)
+        else:
+            client.log_artifact(stored.info.run_id, str(file), None if len(name.parts) == 1 else name.parent.as_posix())
+
+
+def _files(run_dir: Path) -> list[Path]:
+    """The files of a run directory that are sent: regular ones, as a link may lead to any file of this machine."""
+    files: list[Path] = []
     for path in sorted(run_dir.iterdir()):
         if path.name in (*_NOT_SENT, "run.json") or path.suffix == ".lock" or (path / "run.json").exists():
             continue
-        if path.is_file() and _holds_password(path):
-            continue
-        if folder is not None:
-            for file in [path] if path.is_file() else filter(Path.is_file, path.rglob("*")):
-                link(file, folder / file.relative_to(run_dir))
-        elif path.is_file():
-            client.log_artifact(stored.info.run_id, str(path))
-        else:
-            client.log_artifacts(stored.info.run_id, str(path), path.name)
+        inside = [path] if path.is_file() else sorted(path.rglob("*"))
+        files += [
+            file
+            for file in inside
+            if file.is_file()
+            and not any(part.is_symlink() for part in (file, *file.parents) if part.is_relative_to(path))
+            and not _holds_password(file)
+        ]
+    return files
 
 
 def _local_folder(uri: str) -> Path | None:
