@@ -281,6 +281,9 @@ def test_baselines_are_there_and_may_be_better(runs: Any, compared: Any) -> None
     result = compared(runs("net", range(0, 24, 2), model="resnet18"), runs("pixels", [0], model="pixels"))
     assert [model.name for model in result.candidates] == ["resnet18"]
     assert verdict(result).model.name == "pixels"
+    (line,) = [line for line in verdict(result).cautions if line.startswith("pixels has the highest score")]
+    for hint in ("model=hog_svm_grid and model=embed", "validation=kfold", "sweeper=NAME"):
+        assert hint in line
     majority = result.models[-1]
     assert (majority.name, set(majority.votes), result.between) == ("majority class", {"b"}, [])
 

@@ -65,11 +65,9 @@ def scores_table(result: Result) -> Table:
     """The models, the best first: score with interval, and what it rests on and costs."""
     rows = []
     for model in result.ranked:
-        seeds, cost = model.seeds, model.cost
-        is_range = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-        shown = f"{seeds[0]}–{seeds[-1]}" if is_range else ", ".join(map(str, seeds)) or None
+        n_seeds, cost = len(model.seeds) or None, model.cost
         amounts = format_amount(cost.fit_s), format_amount(cost.predict_records_per_s)
-        rows.append([model.name, result.scores[model.name]["macro_f1"], result.n_records, shown, *amounts])
+        rows.append([model.name, result.scores[model.name]["macro_f1"], result.n_records, n_seeds, *amounts])
     return _table(["model", METRICS["macro_f1"].label, "n", "seeds", "fit, s", "records per s"], rows)
 
 

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spectro.comparison.models import MAJORITY, Model
+from spectro.comparison.models import MAJORITY, PIXELS, Model
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
 from spectro.evaluation.format import format_amount, format_p
@@ -138,5 +138,18 @@ def _cautions(result: Result) -> list[str]:
         f"No {result.split} records: {none}.": none,
         f"One seed only: {single}. Intervals do not hold the spread over seeds.": single,
         "Val was used for choosing, so its scores are too high. Test shows how good a model is.": result.split == "val",
+        _why_baseline(result): result.ranked[0].name == PIXELS and len(result.candidates) > 0,
     }
     return [text for text, applies in cautions.items() if applies]
+
+
+def _why_baseline(result: Result) -> str:
+    """Why a logistic regression on pixels has the highest score, and what to try."""
+    tried = {run.model for model in result.models for run in model.runs}
+    places = [f"model={name}" for name in ("hog_svm_grid", "embed") if name not in tried]
+    not_refit = [model.name for model in result.candidates if not all(run.is_refit for run in model.runs)]
+    hints = [f"{' and '.join(places)}, which keep where something is in the image"] if places else []
+    hints += ["validation=kfold, which fits the models to val as well"] if not_refit else []
+    hints += [] if any("trial" in run.info.tags for run in result.runs) else ["a search (sweeper=NAME)"]
+    tip = f"Try {'; '.join(hints)}." if hints else "More labels may help: spectro learning-curve."
+    return f"{PIXELS} has the highest score: with few records simple models are hard to beat. {tip}"
