@@ -1,6 +1,7 @@
 """Text, JSON and CSV files, each written whole or not at all."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -31,6 +32,12 @@ def link(path: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(path, draft)
     draft.replace(target)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_json(content: Any) -> str:

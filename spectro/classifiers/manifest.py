@@ -1,10 +1,10 @@
 """``manifest.json`` of a saved model: the SHA-256 of each of its files, by which a damaged one is found."""
 
-import hashlib
 import json
 from pathlib import Path
 
 from spectro.errors import ModelError
+from spectro.files import sha256_of
 
 _NAME = "manifest.json"
 # A part of a model lies at most so many folders below it: member of a stage of a run of several.
@@ -16,7 +16,7 @@ def write_manifest(folder: Path) -> None:
     for path in folder.glob(f"*/{_NAME}"):
         path.unlink()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _NAME)
-    content = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    content = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     (folder / _NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -42,10 +42,5 @@ def check_manifest(folder: Path) -> None:
     for name, digest in expected.items():
         if name not in names:
             raise FileNotFoundError(None, None, str(folder / name))
-        if _sha256(folder / name) != digest:
+        if sha256_of(folder / name) != digest:
             raise ModelError(f"{folder / name}: damaged: its SHA-256 is not the one in {_NAME}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

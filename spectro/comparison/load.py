@@ -205,6 +205,8 @@ def read_run(folder: Path, split: str) -> Run:
         raise DataError("a trial of a search, which never reads test")
     if info.data is None or not {"model", "cascade_stage"} <= info.config.keys():
         raise DataError("a comparison or a search and not a run")
+    if not MLFLOW_ID.fullmatch(folder.name):
+        info.check_files()  # of a run that only MLflow has no metrics are fetched
     predictions = read_predictions(folder / "predictions.csv").get(split)
     if predictions is None:
         hint = " (its model is fitted to train and val: validation.refit)" if split == "val" else ""

@@ -24,7 +24,7 @@ from spectro import __version__, beside, tracking
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
-from spectro.files import write_json
+from spectro.files import sha256_of, write_json
 from spectro.paths import redact
 from spectro.progress import status
 from spectro.runs.task import data_name, experiment_of
@@ -33,6 +33,8 @@ from spectro.tracking import MlflowEntry
 _log = logging.getLogger("spectro")
 # Looked up before any configuration is read, which may set PATH.
 _GIT = shutil.which("git") or "git"
+# What a comparison reads.
+_TABLES = ("metrics.json", "predictions.csv", "oof_predictions.csv", "records.csv")
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
@@ -117,6 +119,7 @@ class RunInfo:
         networks: Stage -> facts of a network: parameters, weights, epochs, device.
         temperature: Stage -> temperature of its probabilities.
         study_id: Identifies the study of a search.
+        files: SHA-256 of the tables of a finished run.
     """
 
     folder: Path
@@ -145,6 +148,7 @@ class RunInfo:
     cost: Cost = field(default_factory=Cost)
     warnings: list[str] = field(default_factory=list)
     study_id: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def start(cls, folder: Path, *, before: Self | None = None, **content: Any) -> Self:
@@ -248,7 +252,22 @@ class RunInfo:
         """Sets how and when the run ended, and writes the file."""
         self.status, self.reason, self.ended_at = status, reason, time.time()
         self.peak_memory_mb = peak_memory_mb()
+        if status == "FINISHED":
+            self.files = {name: sha256_of(self.folder / name) for name in _TABLES if (self.folder / name).exists()}
         self.write()
+
+    def check_files(self) -> None:
+        """Compares the tables of a finished run with their SHA-256.
+
+        Raises:
+            DataError: One is damaged or missing.
+        """
+        for name, digest in self.files.items():
+            try:
+                if sha256_of(self.folder / name) != digest:
+                    raise DataError(f"{name}: damaged: its SHA-256 is not the one in run.json")
+            except OSError as error:
+                raise DataError(f"{name}: damaged or not there ({error.strerror})") from error
 
     def open_in_mlflow(self) -> None:
         """Creates the run in MLflow and writes its id; without a store a warning is logged."""
