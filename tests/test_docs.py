@@ -47,11 +47,14 @@ def test_links_and_files_exist(page: Path) -> None:
 
 
 def test_pages_that_the_code_names_exist() -> None:
-    """A comment or a message that sends its reader to a page that has moved."""
+    """A comment or a message that sends its reader to a page that has moved; a promise whose test is gone."""
     files = [path for folder in ("conf", "spectro", "scripts", "tests") for path in (HOME / folder).rglob("*.*")]
     texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".yaml", ".jinja")]
     pages = {page for text in texts for page in re.findall(r"docs/[\w/-]+\.md", text)}
     assert [page for page in pages if not (HOME / page).exists()] == []
+    defined = {name for text in texts for name in re.findall(r"def (test_\w+)\(", text)}
+    promises = (HOME / "docs" / "reference" / "promises.md").read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"`(test_\w+)`", promises) if name not in defined] == []
 
 
 def test_the_index_has_every_page_and_the_reference_every_option() -> None:

@@ -178,9 +178,7 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
 
 
-def test_a_run_that_was_received_contacts_no_server(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Its run.json may name any server, which would get the MLflow user and password of whoever compares or resends."""
     from spectro.cli.resend import resend
     from spectro.comparison import compare
