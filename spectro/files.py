@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Text that a spreadsheet would run, with any apostrophes that are put before such text.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-](inf|nan)")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -59,17 +64,30 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table under a temporary name and renames it; floats with all their digits."""
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as it stands in files: floats with all their digits, and no text that a spreadsheet takes for a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, which
+    `read_csv` takes off again.
+    """
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([[repr(float(v)) if isinstance(v, np.floating) else v for v in row] for row in rows])
-    write_text(path, table.getvalue())
+    csv.writer(table, lineterminator="\n").writerows([[_cell(value) for value in row] for row in (header, *rows)])
+    return table.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else value
+    return repr(float(value)) if isinstance(value, np.floating) else value
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table under a temporary name and renames it; see `as_csv`."""
+    write_text(path, as_csv(header, rows))
 
 
 def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:
-    """The rows of a table; spreadsheets may have put a byte order mark before its header.
+    """The rows of a table as `as_csv` has them; spreadsheets may have put a byte order mark before its header.
 
     Raises:
         OSError: The file cannot be read.
@@ -84,7 +102,11 @@ def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:
                     raise ValueError(
                         f"line {reader.line_num}: other cells than the header has; a {separator!r} needs quotes"
                     )
-                rows.append(row)
+                rows.append({_plain(name): _plain(cell) for name, cell in row.items()})
         except csv.Error as error:
             raise ValueError(f"line {reader.line_num}: {error}") from error
     return rows
+
+
+def _plain(text: str) -> str:
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

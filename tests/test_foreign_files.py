@@ -1,5 +1,6 @@
 """Files that somebody else made, or that were cut on the way: they run no code, and give no wrong label in silence."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from spectro.classifiers.manifest import write_manifest
 from spectro.cli import main as cli
 from spectro.config.check import check
 from spectro.config.groups import Groups, search_path
-from spectro.errors import ConfigError, ModelError
+from spectro.errors import ConfigError, DataError, ModelError
 from spectro.paths import CONF
 from spectro.runs.predict import predict_files
 from spectro.runs.runinfo import git_commit
@@ -111,6 +112,8 @@ CHANGES: dict[str, tuple[str, Callable[[dict], object]]] = {
     "crop of half a pixel": ("use.json", lambda d: d["crop"].update(left=2.5)),
     "other classes beside the model": ("use.json", lambda d: d.update(classes=d["classes"][1:])),
     "megapixels": ("use.json", lambda d: d.update(max_megapixels="1e9")),
+    "crop of another type": ("use.json", lambda d: d.update(crop=[3])),
+    "endless megapixels": ("use.json", lambda d: d.update(max_megapixels=1e308)),
     "size of images": ("easy/model.json", lambda d: d["params"].update(hog__size_px=10**9)),
 }
 
@@ -216,3 +219,177 @@ def test_resume_takes_plain_values(value: str, run_dir: Path, tmp_path: Path) ->
     (copy / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /, config_sources: []}}\n")
     with pytest.raises(ConfigError, match="allowed: plain values"):
         resume([f"resume={copy}"])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "[" * 100_000 + "]" * 100_000])
+def test_run_json_that_is_damaged_is_named(content: str, run_dir: Path, tmp_path: Path) -> None:
+    """Each was a traceback at some time; JSON may be nested deeper than Python calls."""
+    from spectro.runs.runinfo import RunInfo
+
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json: damaged"):
+        RunInfo.read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "hydra.yaml"])
+@pytest.mark.parametrize("content", ["[a]", "3", "hydra: {runtime: 3}", "hydra: {runtime: {cwd: 3}}"])
+def test_resume_names_a_configuration_that_is_none(file: str, content: str, tmp_path: Path) -> None:
+    """A list in place of keys was a traceback."""
+    from spectro.cli.resume import resume
+
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /, config_sources: [3]}}\n")
+    (tmp_path / ".hydra" / file).write_text(content)
+    with pytest.raises(ConfigError, match="allowed: a run directory"):
+        resume([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.launcher._target_=nope.Nope",
+        "hydra.sweeper._target_=nope.Nope",
+        "hydra.job_logging={version: 9}",
+        "+hydra.job_logging.handlers.x={class: nope.Nope}",
+    ],
+)
+def test_what_hydra_cannot_make_is_named(word: str) -> None:
+    """Hydra meets it after the folder is made, with a traceback."""
+    with pytest.raises(ConfigError, match=word.lstrip("+").partition("=")[0].removesuffix(".handlers.x")):
+        Groups().compose([word])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"act_layer": "nope"}, {"features_only": True}, {"checkpoint_path": "x.pth"}, {"pretrained_cfg": {"file": "x"}}],
+)
+def test_options_of_a_backbone_that_are_unusable_or_load_files(options: dict) -> None:
+    """A file of weights that they name would be recorded as random ones."""
+    from test_classifiers import cnn
+
+    with pytest.raises(ConfigError, match=r"cnn\.backbone_options: got"):
+        cnn().set_params(backbone_options=options).prepare()
+
+
+def test_sizes_in_a_model_are_bounded_by_its_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model.json of two kilobytes would fill the memory."""
+    import torch
+    from test_classifiers import cnn, embed, toy
+
+    real = torch.empty
+    for name, make in {"cnn": cnn, "embed": embed}.items():
+        given, change = {"training__epochs": 1}, {"channels": [16384] * 4}
+        if make is embed:
+            given, change = {}, {"embed_dim": 30000}
+        make().set_params(**given).fit(*toy((3, 3, 3))).save(tmp_path / name)
+        load(tmp_path / name)
+
+        def enlarge(state: dict, change: dict = change) -> None:
+            state["params"]["backbone_options"] = {**(state["params"]["backbone_options"] or {}), **change}
+
+        def empty(*size, **options) -> torch.Tensor:
+            tensor = real(*size, **options)
+            assert tensor.device.type == "meta" or tensor.numel() < 10**6
+            return tensor
+
+        damage(tmp_path / name, "model.json", enlarge)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "empty", empty)
+            with pytest.raises(ModelError, match="damaged or not of this model"):
+                load(tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", ["(1099511627776,)", "(-1,)"])
+def test_an_array_in_a_model_that_is_larger_than_the_memory(shape: str, model: Path) -> None:
+    """The header of an array is text, and may state any size."""
+    import zipfile
+
+    path = model / "easy" / "pipeline.skops"
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, array if name.endswith(".npy") else content)
+    write_manifest(model)
+    with pytest.raises(ModelError, match="damaged"):
+        load(model)
+
+
+PREDICTIONS: dict[str, tuple[str, str]] = {
+    "above 1": ("predictions.csv", "do not sum to 1"),
+    "another label": ("records.csv", "than in records.csv"),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_a_comparison_believes_no_impossible_predictions(name: str, run_dir: Path, tmp_path: Path) -> None:
+    """A metric of them would be a number like any other."""
+    from spectro.comparison.load import read_run
+    from spectro.files import read_csv, write_csv
+
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    read_run(copy, "test")
+    file, message = PREDICTIONS[name]
+    rows = read_csv(copy / file)
+    for row in rows:
+        if name == "above 1":
+            row[f"p_{row['predicted']}"] = "1.5"
+        elif row["split"] == "test":
+            row["label"] = next(other["label"] for other in rows if other["label"] != row["label"])
+    write_csv(copy / file, list(rows[0]), [list(row.values()) for row in rows])
+    info = json.loads((copy / "run.json").read_text())
+    info["files"][file] = hashlib.sha256((copy / file).read_bytes()).hexdigest()
+    (copy / "run.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match=message):
+        read_run(copy, "test")
+
+
+def test_a_spreadsheet_runs_no_cell_of_a_table(tmp_path: Path) -> None:
+    """A class or a file may be named like a formula; what was escaped is read back unchanged."""
+    from spectro.files import read_csv, write_csv
+
+    texts = ["=1+1", "+a", "-a", "@a", "\ta", "'=a", "''=a", "'a", "a=1", "-1.5", "+1e-3", ""]
+    write_csv(tmp_path / "t.csv", ["=x", "number"], [[text, -0.5] for text in texts])
+    assert read_csv(tmp_path / "t.csv") == [{"=x": text, "number": "-0.5"} for text in texts]
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[:3]] == ["'=x", "'=1+1", "'+a"]
+    assert (lines[-3], lines[-2]) == ("-1.5,-0.5", "+1e-3,-0.5")
+
+
+def test_markdown_of_a_name_loads_nothing() -> None:
+    """A table.md with an image in it would contact a server wherever it is shown."""
+    from spectro.evaluation.format import markdown_text
+
+    assert markdown_text("![a](http://x) <b> [0.8, 0.9]") == "![a\\](http://x) \\<b> [0.8, 0.9]"
+
+
+def test_weights_that_are_nan_or_a_program_are_named(tmp_path: Path) -> None:
+    """A smaller learning rate would not help."""
+    import torch
+    from safetensors.torch import save_file
+    from test_weights import state, tiny_cnn
+
+    tensors = {k: t * float("nan") if t.is_floating_point() else t for k, t in state(tiny_cnn(), 3).items()}
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        tiny_cnn(weights=str(tmp_path / "nan.safetensors")).prepare()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "program.pt")
+    with pytest.raises(ModelError, match="TorchScript"):
+        tiny_cnn(weights=str(tmp_path / "program.pt")).prepare()
+
+
+def test_data_that_are_one_class_or_none(tmp_path: Path) -> None:
+    """Every score is 1 with one class, which looks like success; and a message names what left nothing."""
+    from conftest import make_tree
+
+    from spectro.data.dataset import load_dataset
+    from spectro.data.images import ImageStore
+    from spectro.data.mapping import Mapping
+
+    root = make_tree(tmp_path / "records", {"a": 6})
+    assert any("one class, a" in line for line in load_dataset(root, Mapping(), store=ImageStore()).warnings)
+    with pytest.raises(DataError, match=r"mapping\.left_out: got a"):
+        load_dataset(root, Mapping(left_out=["a"]), store=ImageStore())

@@ -172,7 +172,10 @@ class TestRefused:
         [
             (cnn(backbone="resnet19"), "cnn.backbone: got 'resnet19'; allowed: a model that timm has"),
             (cnn(backbone="resnet18.x"), "cnn.backbone: got 'resnet18.x'; allowed after resnet18: .*tv_in1k"),
-            (vpt(backbone_options={"colour": "red"}), "vpt.backbone: timm makes no deit_tiny.* of .*colour=red"),
+            (
+                vpt(backbone_options={"colour": "red"}),
+                "vpt.backbone_options: got .*'colour': 'red'.*timm makes no deit_tiny",
+            ),
             (vpt(backbone="deit_tiny"), "vpt.backbone: got 'deit_tiny'; allowed: a model that timm has"),
         ],
     )

@@ -98,13 +98,16 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         from spectro.classifiers.networks.device import choose
 
         self._device = choose(self.device, "fp32").device
+        self.backbone_, self.origin_ = _frozen(*self._arguments(empty), str(self._device))
+
+    def _arguments(self, empty: bool) -> tuple[Any, ...]:
+        """Those of `_frozen` but the device."""
         options = json.dumps(self.backbone_options or {}, sort_keys=True)
         file = self._file
-        made_of = (self.backbone, options, self.pretrained and not empty, file, self.specs[0].shape[:2])
         modified = file.stat().st_mtime_ns if file is not None and file.exists() and not empty else 0
         config = json.dumps(getattr(self, "config_", None)) if empty else ""
-        model, origin = _frozen(*made_of, max(self.blocks), str(self._device), modified, config)
-        self.backbone_, self.origin_ = model, origin
+        pretrained, size = self.pretrained and not empty, self.specs[0].shape[:2]
+        return self.backbone, options, pretrained, file, size, max(self.blocks), modified, config
 
     @property
     def _shapes(self) -> list[tuple[int, int, int]]:
@@ -188,13 +191,19 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         from copy import deepcopy
 
+        import torch
         from safetensors import SafetensorError
+
+        from spectro.classifiers.networks.weights import check_shapes
 
         self.config_ = fitted["origin"].get("config")
         try:
+            tensors = load_frozen(fitted["frozen"], folder)
+            with torch.device("meta"):  # takes no memory, whatever the sizes in the JSON are
+                check_shapes(_frozen.__wrapped__(*self._arguments(True), "meta")[0], tensors)
             self._built(empty=True)
             self.backbone_ = deepcopy(self.backbone_)
-            self.backbone_.load_state_dict(load_frozen(fitted["frozen"], folder))
+            self.backbone_.load_state_dict(tensors)
         except (SafetensorError, RuntimeError, ConfigError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{folder / fitted['frozen']}: damaged or not of this model ({reason})") from error
@@ -217,9 +226,9 @@ def _frozen(
     weights: Path | None,
     size: tuple[int, int],
     n_blocks: int,
-    device: str,
     modified_ns: int,
     config: str,
+    device: str,
 ) -> "tuple[nn.Module, dict[str, Any]]":
     """A frozen backbone that ends with a block, and the origin of its weights; the same object for the same arguments.
 

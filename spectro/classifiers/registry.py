@@ -113,7 +113,8 @@ def load_part(folder: Path) -> ImageClassifier:
         if "fitted" in state:
             classifier._load(folder, state["fitted"])
     except FileNotFoundError as error:
-        raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
-    except (KeyError, TypeError, ValueError, OSError, AttributeError, RecursionError) as error:
+        # safetensors names the file in its message alone.
+        raise ModelError(f"{error.filename or error}: no such file; allowed: the model/ folder of a run") from error
+    except (KeyError, TypeError, ValueError, OSError, AttributeError, RecursionError, MemoryError) as error:
         raise ModelError(f"{path}: damaged or not a model ({type(error).__name__}: {error})") from error
     return classifier

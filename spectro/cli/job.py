@@ -128,9 +128,9 @@ def result_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Pat
     from hydra.core.override_parser.types import Quote, QuotedString
 
     outputs, folder = Path(cfg.outputs), Path(cfg.hydra[mode].dir)
+    check_outputs(outputs)
     try:
         outputs.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=outputs).close()
         if not any(word.lstrip("+").startswith(f"hydra.{mode}.dir=") for word in words):
             folder = new_folder(folder)
         elif any(folder.glob("run.json" if mode == "run" else "*/run.json")):
@@ -140,3 +140,15 @@ def result_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Pat
     except OSError as error:
         raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
     return folder, f"hydra.{mode}.dir={QuotedString(str(folder), Quote.double).with_quotes()}"
+
+
+def check_outputs(outputs: Path) -> None:
+    """Raises a ConfigError where nothing can be written below ``outputs``; leaves nothing behind."""
+    made = [folder for folder in (outputs, *outputs.parents) if not folder.exists()]
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=outputs).close()
+        for folder in made:
+            folder.rmdir()
+    except OSError as error:
+        raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error

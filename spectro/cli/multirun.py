@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spectro import interrupt
 from spectro.cli.explain import conflict, explained
-from spectro.cli.job import checked, job, result_folder
+from spectro.cli.job import check_outputs, checked, job, result_folder
 from spectro.config.check import Config
 from spectro.errors import ConfigError
 from spectro.paths import redact
@@ -42,10 +42,12 @@ def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., No
     overrides = OverridesParser.create().parse_overrides(list(words))
     jobs = _jobs(overrides)
     with explained(jobs[0], groups):
-        sweeper = groups.compose(jobs[0]).hydra.runtime.choices["hydra/sweeper"]
+        composed = groups.compose(jobs[0])
+        sweeper = composed.hydra.runtime.choices["hydra/sweeper"]
     if message := conflict(jobs[0], groups):
         raise ConfigError(message)
     if sweeper == "study":
+        check_outputs(Path(composed.outputs))
         # A search checks what it searches and opens its own run in MLflow.
         run_hydra(job)
         return

@@ -8,7 +8,6 @@ Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold n
 """
 
 import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -33,19 +32,19 @@ def main() -> None:
 
 
 def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
-    from spectro.files import write_csv
+    from spectro.files import as_csv, write_text
     from spectro.plugins import load_plugins
     from spectro.runs.predict import predict_files
 
     load_plugins(plugins)
     predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
-    rows = [["path", "predicted", *(f"p_{label}" for label in predictions.classes)]]
+    header = ["path", "predicted", *(f"p_{label}" for label in predictions.classes)]
     columns = predictions.records, predictions.predicted, predictions.probabilities.tolist()
-    rows += [[shown(record.path), label, *row] for record, label, row in zip(*columns, strict=True)]
+    rows = [[shown(record.path), label, *row] for record, label, row in zip(*columns, strict=True)]
     if out:
-        write_csv(out, rows[0], rows[1:])
+        write_text(out, as_csv(header, rows))
     else:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        sys.stdout.write(as_csv(header, rows))
     for path, reason in bad.items():
         print(f"left out: {shown(path)}: {reason}", file=sys.stderr)
     if bad:

@@ -36,15 +36,19 @@ def resume(words: Sequence[str]) -> None:
     try:
         cfg: Any = OmegaConf.load(path := run_dir / ".hydra" / "config.yaml")
         runtime = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml").hydra.runtime
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AttributeError) as error:
-        raise ConfigError(f"resume: got {str(run_dir)!r} ({error}); allowed: a run directory") from error
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        if not isinstance(plain, dict):
+            raise ValueError(f"{path} is no section with keys")
+        folder, groups = Path(runtime.cwd), groups_of(runtime.config_sources)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split("\n    ")[0].split())
+        raise ConfigError(f"resume: got {str(run_dir)!r} ({reason}); allowed: a run directory") from error
     for key, value in flatten(plain).items():
         if "${" in str(value):
             raise ConfigError(f"resume: {path}: {key}: got {value!r}; allowed: plain values, as runs write them")
-    if Path(runtime.cwd).is_dir():
-        os.chdir(runtime.cwd)  # relative paths refer to it
-    experiment.run(check(cfg, groups_of(runtime.config_sources)), run_dir, before)
+    if folder.is_dir():
+        os.chdir(folder)  # relative paths refer to it
+    experiment.run(check(cfg, groups), run_dir, before)
 
 
 def _stopped(run_dir: Path) -> "RunInfo | None":

@@ -220,6 +220,12 @@ def read_run(folder: Path, split: str) -> Run:
             raise ValueError("no records")
     except (KeyError, OSError, ValueError) as error:
         raise DataError(f"records.csv: damaged or not there ({type(error).__name__}: {error})") from error
+    mapping = info.config["mapping"] if info.config["cascade_stage"]["name"] == "easy" else {}
+    group_of = {label: group for group, labels in (mapping.get("look_alikes") or {}).items() for label in labels}
+    expected = {(str(r.path), r.split): (r.source, group_of.get(r.label, r.label)) for r in records}
+    for r in predictions.records:
+        if expected.get((str(r.path), split)) != (r.source, r.label):
+            raise DataError(f"{r.path} of {split} has another label or source in predictions.csv than in records.csv")
     order = sorted(range(len(predictions.records)), key=lambda i: str(predictions.records[i].path))
     ordered = replace(
         predictions,

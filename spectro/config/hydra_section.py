@@ -1,10 +1,13 @@
 """What a configuration file may not set of Hydra's own section: it may be anybody's, and Hydra obeys all of it."""
 
+import logging.config
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from spectro.errors import ConfigError
@@ -45,6 +48,13 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
             value = value[part]
         if value not in (default, None) and not _is_typed(key, typed):
             raise ConfigError(f"hydra.{key}: got {cut(str(value), 200)} from a file; allowed there: the default")
+    for key in ("launcher", "sweeper"):
+        target, allowed = OmegaConf.select(hydra, f"{key}._target_"), Plugins.instance().class_name_to_class
+        if _is_typed(f"{key}._target_", typed) and target not in allowed:
+            raise ConfigError(f"hydra.{key}._target_: got {target!r}; allowed: {', '.join(sorted(allowed))}")
+    for key in ("job_logging", "hydra_logging"):
+        if _is_typed(key, typed):
+            _try_logging(key, plain[key])
     for key in ("launcher", "sweeper", "sweeper.sampler"):
         target = OmegaConf.select(hydra, f"{key}._target_")
         if target is not None and not _TARGETS.match(str(target)) and not _is_typed(key, typed):
@@ -62,6 +72,21 @@ def _is_typed(key: str, typed: Sequence[str]) -> bool:
     return any(word == f"hydra.{key}" or word.startswith(f"hydra.{key}.") for word in typed) or any(
         f"hydra.{key}".startswith(f"{word}.") for word in typed
     )
+
+
+def _try_logging(key: str, settings: Any) -> None:
+    """Raises a ConfigError where Python's logging refuses settings, by setting it up; no file is opened."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        for handler in settings.get("handlers", {}).values():
+            handler.update({name: os.devnull for name in handler if name == "filename"})
+        logging.config.dictConfig({**settings, "disable_existing_loggers": False})
+    except Exception as error:
+        # Handlers and filters may be any class, and raise anything.
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else error
+        raise ConfigError(f"hydra.{key}: {reason}; allowed: what logging.config.dictConfig takes") from error
+    finally:
+        logging.root.handlers[:], logging.root.level = handlers, level
 
 
 def _logging(option: str) -> Any:

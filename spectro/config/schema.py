@@ -34,7 +34,7 @@ class _Data(Section):
     on_bad_file: Literal["error", "skip"] = "error"
     source_key: Literal["name", "class_name", "path"] = "name"
     group: Annotated[str, AfterValidator(_check_group)] | None = None
-    max_megapixels: Annotated[float, Field(gt=0)] = 100.0
+    max_megapixels: Annotated[float, Field(gt=0, le=1e6)] = 100.0
     cache_dir: str | None = "outputs/cache"
     cache_limit_gb: Annotated[float, Field(gt=0)] = 20.0
 

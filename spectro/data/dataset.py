@@ -99,6 +99,8 @@ class Dataset:
     def warnings(self) -> list[str]:
         """Things that are no error but should be read."""
         lines = []
+        if len(self.classes) == 1:
+            lines.append(f"the data have one class, {self.classes[0]}: every model predicts it, and every score is 1")
         if self.ignored:
             names = first_of([_printable(name) for name in self.ignored])
             reasons = "hidden, no image by its ending, or not directly in a class folder"

@@ -1,6 +1,7 @@
 """One image file -> pixels."""
 
 import io
+import logging
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
@@ -124,6 +125,8 @@ def _open_tiff(data: bytes, max_megapixels: float) -> Image.Image:
     """TIFF files that Pillow does not read, 16-bit colour above all."""
     import tifffile
 
+    # What it logs of a damaged file names no file; the error below does.
+    logging.getLogger("tifffile").disabled = True
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page: Any = tiff.pages[0]
         _check_size(page.imagewidth, page.imagelength, max_megapixels)

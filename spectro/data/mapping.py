@@ -86,7 +86,9 @@ class Mapping:
         Returns:
             The class of each folder that is used, and one line for each thing that does not fit.
         """
-        folders = sorted(set(folders) - set(self.left_out))
+        found, folders = set(folders), sorted(set(folders) - set(self.left_out))
+        if found and not folders:
+            return {}, [f"mapping.left_out: got {', '.join(sorted(found))}, which are all folders; allowed: not all"]
         if not self.classes:
             wrong = [f"mapping.{key}: {text}" for key, text in self._wrong_look_alikes(folders)]
             return {folder: folder for folder in folders}, wrong

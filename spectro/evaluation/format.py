@@ -1,5 +1,6 @@
 """Numbers and tables as people read them, on the terminal, in figures, Markdown and MLflow. A dash stands for None."""
 
+import re
 from collections.abc import Sequence
 
 DASH = "–"
@@ -42,4 +43,6 @@ def markdown_text(text: str) -> str:
     """Text that ends no cell of a Markdown table and starts no markup."""
     for mark in ("\\", "|", "*", "`", "<"):
         text = text.replace(mark, f"\\{mark}")
+    # Links and images are of a pair of brackets and what follows; an interval in brackets is neither.
+    text = re.sub(r"\](?=[(\[:])", r"\]", text)
     return " ".join(text.split())

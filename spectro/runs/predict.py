@@ -36,11 +36,11 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
     try:
         use = json.loads((model / "use.json").read_text(encoding="utf-8"))
         crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
-        if not isinstance(max_megapixels, int | float) or not 0 < max_megapixels < np.inf:
-            raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, and finite")
+        if type(max_megapixels) not in (int, float) or not 0 < max_megapixels <= 1e6:
+            raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, at most 1e6")
         if list(use["classes"]) != list(classifier.classes_):
             raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
     files = _files(list(paths))
     records: list[Record] = []

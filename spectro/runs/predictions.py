@@ -12,6 +12,9 @@ from spectro.errors import DataError
 from spectro.evaluation import calibration, score
 from spectro.files import read_csv, write_csv
 
+# How far the sum of a record's probabilities may lie from 1: networks compute them in single precision.
+_ROUNDING = 1e-4
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -113,6 +116,8 @@ def _of_rows(rows: Sequence[Mapping[str, str]]) -> Predictions:
     probabilities = np.array([[float(row[f"p_{label}"]) for label in classes] for row in rows])
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities are NaN or infinite")
+    if (probabilities < 0).any() or (abs(probabilities.sum(axis=1) - 1) > _ROUNDING).any():
+        raise ValueError("probabilities are below 0, or do not sum to 1")
     if unknown := {*labels, *predicted} - set(classes):
         raise ValueError(f"labels without a column: {', '.join(sorted(unknown))}")
     records = [Record(Path(row["path"]), row.get("split", ""), "", row["source"], label=row["label"]) for row in rows]

@@ -223,7 +223,7 @@ class RunInfo:
         except ValidationError as error:
             problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
             raise DataError(f"{path}: damaged ({'; '.join(problems)})") from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: damaged or not there ({error})") from error
 
     def content(self) -> dict[str, Any]:

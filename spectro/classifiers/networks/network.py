@@ -179,10 +179,12 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         return {"facts": self.facts_, "frozen": name, **self._temperature_state()}
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
+        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from spectro.classifiers.networks.device import choose
+        from spectro.classifiers.networks.weights import check_shapes
 
         self.facts_ = fitted["facts"]
         self.config_ = self.facts_["weights"].get("config")
@@ -194,6 +196,8 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         try:
             tensors = load_file(folder / _FILE)
             tensors |= load_frozen(fitted["frozen"], folder) if fitted["frozen"] else {}
+            with torch.device("meta"):  # takes no memory, whatever the sizes in the JSON are
+                check_shapes(self._build(len(self.classes_), empty=True)[0], tensors)
             network, _ = self._build(len(self.classes_), empty=True)
             network.prepare(place)
             network.load_state_dict(tensors)

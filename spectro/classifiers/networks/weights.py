@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -24,6 +25,10 @@ from torch import Tensor, nn
 
 from spectro.errors import ConfigError, ModelError
 
+# Arguments of timm that load files, from which the recorded origin of the weights would be another, or that change what
+# the network is to others: it reads colour images and gives features.
+_REFUSED = {"cache_dir", "checkpoint_path", "features_only", "in_chans", "num_classes", "out_indices", "pretrained"}
+_REFUSED |= {"pretrained_cfg", "pretrained_cfg_overlay"}
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -76,13 +81,19 @@ def create(
     # timm's transformers have position embeddings for one size.
     of_size = {"img_size": list(size)} if size and defaults is not None and defaults.fixed_input_size else {}
     options = of_size | dict(options)
+    if refused := sorted(_REFUSED & {*options, *(config["model_args"] if config else {})}):
+        hint = f"; weights come from {family}.weights=FILE"
+        raise ConfigError(f"{family}.backbone_options: got {', '.join(refused)}; allowed: other arguments{hint}")
     described = {**config["model_args"], "pretrained_cfg": config["pretrained_cfg"]} if config else {}
     try:
         arguments = described | _arguments(options) | {"num_classes": num_classes}
         model = timm.create_model(architecture if config else name, pretrained=False, **arguments)
-    except (TypeError, AssertionError, RuntimeError) as error:
-        shown = ", ".join(f"{key}={value}" for key, value in options.items())
-        raise ConfigError(f"{family}.backbone: timm makes no {name} of {shown or 'no options'} ({error})") from error
+    except Exception as error:
+        # The options are the user's, and timm's models raise all types of errors for those that they do not take.
+        key, shown = ("backbone_options", str(dict(options))) if options else ("backbone", repr(name))
+        raise ConfigError(
+            f"{family}.{key}: got {shown}, of which timm makes no {name} ({_first_line(error)}); allowed: its arguments"
+        ) from error
     if size:
         _check_images(model, family, name, size)
     described = {"config": config} if config else {}
@@ -191,6 +202,8 @@ def _offline_if_unreachable() -> Iterator[None]:
 def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors in a file's content; no code from it is run."""
     try:
+        if content[:2] == b"PK" and any("/code/" in name for name in zipfile.ZipFile(io.BytesIO(content)).namelist()):
+            raise ModelError(f"{path}: a TorchScript program; allowed: a safetensors file, or a torch file of tensors")
         # A torch file is a zip archive or a pickle; a safetensors file begins with the length of its header.
         if content[:2] == b"PK" or (content[:1] == b"\x80" and content[8:9] != b"{"):
             with warnings.catch_warnings():
@@ -204,7 +217,7 @@ def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
             f"{path}: refused, it holds more than tensors, and opening it could run code; allowed: a safetensors file "
             "or a torch file of tensors alone"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors or torch file ({_first_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(tensors, dict) and isinstance(tensors.get(key), dict):
@@ -226,7 +239,16 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -
     if differences := _differences(expected, got):
         more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
         raise ModelError(f"{path}: not the weights of {name}: {'; '.join(differences[:3])}{more}")
+    if bad := [key for key, tensor in got.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
+        raise ModelError(f"{path}: damaged: {bad[0]} holds NaN or infinite values, as do {len(bad) - 1} more tensors")
     model.load_state_dict(got, strict=False)
+
+
+def check_shapes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raises a RuntimeError where the tensors of a file are not those of a model; it may lie on the device ``meta``."""
+    if differences := _differences(model.state_dict(), tensors):
+        more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise RuntimeError(f"{'; '.join(differences[:3])}{more}")
 
 
 def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
