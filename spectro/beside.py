@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import current_process, get_context, resource_tracker
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,11 +44,10 @@ def start(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[
     Returns:
         What waits for the end of the call and returns its result, or raises its error or a `KilledError`.
     """
-    try:
-        second = _second()
-    except AssertionError:  # a daemonic process, as launchers start them, may have no child
+    if current_process().name != "MainProcess":  # a worker of a launcher: it may have no child, or would wait for it
         result = work(*args, **kwargs)
         return lambda: result
+    second = _second()
     future = second.thread.submit(second.call, work, args, kwargs)
 
     def wait() -> T:

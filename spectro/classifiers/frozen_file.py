@@ -20,7 +20,10 @@ def save_frozen(tensors: "dict[str, Tensor]", folder: Path) -> str:
 
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     name = f"frozen_{hashlib.sha256(content).hexdigest()}.safetensors"
-    (folder / name).write_bytes(content)
+    # Under another name first: other runs may share a file of this name, which must not change.
+    draft = folder / f".{name}"
+    draft.write_bytes(content)
+    draft.replace(folder / name)
     return name
 
 

@@ -15,7 +15,7 @@ def write_manifest(folder: Path) -> None:
     """Lists the files of a model's folder, those of its parts too; the parts then have no list of their own."""
     for path in folder.glob(f"*/{_NAME}"):
         path.unlink()
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _NAME)
+    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path.name != _NAME)
     content = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     (folder / _NAME).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -36,7 +36,9 @@ def check_manifest(folder: Path) -> None:
         expected = {str(name): str(digest) for name, digest in content.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__})") from error
-    names = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file() and file != path}
+    present = (file for file in folder.rglob("*") if file.is_file() and file != path)
+    # File browsers leave hidden files, which nothing here reads.
+    names = {file.relative_to(folder).as_posix() for file in present if not file.name.startswith(".")}
     if added := sorted(names - expected.keys()):
         raise ModelError(f"{folder / added[0]}: not a file of this model; allowed: those of {_NAME}")
     for name, digest in expected.items():

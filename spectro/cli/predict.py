@@ -26,17 +26,24 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     out = arguments.out
-    if out is not None and (out.exists() or not out.absolute().parent.is_dir()):
-        parser.error(f"--out: got {out}; allowed: a new file in a folder that exists")
+    if out is not None and out.exists():
+        parser.error(f"--out: got {out}, which exists already; allowed: a new file")
+    if out is not None and not out.absolute().parent.is_dir():
+        parser.error(f"--out: got {out}, but {out.parent} does not exist; allowed: a new file in a folder that exists")
     cli.guard(lambda: _predict(arguments.run, arguments.images, out, arguments.plugin))
 
 
 def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
+    from spectro.errors import ModelError
     from spectro.files import as_csv, write_text
     from spectro.plugins import load_plugins
     from spectro.runs.predict import predict_files
 
     load_plugins(plugins)
+    if not (run / "model.json").exists() and not (run / "model").is_dir():
+        inside = sorted(path.parent.parent for path in run.glob("*/model/model.json"))
+        allowed = f"one of its runs, such as {inside[0]}" if inside else "a run directory with a model"
+        raise ModelError(f"RUN: got {str(run)!r}, which has no model; allowed: {allowed}")
     predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
     header = ["path", "predicted", *(f"p_{label}" for label in predictions.classes)]
     columns = predictions.records, predictions.predicted, predictions.probabilities.tolist()

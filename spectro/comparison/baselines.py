@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from spectro.comparison.load import Run, read_run
-from spectro.comparison.models import MAJORITY, PIXELS, Model, settings_of
+from spectro.comparison.models import PIXELS, Model, settings_of
+from spectro.comparison.names import MAJORITY
 from spectro.config.check import Config, with_model
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError

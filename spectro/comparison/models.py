@@ -14,7 +14,6 @@ from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import Cost
 
 PIXELS = "pixels"
-MAJORITY = "majority class"
 # Settings that do not make another model: where and how a run was started, stored and followed. Which data it used is
 # checked by fingerprint; crops are not in the fingerprint and stay.
 _NOT_COMPARED = (
@@ -83,6 +82,8 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration by dotted keys, without what makes no other model; ``validation.refit`` is true or false."""
     prefixes = tuple(f"{key}." for key in _NOT_COMPARED)
     settings = {k: v for k, v in flatten(config).items() if v != {} and not f"{k}.".startswith(prefixes)}
+    if config["cascade_stage"]["name"] != "flat":  # they make the stages
+        settings["mapping.look_alikes"] = config["mapping"].get("look_alikes") or {}
     if settings.get("name") is None:
         settings.pop("name", None)
     return {**settings, "validation.refit": bool(config.get("validation", {}).get("refit"))}

@@ -13,6 +13,7 @@ from spectro.paths import cut, flatten
 
 # The settings of a model by dotted keys, see `spectro.comparison.models.settings_of`, and its runs.
 Contender = tuple[Mapping[str, Any], Sequence[Run]]
+MAJORITY = "majority class"
 # More changed settings than these are in the table of settings and not in the name.
 _MAX_KEYS = 2
 _MAX_VALUE = 20
@@ -27,7 +28,7 @@ def check_names(names: Sequence[str] | None, models: Sequence[Contender]) -> Seq
     if names is None:
         return ()
     names = [name.strip() for name in names]
-    if len(names) != len(models) or len({*names} - {""}) < len(names):
+    if len(names) != len(models) or len({*names} - {"", MAJORITY}) < len(names):
         unnamed = ", ".join(short_names(models))
         raise ConfigError(f"--names: got {', '.join(names)}; allowed: {len(models)} different names, for {unnamed}")
     return names
@@ -79,7 +80,8 @@ def _option(settings: Mapping[str, Any], _: Sequence[Run]) -> str:
 
 def _base(settings: Mapping[str, Any], runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
     if "name" in settings:
-        return str(settings["name"])
+        name = str(settings["name"])
+        return f"{name} ({settings['model.name']})" if name == MAJORITY else name
     config, tags, name = runs[0].info.config, runs[0].info.tags, str(settings["model.name"])
     for key in [key for key in defaults if key.endswith(".backbone")]:
         backbone = settings.get(key)

@@ -106,7 +106,7 @@ def markdown(result: Result) -> str:
     """The sentences and every table."""
     summary = verdict(result)
     parts = [f"**{markdown_text(summary.headline)}**", _markdown(scores_table(result)), "![](figures/scores.png)"]
-    parts.append(f"```sh\n{summary.command}\n```")
+    parts += [f"```sh\n{summary.command}\n```"] if summary.command else []
     for lines in ([*summary.cautions, *result.notes], summary.pairs):
         parts += ["\n".join(f"- {markdown_text(line)}" for line in lines)] if lines else []
     for section in sections(result):
@@ -152,7 +152,8 @@ def show(result: Result, folder: Path) -> None:
         show(f"[yellow]note:[/yellow] {escape(line)}")
     show("[dim]95 % intervals over records and seeds; dim rows: baselines[/dim]")
     show(f"report: {escape(shlex.quote(short(folder / 'report.html')))}")
-    show(f"next:   {escape(summary.command)}")
+    if summary.command:
+        show(f"next:   {escape(summary.command)}")
 
 
 def _axis(estimate: Estimate, low: float, n_columns: int) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from spectro.comparison.load import Run
-from spectro.comparison.models import MAJORITY, Model
+from spectro.comparison.models import Model
+from spectro.comparison.names import MAJORITY
 from spectro.comparison.pairs import Pair, compare_pairs
 from spectro.evaluation.curves import PairCurves, pair_curves
 from spectro.evaluation.intervals import design_effects, number_sources, wilson

@@ -1,11 +1,11 @@
 """What the numbers show, in sentences: which model to use, and what the records cannot show."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spectro.comparison.models import MAJORITY, PIXELS, Model
+from spectro.comparison.models import PIXELS, Model
+from spectro.comparison.names import MAJORITY
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
 from spectro.evaluation.format import format_amount, format_p
@@ -25,7 +25,7 @@ class Verdict:
     Attributes:
         model: The model to use.
         headline: Which model to use, and which others cannot be told apart from it.
-        command: How it is applied to new images.
+        command: How it is applied to new images; empty where none is recommended.
         pairs: A sentence for each pair of models, then of a model and a baseline.
         cautions: What the numbers cannot show.
     """
@@ -48,12 +48,15 @@ def verdict(result: Result) -> Verdict:
     best = usable[0]
     equal = [model for model in usable if not result.is_better(best, model)]
     score = {model.name: result.scores[model.name]["macro_f1"] for model in result.models}
+    majority = next(model for model in result.models if model.name == MAJORITY)
+    is_useful = result.is_better(best, majority)
     same = [model for model in equal if score[best.name].value - score[model.name].value < SAME]
-    chosen, name = min(same, key=_fit_cost), min(same, key=_fit_cost).name
+    same = [model for model in same if model is best or result.is_better(model, majority)]
+    chosen = min([best, *(model for model in same if _is_cheaper(model, best))], key=_fit_s)
+    name = chosen.name
     on = f"on {result.n_records} {result.split} records"
     others = [model for model in equal if model is not chosen]
-    majority = next(model for model in result.models if model.name == MAJORITY)
-    if not result.is_better(best, majority):
+    if not is_useful:
         text = (
             f"Use none yet: {best.name} has the highest macro-F1, {score[best.name]} {on}, and is not shown to be "
             f"better than the {MAJORITY}, {score[MAJORITY]}."
@@ -70,7 +73,7 @@ def verdict(result: Result) -> Verdict:
         text = f"{apart} cannot be told apart{nor} (macro-F1 {on}){cost}: use {name}."
     else:
         apart = _listed([f"{model.name} ({score[model.name].value:.2f})" for model in others])
-        cost = _cheapest(cheapest, chosen) if (cheapest := min(equal, key=_fit_cost)) is not chosen else ""
+        cost = _cheapest(cheapest, chosen) if (cheapest := min(equal, key=_fit_s)) is not chosen else ""
         text = (
             f"Use {name}: macro-F1 {score[name]} {on}; no other model is shown to be better, "
             f"and {apart} cannot be told apart from it{cost}."
@@ -79,16 +82,20 @@ def verdict(result: Result) -> Verdict:
     rest = [p for p in result.against if p.b != MAJORITY or not p.is_better]
     sentences = [_sentence(pair, result) for pair in (*result.between, *rest)]
     sentences += [f"Better than the {MAJORITY}: {', '.join(above)}."] if above else []
-    return Verdict(chosen, text, _command(chosen), sentences, _cautions(result))
+    return Verdict(chosen, text, _command(chosen) if is_useful else "", sentences, _cautions(result))
 
 
-def _fit_cost(model: Model) -> float:
-    """A power of two of the seconds of a fit, at least 1: nobody chooses a model for less."""
-    return float("inf") if model.cost.fit_s is None else round(math.log2(max(model.cost.fit_s, 1)))
+def _fit_s(model: Model) -> float:
+    return float("inf") if model.cost.fit_s is None else model.cost.fit_s
+
+
+def _is_cheaper(model: Model, other: Model) -> bool:
+    """Whether a fit takes half the time of another's or less, and a second less: nobody chooses a model for less."""
+    return _fit_s(model) <= _fit_s(other) / 2 and _fit_s(other) - _fit_s(model) > 1
 
 
 def _cheapest(cheap: Model, other: Model) -> str:
-    if _fit_cost(cheap) >= _fit_cost(other) or other.cost.fit_s is None:
+    if not _is_cheaper(cheap, other) or other.cost.fit_s is None:
         return ""
     amounts = f"fit {format_amount(cheap.cost.fit_s)} s, {other.name} {format_amount(other.cost.fit_s)} s"
     return f"; {cheap.name} is the cheapest ({amounts})"
@@ -138,6 +145,10 @@ def _cautions(result: Result) -> list[str]:
         f"No {result.split} records: {none}.": none,
         f"One seed only: {single}. Intervals do not hold the spread over seeds.": single,
         "Val was used for choosing, so its scores are too high. Test shows how good a model is.": result.split == "val",
+        "The highest of several scores is a little too high: the same records decided which one it is.": len(
+            result.ranked
+        )
+        > 3,
         _why_baseline(result): result.ranked[0].name == PIXELS and len(result.candidates) > 0,
     }
     return [text for text, applies in cautions.items() if applies]

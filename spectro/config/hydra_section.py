@@ -11,9 +11,10 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from spectro.errors import ConfigError
-from spectro.paths import CONF, cut
+from spectro.paths import cut
 
 # Classes that Hydra makes for a file: of its own plugins, and of the installed ones.
+_IN_RUN = "${hydra.runtime.output_dir}/"
 _TARGETS = re.compile(r"(hydra\._internal\.core_plugins|hydra_plugins|spectro\.sweeps|optuna\.samplers)\.")
 
 
@@ -39,8 +40,6 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
         "searchpath": [],
         "output_subdir": ".hydra",
         "sweep.subdir": "${hydra.job.num}",
-        "job_logging": _logging("job_logging/to_file"),
-        "hydra_logging": _logging("hydra_logging/silent"),
     }
     for key, default in expected.items():
         value = plain
@@ -50,14 +49,16 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
             raise ConfigError(f"hydra.{key}: got {cut(str(value), 200)} from a file; allowed there: the default")
     for key in ("launcher", "sweeper"):
         target, allowed = OmegaConf.select(hydra, f"{key}._target_"), Plugins.instance().class_name_to_class
-        if _is_typed(f"{key}._target_", typed) and target not in allowed:
+        if f"hydra.{key}._target_" in typed and target not in allowed:
             raise ConfigError(f"hydra.{key}._target_: got {target!r}; allowed: {', '.join(sorted(allowed))}")
     for key in ("job_logging", "hydra_logging"):
         if _is_typed(key, typed):
             _try_logging(key, plain[key])
+        elif not _is_harmless(plain[key]):
+            raise ConfigError(f"hydra.{key}: got classes or files from a file; allowed there: those of logging")
     for key in ("launcher", "sweeper", "sweeper.sampler"):
         target = OmegaConf.select(hydra, f"{key}._target_")
-        if target is not None and not _TARGETS.match(str(target)) and not _is_typed(key, typed):
+        if target is not None and not _TARGETS.match(str(target)) and f"hydra.{key}._target_" not in typed:
             raise ConfigError(f"hydra.{key}._target_: got {target!r} from a file; allowed there: Hydra's plugins")
     outputs = Path(cfg.outputs).expanduser().absolute()
     for key in ("run.dir", "sweep.dir"):
@@ -89,5 +90,12 @@ def _try_logging(key: str, settings: Any) -> None:
         logging.root.handlers[:], logging.root.level = handlers, level
 
 
-def _logging(option: str) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / f"{option}.yaml"), resolve=False)
+def _is_harmless(node: Any) -> bool:
+    """Whether a section of `logging.config` makes objects of Python's handlers alone, and files in the run's folder."""
+    if isinstance(node, list):
+        return all(map(_is_harmless, node))
+    if not isinstance(node, dict):
+        return not str(node).startswith(("ext://", "cfg://")) or node in ("ext://sys.stdout", "ext://sys.stderr")
+    of_run = str(node.get("filename", _IN_RUN)).startswith(_IN_RUN) and ".." not in str(node.get("filename", ""))
+    known = node.get("class", "logging.StreamHandler") in ("logging.StreamHandler", "logging.FileHandler")
+    return "()" not in node and of_run and known and all(map(_is_harmless, node.values()))

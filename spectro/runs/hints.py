@@ -18,7 +18,7 @@ def hints(task: Task, metrics: Mapping[str, Any]) -> list[str]:
     lines, test = [], metrics["test"]
     for split in ("cv", "val"):
         value, high = metrics.get(split, {}).get("macro_f1"), test["macro_f1_ci_high"]
-        if value is not None and high is not None and value > high:
+        if value is not None and high is not None and round(value, 2) > round(high, 2):
             of_test = format_number(test["macro_f1"], test["macro_f1_ci_low"], high)
             lines.append(
                 f"macro-F1 of {split}, {format_number(value)}, lies above test's, {of_test}: {_why(task, split)}"
@@ -27,6 +27,8 @@ def hints(task: Task, metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _why(task: Task, split: str) -> str:
+    if task.config.is_refit and task.dataset.split_here:
+        return "test was drawn at random from the same records: it may be chance, as it has few of some classes"
     if task.config.is_refit:
         return (
             "test may hold other days, stations or speakers than train and val; "
@@ -40,6 +42,6 @@ def _why(task: Task, split: str) -> str:
             "validation.refit=true fits it to all of them"
         )
     return (
-        f"val has {len(task.records['val'])} records, perhaps used for choosing; validation=kfold evaluates "
+        f"val has {len(task.records['val'])} records, and choices are made on it; validation=kfold evaluates "
         f"{both.total()} and fits the model to all of them ({both[rarest]} of {rarest} instead of {train[rarest]})"
     )

@@ -2,6 +2,7 @@
 
 import filecmp
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,10 @@ def share_weights(model: Path, outputs: Path) -> None:
     """Makes frozen weights that the model of another run holds too the same file: they are most of a model's bytes."""
     for path in model.glob("frozen_*.safetensors"):
         others = (other for run in ("runs/*", "sweeps/*/*") for other in outputs.glob(f"{run}/model/{path.name}"))
-        same = (other for other in others if not other.samefile(path) and filecmp.cmp(other, path, shallow=False))
-        if (other := next(same, None)) is not None:
-            link(other, path)
+        with suppress(OSError):  # another process removes its run
+            same = (other for other in others if not other.samefile(path) and filecmp.cmp(other, path, shallow=False))
+            if (other := next(same, None)) is not None:
+                link(other, path)
 
 
 def prepare(info: RunInfo) -> None:
@@ -124,8 +126,8 @@ def draw(
     def wait() -> list[str]:
         try:
             return [*failed, *drawn()]
-        except beside.KilledError:
-            return [*failed, "figures were not drawn (their process was killed)"]
+        except RuntimeError as error:  # it was killed, or a figure could not be computed
+            return [*failed, f"figures were not drawn ({error})"]
 
     return wait
 

@@ -98,8 +98,8 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
         by_chance = test["ece_by_chance_high"]
         verdict = "more than" if test["ece"] > by_chance else "within"
         notes.append(
-            f"calibration on test: error {test['ece']:.2f}, {verdict} what {test['n_records']} records show by chance "
-            f"(up to {by_chance:.2f}); NLL {test['nll']:.2f}"
+            f"calibration on test: error {test['ece']:.3f}, {verdict} what {test['n_records']} records show by chance "
+            f"(up to {by_chance:.3f}); NLL {test['nll']:.2f}"
         )
     for note in notes:
         show(f"[dim]{escape(note)}[/dim]")
@@ -164,8 +164,10 @@ def _search(info: RunInfo) -> dict[str, str]:
     if model not in job_groups().options("sweeper"):
         return {}
     # As it was typed, with --config-dir; a primary configuration of one's own may fix what is searched.
-    typed = [word for word in info.command[1:] if not word.startswith(("validation", "model="))]
-    if not (info.folder / ".hydra").is_dir() or {"--config-name", "-cn", "--multirun", "-m"} & set(typed):
+    of_run = ("validation", "model=", "name=", "objective=", "hydra.")
+    typed = [word for word in info.command[1:] if not word.startswith(of_run)]
+    fixed = ("--config-name", "-cn", "--multirun", "-m")
+    if not (info.folder / ".hydra").is_dir() or any(w in fixed or w.startswith("resume=") for w in typed):
         return {}
     words = in_shell(["spectro", "train", "--multirun", *typed, f"model={model}", f"sweeper={model}"])
     return {"search for better settings": words}

@@ -136,8 +136,8 @@ def draw(folder: Path, study: optuna.Study, space: Space, common: Common) -> Cal
     def wait() -> list[str]:
         try:
             return drawn()
-        except beside.KilledError:
-            return ["figures were not drawn (their process was killed)"]
+        except RuntimeError as error:  # it was killed, or a figure could not be computed
+            return [f"figures were not drawn ({error})"]
 
     return wait
 
