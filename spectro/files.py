@@ -1,6 +1,7 @@
 """Text, JSON and CSV files, each written whole or not at all."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -8,22 +9,104 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from spectro.progress import say
 
 # Text that a spreadsheet would run, with any apostrophes that are put before such text.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|[+-](inf|nan)")
 
 
+# A draft of another machine, or one whose process number is in use again, is left alone for so long.
+_DRAFT_S = 3600
+# Seconds after which waiting for another process has a message, or ends.
+WAIT_S = 10
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Yields a temporary name for a file, which is renamed when it is whole, and removed where an error ends it.
+
+    Raises:
+        OSError: It cannot be written; ``filename`` is the file.
+    """
+    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a name is one that `drafted` gives."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes what killed processes have left under temporary names in a folder and below it."""
+    for path in filter(is_draft, folder.rglob(".*.tmp")):
+        host, pid = socket.gethostname(), int(path.name.split(".")[-2])
+        may_live = not path.name.endswith(f".{host}.{pid}.tmp") or (pid != os.getpid() and _exists(pid))
+        try:
+            if not may_live or path.stat().st_mtime < time.time() - _DRAFT_S:
+                path.unlink()
+        except OSError:
+            continue  # it has been renamed meanwhile
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that of a full disk; libraries have errors of many types for it."""
+    while error is not None:
+        full = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(text in str(error) for text in full):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def locked(path: Path, timeout_s: float = -1) -> Iterator[None]:
+    """Holds a lock between processes; waiting for more than 10 s has a message.
+
+    Args:
+        path: The file of the lock.
+        timeout_s: The longest wait; -1: for ever.
+
+    Raises:
+        OSError: The file cannot be made, or another process has held the lock for the whole time.
+    """
+    from filelock import FileLock, Timeout
+
+    path.open("a").close()  # where it is not allowed, a lock would be asked for again and again
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=WAIT_S if timeout_s < 0 else timeout_s)
+    except Timeout as error:
+        if timeout_s >= 0:
+            raise TimeoutError(f"{path} has been held by another process for {timeout_s:g} s") from error
+        say(f"waiting for another process, which holds {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes text under a temporary name and renames it."""
-    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with drafted(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def link(path: Path, target: Path) -> None:
@@ -31,12 +114,11 @@ def link(path: Path, target: Path) -> None:
     if target.exists() and target.samefile(path):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
-    try:
-        os.link(path.resolve(), draft)
-    except OSError:
-        shutil.copyfile(path, draft)
-    draft.replace(target)
+    with drafted(target) as draft:
+        try:
+            os.link(path.resolve(), draft)
+        except OSError:
+            shutil.copyfile(path, draft)
 
 
 def sha256_of(path: Path) -> str:
@@ -110,3 +192,16 @@ def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:
 
 def _plain(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process of this number; on Windows asking would end it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True

@@ -1,23 +1,30 @@
 """Files that somebody else made, or that were cut on the way: they run no code, and give no wrong label in silence."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from test_network_runs import tiny
 
+from spectro import beside, tracking
 from spectro.classifiers import load
 from spectro.classifiers.manifest import write_manifest
 from spectro.cli import main as cli
 from spectro.config.check import check
 from spectro.config.groups import Groups, search_path
-from spectro.errors import ConfigError, DataError, ModelError
+from spectro.errors import ConfigError, DataError, ModelError, SpectroError
 from spectro.paths import CONF
 from spectro.runs.predict import predict_files
 from spectro.runs.runinfo import git_commit
@@ -393,3 +400,119 @@ def test_data_that_are_one_class_or_none(tmp_path: Path) -> None:
     assert any("one class, a" in line for line in load_dataset(root, Mapping(), store=ImageStore()).warnings)
     with pytest.raises(DataError, match=r"mapping\.left_out: got a"):
         load_dataset(root, Mapping(left_out=["a"]), store=ImageStore())
+
+
+def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a file, or a temporary one that is sent to MLflow, would be left; the message would name no file."""
+    from spectro.cli.explain import explain
+    from spectro.files import is_draft, remove_drafts, write_text
+
+    path = tmp_path / "metrics.json"
+    write_text(path, "old")
+
+    def full(draft: Path, *_: object, **__: object) -> None:
+        draft.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"metrics\.json") as caught:
+            write_text(path, "new")
+    assert str(explain(caught.value, ())).startswith(f"{path}: the disk is full")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("metrics.json", "old")]
+    # A process that is killed cannot remove its file; one that lives is left alone.
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getppid()):
+        draft = tmp_path / f".x.json.{socket.gethostname()}.{pid}.tmp"
+        draft.touch()
+        assert is_draft(draft)
+        remove_drafts(tmp_path)
+        assert draft.exists() == (pid != dead.pid)
+
+
+def test_a_full_disk_after_the_end_costs_a_warning(
+    run_here: Callable[..., Path], demo_root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The results are there; a run that ends with an error would be fitted again."""
+    from spectro.runs import run as runs
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "cascade_stage=flat"]
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "show_result", full)
+        run_dir = run_here(*words)
+    assert json.loads((run_dir / "run.json").read_text())["status"] == "FINISHED"
+    assert "spectro resend" in caplog.text
+    monkeypatch.setattr(runs, "write_predictions", full)
+    with pytest.raises(SpectroError, match=r"the disk is full; .* resume="):
+        run_here(*words, name="second")
+
+
+def test_resume_sends_a_run_that_was_killed_while_it_was_sent(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has nothing to fit, and its checkpoints nothing to be kept for."""
+    from spectro.cli.resume import resume
+    from spectro.runs.runinfo import RunInfo
+    from spectro.tracking import MlflowEntry
+
+    copy = Path(shutil.copytree(run_dir, tmp_path / "outputs" / "runs" / "run"))
+    info = RunInfo.read(copy)
+    uri = f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}"
+    info.mlflow, info.pid = MlflowEntry.new(uri, tmp_path / "outputs"), os.getpid()
+    info.write()
+    (copy / "checkpoints").mkdir()
+    (copy / ".hydra").mkdir(exist_ok=True)
+    words = [f"outputs={tmp_path / 'outputs'}", f"tracking.uri={uri}", f"data.demo_dir={run_dir}"]
+    config = Groups(search_path((), None)).compose(words)
+    (copy / ".hydra" / "config.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    )
+    (copy / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {cwd: /, config_sources: []}}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "send", lambda run_dir, run: replace(MlflowEntry(**run["mlflow"]), sent=True))
+    monkeypatch.setattr(beside, "start", lambda work, *args: lambda: work(*args))
+    resume([f"resume={copy}"])
+    assert RunInfo.read(copy).mlflow.sent
+    assert not (copy / "checkpoints").exists()
+
+
+def test_a_lock_that_is_held_has_a_limit_and_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A run would wait without a word; in a folder where no file can be made, for ever."""
+    from filelock import FileLock
+
+    from spectro import files
+
+    with FileLock(tmp_path / "x.lock"), pytest.raises(TimeoutError, match=r"x\.lock has been held"):  # noqa: SIM117
+        with files.locked(tmp_path / "x.lock", 0.01):
+            pass
+    with pytest.raises(OSError), files.locked(Path("/proc/x.db.lock")):  # noqa: PT011
+        pass
+    monkeypatch.setattr(files, "WAIT_S", 0.05)
+    held = (tmp_path / "x.lock").open("a")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    threading.Timer(0.3, held.close).start()
+    with files.locked(tmp_path / "x.lock"):
+        assert "waiting for another process" in capsys.readouterr().out
+
+
+def test_a_server_that_is_away_costs_one_warning_for_a_sweep(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred trials would give a hundred lines, and wait for the server a hundred times."""
+    from spectro.runs.runinfo import RunInfo
+    from spectro.tracking import MlflowEntry
+
+    entry = MlflowEntry(tracking_uri="http://127.0.0.1:9")
+    for name, parent in {".": None, "0": "..", "1": ".."}.items():
+        folder = tmp_path / "s" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        info = RunInfo.start(folder, run_name=name, experiment="e", parent=parent, mlflow=entry)
+        info.write()
+        info.open_in_mlflow()
+        assert not info.mlflow.sent
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.endswith(f"spectro resend {tmp_path / 's'}")

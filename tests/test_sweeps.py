@@ -279,6 +279,20 @@ class TestSearch:
         sweep(*overrides, "n_trials=4", "sweep.final_seed=7")
         assert {read_json(path)["seed"] for path in folder.glob("final_trial_*/run.json")} == {1, 7}
 
+    def test_a_killed_trial_has_it_in_its_run(self, quick, tmp_path):
+        """A run.json that is RUNNING for ever would be taken for a trial in progress."""
+        sweep(*quick, "n_trials=1")
+        folder = tmp_path / "sweeps" / "s"
+        study = optuna.load_study(study_name="s", storage=studies.open_storage(f"sqlite:///{tmp_path}/studies.db"))
+        trial = study.ask()
+        trial.set_user_attr(studies.OWNER, dead_process())
+        (folder / "1").mkdir()
+        content = read_json(folder / "0" / "run.json") | {"status": "RUNNING", "reason": None, "ended_at": None}
+        (folder / "1" / "run.json").write_text(json.dumps(content))
+        sweep(*quick, "n_trials=1")
+        info = read_json(folder / "1" / "run.json")
+        assert (info["status"], info["reason"]) == ("KILLED", "its process was killed")
+
     @pytest.mark.parametrize("greedy", [False, True])
     def test_it_ends_in_the_mean_of_the_best_trials(self, searched, tmp_path, greedy):
         """Its configuration is one like any other, and a member's values are those of its trial."""

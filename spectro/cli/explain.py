@@ -1,6 +1,5 @@
 """One message for a user error: the key, the value and what is allowed."""
 
-import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spectro.cli.near_miss import RECIPES, Corrections
 from spectro.config.groups import Composition, Groups, search_path
 from spectro.errors import ConfigError, SpectroError
+from spectro.files import is_disk_full
 from spectro.knobs import did_you_mean, not_allowed
 
 # What is installed by an extra of spectro: launchers that Hydra finds in packages, and packages that are imported.
@@ -48,8 +48,8 @@ def _message(error: Exception, overrides: Sequence[str], groups: Groups) -> str 
     text = str(error).strip()
     if isinstance(error, SpectroError):
         return (conflict(overrides, groups) if isinstance(error, ConfigError) else None) or text
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.filename or 'the disk'}: {error.strerror}"
+    if is_disk_full(error):
+        return f"{getattr(error, 'filename', None) or 'outputs'}: the disk is full ({text})"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:

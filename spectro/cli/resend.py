@@ -1,7 +1,7 @@
 """Sends run directories to MLflow that it does not have yet, for example because the server was away.
 
     spectro resend                     every unsent run under outputs/
-    spectro resend outputs/runs/<run>  this run, also if it was sent before (nothing is duplicated)
+    spectro resend outputs/runs/<run>  this run, or a sweep with its runs, also if sent before (nothing is duplicated)
 
 Exit code: 0 all runs are sent, 1 some could not be sent, 2 a path is not a run directory.
 """
@@ -38,6 +38,8 @@ def resend(run_dirs: Sequence[Path], *, outputs: Path, uri: str | None = None) -
     from spectro.paths import redact
     from spectro.runs.runinfo import RunInfo
 
+    # A sweep stands for itself and its runs.
+    run_dirs = [run for path in run_dirs for run in (path, *sorted(p.parent for p in path.glob("*/run.json")))]
     others = [path for path in run_dirs if not (path / "run.json").is_file()]
     for path in others:
         print(f"{path}: not a run directory: expected a folder that holds run.json")

@@ -1,6 +1,7 @@
 """``python train.py resume=DIR``: a run that was killed continues after the last epoch that it finished."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from yaml import YAMLError
 
 from spectro.errors import ConfigError, DataError
 from spectro.paths import flatten
+from spectro.progress import say
 
 if TYPE_CHECKING:
     from spectro.runs.runinfo import RunInfo
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 def resume(words: Sequence[str]) -> None:
     """Continues a run with its configuration and search path, in the folder in which it was started.
+
+    A run that was killed after its end, while it was sent to MLflow, is sent.
 
     Args:
         words: The command line: ``resume=DIR`` and nothing else.
@@ -48,7 +52,14 @@ def resume(words: Sequence[str]) -> None:
             raise ConfigError(f"resume: {path}: {key}: got {value!r}; allowed: plain values, as runs write them")
     if folder.is_dir():
         os.chdir(folder)  # relative paths refer to it
-    experiment.run(check(cfg, groups), run_dir, before)
+    config = check(cfg, groups)
+    if before is not None and before.status == "FINISHED":  # it was killed while it was sent
+        before.mlflow = before.mlflow.to(config.common.tracking.uri, config.outputs)
+        before.send_to_mlflow_beside()
+        if before.mlflow.sent:
+            say(f"{run_dir} had finished and is now sent to MLflow")
+        return
+    experiment.run(config, run_dir, before)
 
 
 def _stopped(run_dir: Path) -> "RunInfo | None":
@@ -62,8 +73,11 @@ def _stopped(run_dir: Path) -> "RunInfo | None":
         info = RunInfo.read(run_dir)
     except DataError as error:
         raise ConfigError(f"resume: {error}") from error
+    is_unsent = info.mlflow.tracking_uri is not None and not info.mlflow.sent
     if info.status == "FINISHED":
-        raise ConfigError(f"resume: got {str(run_dir)!r}, which has finished; allowed: a run that was stopped")
-    if info.status == "RUNNING" and tracking.is_alive(info.content()) and info.pid != os.getpid():
+        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        if not is_unsent:
+            raise ConfigError(f"resume: got {str(run_dir)!r}, which has finished; allowed: a run that was stopped")
+    if info.status in ("RUNNING", "FINISHED") and tracking.is_alive(info.content()) and info.pid != os.getpid():
         raise ConfigError(f"resume: got {str(run_dir)!r}, which is still running in process {info.pid}")
     return info

@@ -12,7 +12,6 @@ universal design", which people with any colour vision tell apart.
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
+
+from spectro.files import drafted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,15 +161,14 @@ def save(fig: Figure, path: str | Path, title: str, subtitle: str = "") -> Path:
     path, cut, pixels = Path(path), Bbox.union(boxes).padded(0.15), io.BytesIO()
     fig.savefig(pixels, format="png", dpi=DPI, bbox_inches=cut, pil_kwargs={"compress_level": 0})
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     # 256 colours are a third of the bytes, and nobody sees the difference.
     fast, plain = Image.Quantize.FASTOCTREE, Image.Dither.NONE
     image = Image.open(pixels).convert("RGB").quantize(256, fast, dither=plain)
     palette = np.array(image.getpalette()).reshape(-1, 3)
     palette[(palette > 250).all(axis=1)] = 255  # paper stays white
     image.putpalette(palette.ravel().tolist())
-    image.save(draft, "PNG")
-    draft.replace(path)
+    with drafted(path) as draft:
+        image.save(draft, "PNG")
     return path
 
 

@@ -1,9 +1,11 @@
 """One run, top to bottom: data, cross-validation, fit, evaluation, files, MLflow."""
 
+import logging
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ from spectro import interrupt
 from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import FitContext, OnEpoch, fit_context
 from spectro.config.check import Config
-from spectro.errors import DataError
-from spectro.files import write_json
+from spectro.errors import DataError, SpectroError
+from spectro.files import is_disk_full, write_json
 from spectro.runs import results
 from spectro.runs.crossval import Folds, cross_validate
 from spectro.runs.hints import hints
@@ -20,6 +22,8 @@ from spectro.runs.predictions import never_predicted, write_predictions
 from spectro.runs.runinfo import Cost, DataInfo, RunInfo, peak_memory_mb
 from spectro.runs.task import Task, load_data
 from spectro.runs.terminal import show_network, show_result
+
+_log = logging.getLogger("spectro")
 
 
 def run(
@@ -109,14 +113,23 @@ def run(
         trainable_parameters=sum(trainable) if trainable else None,
         peak_memory_mb=peak_memory_mb(),
     )
-    info.end("FINISHED")
-    # Checkpoints are large, and the run will not be resumed.
+    # Checkpoints are large; after them, so that no finished run has any.
     shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
-    with info.phase("mlflow_send"):
-        info.send_to_mlflow_beside()
-    info.write()
-    if not quiet:
-        show_result(info, metrics)
+    info.end("FINISHED")
+    try:
+        with info.phase("mlflow_send"):
+            info.send_to_mlflow_beside()
+        info.write()
+        if not quiet:
+            show_result(info, metrics)
+    except OSError as error:  # a full disk: all results are there
+        if info.mlflow.sent or info.mlflow.tracking_uri is None:  # else there was a warning
+            _log.warning(
+                "The run has finished, but not all was written or shown (%s). Nothing is lost; send it later: "
+                "spectro resend %s",
+                error,
+                shlex.quote(str(run_dir)),
+            )
     return metrics["objective"]
 
 
@@ -161,11 +174,16 @@ def _ending(info: RunInfo) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if interrupt.caused(error):
-            info.end("KILLED", "interrupted")
-        else:
-            info.end("FAILED", f"{type(error).__name__}: {error}")
-        info.send_to_mlflow_beside()
+        with suppress(OSError):  # a full disk: run.json stays as it was
+            if interrupt.caused(error):
+                info.end("KILLED", "interrupted")
+            else:
+                info.end("FAILED", f"{type(error).__name__}: {error}")
+            info.send_to_mlflow_beside()
+        if is_disk_full(error):
+            file, folder = getattr(error, "filename", None) or info.folder, shlex.quote(str(info.folder))
+            message = f"{file}: the disk is full; the run goes on after spectro train resume={folder}"
+            raise SpectroError(message) from error
         raise
 
 

@@ -24,7 +24,7 @@ from spectro import __version__, beside, tracking
 from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
-from spectro.files import sha256_of, write_json
+from spectro.files import remove_drafts, sha256_of, write_json
 from spectro.paths import redact
 from spectro.progress import status
 from spectro.runs.task import data_name, experiment_of
@@ -152,13 +152,14 @@ class RunInfo:
 
     @classmethod
     def start(cls, folder: Path, *, before: Self | None = None, **content: Any) -> Self:
-        """A run that starts in this process.
+        """A run that starts in this process; what a killed one left under temporary names is removed.
 
         Args:
             folder: The run directory.
             before: The same run when it was killed: its start and seconds stay; its MLflow entry too in the same store.
             content: Further attributes.
         """
+        remove_drafts(folder)
         process: dict[str, Any] = {
             "started_at": time.time(),
             "pid": os.getpid(),

@@ -9,7 +9,7 @@ import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial
@@ -28,6 +27,7 @@ from spectro import interrupt, tracking
 from spectro.config.check import Config, check
 from spectro.config.schema import Common
 from spectro.errors import ConfigError
+from spectro.files import locked
 from spectro.paths import short
 from spectro.progress import say, status
 from spectro.runs import run as experiment
@@ -110,7 +110,7 @@ class Search:
             SweepError: Every trial failed.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "sweep.lock"):
+        with locked(self.folder / "sweep.lock"):
             info = self._open_info()
         report.say_begin(self._study, self._space, self._objective, self._sweeper.n_trials)
         try:
@@ -119,9 +119,10 @@ class Search:
                     trial = RunInfo.read(path.parent)
                     if not trial.mlflow.sent and not tracking.is_alive(trial.content()):
                         send(trial.folder)  # its process was killed before it did
-                while trials := self._next_trials():
+                self._end_killed(range(len(self._study.get_trials(deepcopy=False))), send)
+                while trials := self._next_trials(send):
                     self._run(trials, send)
-            with FileLock(self.folder / "sweep.lock"):
+            with locked(self.folder / "sweep.lock"):
                 final = self._finish()
                 report.end_info(info, self._study, self._space, "FINISHED", final=final)
         except BaseException as error:
@@ -146,13 +147,25 @@ class Search:
         info.open_in_mlflow_beside()()
         return info
 
-    def _next_trials(self) -> list[optuna.trial.Trial]:
+    def _end_killed(self, numbers: Iterable[int], send: Callable[[Path], Any]) -> None:
+        """Writes into the ``run.json`` of trials what the study has: that their process was killed."""
+        trials = self._study.get_trials(deepcopy=False)
+        for trial in [trials[number] for number in numbers if trials[number].state.is_finished()]:
+            info = _read_info(self.folder / str(trial.number))
+            if info is not None and info.status == "RUNNING":
+                info.status, info.reason = "KILLED", trial.user_attrs.get(REASON)
+                info.write()
+                send(info.folder)
+
+    def _next_trials(self, send: Callable[[Path], Any]) -> list[optuna.trial.Trial]:
         """Draws the next trials; waits for those of other processes, whose place may become free. None are left: []."""
         n_jobs = 1 if self._launch is None else self._sweeper.n_jobs
         for round_ in itertools.count():
-            with FileLock(self.folder / "draw.lock"):
-                for number in fail_stale(self._study):
+            with locked(self.folder / "draw.lock"):
+                killed = fail_stale(self._study)
+                for number in killed:
                     say(f"trial {number} was killed and does not count")
+                self._end_killed(killed, send)
                 space, total = self._space.distributions, self._sweeper.n_trials
                 draws = [claim(self._study, space, total, self._make_sampler) for _ in range(n_jobs)]
             trials = [trial for trial in draws if trial is not None]
@@ -183,6 +196,7 @@ class Search:
             jobs = {trial.number: self._job(trial) for trial in trials if trial.number in group}
             if jobs and self._launch is not None:
                 submit(self._study, jobs, self.folder, self._launch, self._say_end)
+                self._end_killed(jobs, send)
 
     def _prepared(self, trial: optuna.trial.Trial) -> Config | None:
         """A trial's checked configuration, written into its folder; None where the trial has ended without a run.

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
 from spectro.errors import ConfigError
+from spectro.files import locked
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import is_alive
 
@@ -50,7 +50,9 @@ def open_storage(storage: str) -> optuna.storages.BaseStorage:
         if (path := sqlite_path(storage)) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             address = f"sqlite:///{path}{''.join(storage.partition('?')[1:])}"
-            with FileLock(f"{path}.lock"):  # processes that create the tables of a file at the same time collide
+            with locked(
+                path.with_name(f"{path.name}.lock")
+            ):  # processes that create the tables of a file at the same time collide
                 rdb = create(address, engine_kwargs={"connect_args": {"timeout": 120}})
             event.listen(rdb.engine, "connect", _without_fsync)
             rdb.engine.dispose()

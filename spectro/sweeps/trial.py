@@ -18,6 +18,7 @@ from spectro.config.check import Config, check
 from spectro.config.schema import SweepKnobs
 from spectro.data import Dataset
 from spectro.errors import ConfigError, DataError, SpectroError
+from spectro.files import is_disk_full
 from spectro.paths import cores
 from spectro.runs import run as experiment
 from spectro.runs.runinfo import RunInfo
@@ -106,9 +107,11 @@ def run_trial(study: optuna.Study, config: Config, run_dir: Path, number: int, p
         info.end("PRUNED", str(pruned))
         end_trial(study, number, "PRUNED", reason=str(pruned))
     except BaseException as error:
-        if interrupt.caused(error):
-            info.end("KILLED", "interrupted")
-            end_trial(study, number, "FAIL", counts=False, reason="interrupted")
+        if (is_full := is_disk_full(error)) or interrupt.caused(error):  # the next trials would end alike
+            reason = "the disk is full" if is_full else "interrupted"
+            with suppress(OSError):
+                info.end("KILLED", reason)
+            end_trial(study, number, "FAIL", counts=False, reason=reason)
             raise
         if not isinstance(error, Exception):
             raise

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import re
 import shlex
@@ -14,14 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spectro.errors import SpectroError
-from spectro.files import as_json, link, read_json
+from spectro.files import WAIT_S, as_json, is_draft, link, locked, read_json, remove_drafts
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
 from spectro.tracking.notes import note_tags
 from spectro.tracking.values import cut, flatten_metrics, flatten_params, read_history, tags_of
 
 _log = logging.getLogger("spectro")
-_warned: set[Path] = set()
+# When the last warning about a run or a sweep was given, in seconds of the monotonic clock.
+_warned: dict[Path, float] = {}
+# After a failure the other runs of a sweep do not wait for the store for so long.
+_AWAY_S = 60
 _KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages hide MLflow's own tags
 # Large, and of use only where the run lies; what a scheduler's processes were given.
 _NOT_SENT = ("checkpoints", ".submitit")
@@ -122,7 +126,7 @@ def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
 
     Returns:
         The new entry ``mlflow`` of run.json, with ``sent`` false if something could not be sent; at most one warning
-        per process and run gives the reason.
+        per process and run, or sweep, gives the reason.
     """
     return _attempt(send_now, run_dir, run)
 
@@ -187,16 +191,23 @@ def _attempt(
     entry = MlflowEntry(**run["mlflow"])
     if entry.tracking_uri is None:
         return entry
+    # A sweep, or one run; where the sweep itself could not be opened, another process has given its warning.
+    whole, is_part = (run_dir / (run["parent"] or ".")).resolve(), run["parent"] is not None
+    if is_part and time.monotonic() - _warned.get(whole, -math.inf) < _AWAY_S:
+        return replace(entry, sent=False)
+    is_known = whole in _warned or (
+        is_part and ((read_json(whole / "run.json") or {}).get("mlflow") or {}).get("run_id") is None
+    )
     try:
         return action(run_dir, run)
     except Exception as error:  # mlflow lets through what its stores, drivers and servers raise: any type
-        if run_dir.resolve() not in _warned:
-            _warned.add(run_dir.resolve())
+        _warned[whole] = time.monotonic()
+        if not is_known:
             _log.warning(
                 "MLflow at %s did not take the run (%s). Nothing is lost; send it later: spectro resend %s",
                 redact(entry.tracking_uri),
                 reason_of(error),
-                shlex.quote(str(run_dir)),
+                shlex.quote(str(whole if is_part else run_dir)),
             )
         return replace(entry, sent=False)
 
@@ -235,6 +246,8 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
 def _send_files(client: Any, stored: Any, run_dir: Path) -> None:
     """Files of a run directory as artifacts; where these are files of this machine they are the same files."""
     folder = _local_folder(stored.info.artifact_uri)
+    if folder is not None:
+        remove_drafts(folder)
     for file in _files(run_dir):
         name = file.relative_to(run_dir)
         if folder is not None:
@@ -255,6 +268,7 @@ def _files(run_dir: Path) -> list[Path]:
             for file in inside
             if file.is_file()
             and not any(part.is_symlink() for part in (file, *file.parents) if part.is_relative_to(path))
+            and not is_draft(file)
             and not _holds_password(file)
         ]
     return files
@@ -275,10 +289,8 @@ def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
     parent = read_json(folder / "run.json")
     run_id = parent["mlflow"]["run_id"]
     if run_id is None:
-        from filelock import FileLock
-
         # Several processes may come back to a store that was away, each with a child: the first makes the parent.
-        with FileLock(folder / "mlflow.lock", timeout=300):
+        with locked(folder / "mlflow.lock", WAIT_S):
             run_id = _open(folder, parent)[2].run_id
     return {"mlflow.parentRunId": run_id}
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from spectro.files import WAIT_S, locked
 from spectro.paths import sqlite_path
 from spectro.tracking.notes import NOTE
 
@@ -21,10 +22,9 @@ _QUIET = {
 # MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
 # to a store that has answered get more time (seconds). Values that the user has set win over both.
 PROBE = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{WAIT_S}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 # What these loggers say below their level also arrives as an exception, which becomes our one warning.
 _LEVELS = {"mlflow": logging.CRITICAL, "alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR}
-_LOCK_TIMEOUT_S = 120
 # What the pages of an experiment show first: MLflow reads it where an address has ``viewStateShareKey=<VIEW>``.
 VIEW = "spectro"
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -92,10 +92,9 @@ def _ensure_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if _is_database(path):
         return
-    from filelock import FileLock
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    with FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
+    with locked(path.with_name(f"{path.name}.lock"), WAIT_S):
         if not _is_database(path):
             aside = path.with_name(f"{path.name}.new")
             for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
@@ -108,7 +107,7 @@ def _is_database(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
     # MLflow would ask a file that cannot be read ten times, over more than a minute; this raises at once.
-    with closing(sqlite3.connect(path, timeout=20)) as connection:
+    with closing(sqlite3.connect(path, timeout=WAIT_S)) as connection:
         connection.execute("PRAGMA schema_version")
     return True
 

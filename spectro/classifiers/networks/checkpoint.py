@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from spectro.files import drafted
+
 log = logging.getLogger("spectro")
 
 # The newest may be damaged by the machine's own failure, so that the one before it is kept.
@@ -38,13 +40,12 @@ class Checkpoints:
         self._folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save({"identity": self._identity, **state}, buffer)
-        draft = self._folder / f".draft.{os.getpid()}"
-        with draft.open("wb") as file:
+        path = self._folder / f"epoch_{epoch:06d}.ckpt"
+        with drafted(path) as draft, draft.open("wb") as file:
             file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self._folder / f"epoch_{epoch:06d}.ckpt")
         for path in self._paths()[_KEPT:]:
             path.unlink(missing_ok=True)
 
