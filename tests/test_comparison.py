@@ -366,7 +366,7 @@ def test_what_cannot_be_compared_is_refused(name: str, runs: Any, compared: Any,
     ("file", "pattern", "replacement", "message"),
     [
         ("records.csv", "train(?=,train/a/t0.png)", "val", r"got .* train/a/t0.png in val, a, in .*other"),
-        ("predictions.csv", r"\bc\b(?!/)|(?<=p_)c", "bc", "the classes of the task differ"),
+        ("predictions.csv", r"\bc\b(?!/)|(?<=p_)c", "bc", "has another label"),
     ],
     ids=["splits", "stage"],
 )
