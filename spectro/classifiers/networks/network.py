@@ -197,7 +197,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         try:
             tensors = load_file(folder / _FILE)
             tensors |= load_frozen(fitted["frozen"], folder) if fitted["frozen"] else {}
-            # Takes no memory, whatever the sizes in the JSON are; not for a CNN whose parts are found by comparing values.
+            # Takes no memory, whatever sizes the JSON has; some CNNs cannot be built without values.
             with torch.device("meta"), suppress(NotImplementedError):
                 check_shapes(self._build(len(self.classes_), empty=True)[0], tensors)
             network, _ = self._build(len(self.classes_), empty=True)
