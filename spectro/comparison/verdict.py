@@ -140,15 +140,13 @@ def _cautions(result: Result) -> list[str]:
     # Other families give the same with any seed.
     random = [model for model in result.candidates if model.cost.trainable_parameters]
     single = ", ".join(model.name for model in random if len(model.predictions) == 1)
+    has_several = sum(bool(model.runs) for model in result.models) > 2
     cautions = {
         f"Fewer than {FEW} {result.split} records: {few}. Their recalls are hardly known.": few,
         f"No {result.split} records: {none}.": none,
         f"One seed only: {single}. Intervals do not hold the spread over seeds.": single,
         "Val was used for choosing, so its scores are too high. Test shows how good a model is.": result.split == "val",
-        "The highest of several scores is a little too high: the same records decided which one it is.": len(
-            result.ranked
-        )
-        > 3,
+        "The highest of several scores is a little too high: the same records decided which one it is.": has_several,
         _why_baseline(result): result.ranked[0].name == PIXELS and len(result.candidates) > 0,
     }
     return [text for text, applies in cautions.items() if applies]
