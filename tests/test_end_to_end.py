@@ -166,7 +166,7 @@ def test_same_seed_gives_the_same_bytes(full_run: Path, data: list[str], run_her
 @pytest.mark.slow
 def test_the_command_line_gives_what_python_gives(full_run: Path, data: list[str], tmp_path: Path) -> None:
     """Other processes, hash seeds and alphabets of the terminal, a cache first cold and then warm: the same bytes."""
-    arguments = ["tracking.uri=null", *data, "hydra.run.dir=outputs/${seed}"]
+    arguments = ["tracking.uri=null", "figures=all", *data, "hydra.run.dir=outputs/${seed}"]
     for hash_seed, encoding in (("1", "utf-8"), ("2", "ascii")):
         done = train(*arguments, cwd=tmp_path, PYTHONHASHSEED=hash_seed, PYTHONIOENCODING=encoding)
         assert (done.returncode, done.stderr) == (0, "")

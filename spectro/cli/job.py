@@ -143,12 +143,9 @@ def result_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Pat
 
 
 def check_outputs(outputs: Path) -> None:
-    """Raises a ConfigError where nothing can be written below ``outputs``; leaves nothing behind."""
-    made = [folder for folder in (outputs, *outputs.parents) if not folder.exists()]
+    """Raises a ConfigError where nothing can be written below ``outputs``, which is not made if it is not there."""
     try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=outputs).close()
-        for folder in made:
-            folder.rmdir()
+        place = next(folder for folder in (outputs.absolute(), *outputs.absolute().parents) if folder.exists())
+        TemporaryFile(dir=place).close()
     except OSError as error:
         raise ConfigError(f"outputs: cannot write to {str(outputs)!r} ({error.strerror})") from error
