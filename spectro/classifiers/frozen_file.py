@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectro.errors import ModelError
+from spectro.files import drafted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +21,8 @@ def save_frozen(tensors: "dict[str, Tensor]", folder: Path) -> str:
 
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     name = f"frozen_{hashlib.sha256(content).hexdigest()}.safetensors"
-    # Under another name first: other runs may share a file of this name, which must not change.
-    draft = folder / f".{name}"
-    draft.write_bytes(content)
-    draft.replace(folder / name)
+    with drafted(folder / name) as draft:  # other runs may share a file of this name, which must not change
+        draft.write_bytes(content)
     return name
 
 

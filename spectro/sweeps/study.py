@@ -50,9 +50,8 @@ def open_storage(storage: str) -> optuna.storages.BaseStorage:
         if (path := sqlite_path(storage)) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             address = f"sqlite:///{path}{''.join(storage.partition('?')[1:])}"
-            with locked(
-                path.with_name(f"{path.name}.lock")
-            ):  # processes that create the tables of a file at the same time collide
+            # Processes that create the tables of a file at the same time collide.
+            with locked(path.with_name(f"{path.name}.lock")):
                 rdb = create(address, engine_kwargs={"connect_args": {"timeout": 120}})
             event.listen(rdb.engine, "connect", _without_fsync)
             rdb.engine.dispose()
