@@ -162,6 +162,22 @@ def test_it_learns_and_gives_probabilities(fitted, name):
     assert classifier.predict_proba(X[:0]).shape == (0, 3)
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_outputs_and_features_come_from_one_pass(fitted, name):
+    """The outputs are those of the other methods, and an image's nearest neighbour in the features is of its class."""
+    classifier = fitted(name)
+    X, y = toy((5, 5, 5), seed=2)
+    stages, features = classifier.outputs(X)
+    for stage, (classes, probabilities) in classifier.stage_probabilities(X).items():
+        np.testing.assert_array_equal(stages[stage].probabilities, probabilities)
+        assert list(stages[stage].classes) == list(classes)
+    np.testing.assert_array_equal(stages[""].probabilities, classifier.predict_proba(X))
+    assert features.dtype == np.float64
+    distances = ((features[:, None] - features) ** 2).sum(axis=2)
+    assert (y[np.argsort(distances, axis=1)[:, 1]] == y).mean() > 0.6  # by chance 0.29
+    assert len(classifier.outputs(X[:0])[1]) == 0
+
+
 @pytest.mark.filterwarnings("ignore:look_alikes")
 @every
 def test_rare_classes(make):

@@ -187,14 +187,29 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_is_fitted(self, "classes_")
         if len(X) == 0 or self._is_constant:
             return np.ones((len(X), len(self.classes_)))
-        probabilities = self._predict_proba(X)
-        if probabilities.shape != (expected := (len(X), len(self.classes_))) or not np.isfinite(probabilities).all():
-            is_finite = "finite" if np.isfinite(probabilities).all() else "NaN or infinite"
-            raise ModelError(
-                f"{self.family}: got {is_finite} probabilities {probabilities.shape}; expected finite ones {expected}: "
-                "the model, or the training that it is of, is damaged"
-            )
-        return probabilities
+        return self._checked(self._predict_proba(X), len(X))
+
+    def outputs(self, X: Images | np.ndarray) -> tuple[dict[str, StageOutput], np.ndarray]:
+        """What `stage_probabilities` and `features` give, in one pass over the images.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            ModelError: As of `predict_proba`.
+        """
+        check_is_fitted(self, "classes_")
+        if len(X) == 0 or self._is_constant:
+            return {"": StageOutput(self.classes_, self.predict_proba(X))}, np.zeros((len(X), 1))
+        probabilities, features = self._outputs(X)
+        return {"": StageOutput(self.classes_, self._checked(probabilities, len(X)))}, features
+
+    def features(self, X: Images | np.ndarray) -> np.ndarray:
+        """Features of records ``(n, d)``, float64, in which records that the fitted classifier sees as alike are near.
+
+        Principal components of a support vector machine, the inputs of a network's head; of a cascade those of its easy
+        stage, of an ensemble those of its first member. A family without features gives the logarithms of its
+        probabilities. With one class only, and without records, there is one feature, which is 0.
+        """
+        return self.outputs(X)[1]
 
     def predict(self, X: Images | np.ndarray) -> np.ndarray:
         """Labels ``(n,)``, those of the largest probability."""
@@ -280,6 +295,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
 
+    def _checked(self, probabilities: np.ndarray, n: int) -> np.ndarray:
+        if probabilities.shape != (expected := (n, len(self.classes_))) or not np.isfinite(probabilities).all():
+            is_finite = "finite" if np.isfinite(probabilities).all() else "NaN or infinite"
+            raise ModelError(
+                f"{self.family}: got {is_finite} probabilities {probabilities.shape}; expected finite ones {expected}: "
+                "the model, or the training that it is of, is damaged"
+            )
+        return probabilities
+
     @property
     def _is_constant(self) -> bool:
         return self._constant_if_one_class and len(self.classes_) == 1
@@ -308,6 +332,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     @abstractmethod
     def _predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities ``(n, k)`` of at least one record."""
+
+    def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities ``(n, k)`` and features ``(n, d)`` of at least one record."""
+        probabilities = self._predict_proba(X)
+        return probabilities, np.log(np.maximum(probabilities, 1e-12))
 
     @abstractmethod
     def _save(self, folder: Path) -> dict[str, Any]:

@@ -76,8 +76,14 @@ class CascadeClassifier(ImageClassifier):
 
     def stage_probabilities(self, X: Images | np.ndarray) -> dict[str, StageOutput]:
         """Outputs for all records of the whole cascade, whose name is empty, and of each stage, see `stages_`."""
-        stages = {name: StageOutput(c.classes_, c.predict_proba(X)) for name, c in self.stages_.items()}
-        return {"": self._compose(self.classes_, stages), **stages}
+        return self.outputs(X)[0]
+
+    def outputs(self, X: Images | np.ndarray) -> tuple[dict[str, StageOutput], np.ndarray]:
+        """As the base class states; the features are those of the easy stage."""
+        easy, features = self.easy_.outputs(X)
+        hard = {self._names[group]: StageOutput(c.classes_, c.predict_proba(X)) for group, c in self.hard_.items()}
+        stages = {"easy": easy[""], **hard}
+        return {"": self._compose(self.classes_, stages), **stages}, features
 
     def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, StageOutput]:
         """`out_of_fold` of the whole cascade and of each stage, by the names of `stage_probabilities`."""

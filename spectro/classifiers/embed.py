@@ -136,12 +136,12 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
 
         parts = []
         for number, block in enumerate(self.blocks):
-            maps = torch.from_numpy(self._outputs(X, block, self._shapes[number]))
+            maps = torch.from_numpy(self._block_outputs(X, block, self._shapes[number]))
             parts += [adaptive_avg_pool2d(maps, grid).flatten(1).numpy() for grid in self._grids]
         thumbnails = [] if self.pixels is None else [Thumbnail(*self.pixels)(X)]
         return np.concatenate([*parts, *thumbnails], axis=1, dtype=np.float64)
 
-    def _outputs(self, X: Images | np.ndarray, block: int, shape: tuple[int, int, int]) -> np.ndarray:
+    def _block_outputs(self, X: Images | np.ndarray, block: int, shape: tuple[int, int, int]) -> np.ndarray:
         """What a block gives, float32 ``(n, *shape)``: computed once for each image and view."""
         if isinstance(X, Images):
             kind = RowKind("embed", {"made_of": self._backbone_id(X), "block": block}, shape, "float32")

@@ -113,8 +113,11 @@ class EnsembleClassifier(ScoringClassifier):
         # One member has its temperature already.
         self._fit_temperature(self._scores(X_val) if len(y_val) and len(self.members_) > 1 else None, y_val)
 
-    def _scores(self, X: Any) -> np.ndarray:
-        return scores_of(np.mean([member.predict_proba(X) for member in self.members_], axis=0))
+    def _scores_and_features(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The features are those of the first member."""
+        stages, features = self.members_[0].outputs(X)
+        others = [member.predict_proba(X) for member in self.members_[1:]]
+        return scores_of(np.mean([stages[""].probabilities, *others], axis=0)), features
 
     def _check_params(self) -> None:
         """Those of a member are checked when it is fitted."""

@@ -44,9 +44,11 @@ class PipelineClassifier(ScoringClassifier):
             scores = self._scores(X_val) if len(X_val) else None
         self._fit_temperature(scores, y_val)
 
-    def _scores(self, X: Images | np.ndarray) -> np.ndarray:
-        batches = [X[i : i + _BATCH] for i in range(0, len(X), _BATCH)]
-        return columns(np.concatenate([self.pipeline_.decision_function(self._features(batch)) for batch in batches]))
+    def _scores_and_features(self, X: Images | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The features are what the last step of the pipeline reads."""
+        batches = (X[i : i + _BATCH] for i in range(0, len(X), _BATCH))
+        features = np.concatenate([self.pipeline_[:-1].transform(self._features(batch)) for batch in batches])
+        return columns(self.pipeline_[-1].decision_function(features)), features
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")

@@ -21,8 +21,8 @@ _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 class ScoringClassifier(ImageClassifier):
     """A family whose probabilities are a softmax over scores, with one temperature that is fitted on val.
 
-    A subclass defines `_scores`, calls `_fit_temperature` at the end of `_fit`, adds `_temperature_state` to the values
-    that `_save` returns and calls `_load_temperature` in `_load`.
+    A subclass defines `_scores_and_features`, calls `_fit_temperature` at the end of `_fit`, adds `_temperature_state`
+    to the values that `_save` returns and calls `_load_temperature` in `_load`.
 
     Attributes:
         temperature_: Of the softmax over scores; it does not change the argmax.
@@ -33,11 +33,18 @@ class ScoringClassifier(ImageClassifier):
     temperature_fitted_: bool
 
     @abstractmethod
+    def _scores_and_features(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Scores ``(n, k)`` and `features` ``(n, d)``, float64."""
+
     def _scores(self, X: Any) -> np.ndarray:
-        """Scores ``(n, k)``, float64."""
+        return self._scores_and_features(X)[0]
 
     def _predict_proba(self, X: Any) -> np.ndarray:
         return probabilities(self._scores(X), self.temperature_)
+
+    def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        scores, features = self._scores_and_features(X)
+        return probabilities(scores, self.temperature_), features
 
     def _fit_temperature(self, scores: np.ndarray | None, y_val: np.ndarray) -> None:
         """Fits the temperature to scores ``(n, k)`` and labels ``(n,)`` of val; None: there are no val records.

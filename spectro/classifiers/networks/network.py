@@ -135,7 +135,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         identity = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()
         with kept_memory():
             self.history_ = train(network, data, val, self.training, loss, seed=self.seed, identity=identity)
-            scores = self._logits(val.images) if len(y_val) else None
+            scores = self._outputs_of(val.images)[0] if len(y_val) else None
         self._fit_temperature(scores, y_val)
 
     def _batches(self, X: Images | np.ndarray) -> Any:
@@ -144,13 +144,15 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         self.network_.name = json.dumps([self.backbone, self.backbone_options], sort_keys=True)
         return Batches(X, self.specs[0], self.network_)
 
-    def _scores(self, X: Any) -> np.ndarray:
-        return self._logits(self._batches(X))
+    def _scores_and_features(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The features are the inputs of the head."""
+        return self._outputs_of(self._batches(X))
 
-    def _logits(self, batches: Any) -> np.ndarray:
-        from spectro.classifiers.networks.training import logits_of
+    def _outputs_of(self, batches: Any) -> tuple[np.ndarray, np.ndarray]:
+        from spectro.classifiers.networks.training import outputs_of
 
-        return logits_of(self.network_, batches).cpu().numpy().astype(np.float64)
+        logits, features = outputs_of(self.network_, batches)
+        return logits.cpu().numpy().astype(np.float64), features.cpu().numpy().astype(np.float64)
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects | None:
         import torch

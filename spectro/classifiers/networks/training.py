@@ -88,9 +88,9 @@ def train(
         history, best = state["history"], state["best"]
     else:
         if network.is_standardised:
-            network.standardise(*network.standardisation(features_of(network, data.images)))
+            network.standardise(*network.standardisation(outputs_of(network, data.images)[1]))
         if settings.warm_start == "probe":
-            warm_start(network, features_of(network, data.images), labels, data.images.groups, loss, seed=seed)
+            warm_start(network, outputs_of(network, data.images)[1], labels, data.images.groups, loss, seed=seed)
     context.on_epoch(context.stage, history)
 
     # Loop
@@ -131,20 +131,13 @@ def train(
     return history
 
 
-def logits_of(network: Network, images: Batches) -> Tensor:
-    """Logits ``(n, k)`` of all records, fp32, on the device."""
-    network.eval()
-    with torch.inference_mode():
-        rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
-        return torch.cat([network.forward_from(images(batch)) for batch in rows])
-
-
-def features_of(network: Network, images: Batches) -> Tensor:
-    """Inputs of the head ``(n, d)`` of all records, fp32, on the device."""
+def outputs_of(network: Network, images: Batches) -> tuple[Tensor, Tensor]:
+    """Logits ``(n, k)`` and inputs of the head ``(n, d)`` of all records, fp32, on the device."""
     network.eval()
     with torch.no_grad():
         rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
-        return torch.cat([network.features_from(images(batch)) for batch in rows])
+        features = [network.features_from(images(batch)) for batch in rows]
+        return torch.cat([network.head(part) for part in features]), torch.cat(features)
 
 
 def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Optimizer, *, compiled: bool) -> Step:
@@ -165,7 +158,7 @@ def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Opti
 def _evaluate(network: Network, val: Split, loss: LossFunction) -> dict[str, float | None]:
     if len(val.labels) == 0:
         return {"val_loss": None, "val_macro_f1": None}
-    logits = logits_of(network, val.images)
+    logits, _ = outputs_of(network, val.images)
     confusion = np.zeros((logits.shape[1], logits.shape[1]))
     np.add.at(confusion, (val.labels, logits.argmax(dim=1).cpu().numpy()), 1)
     val_loss = loss(logits, torch.from_numpy(val.labels).to(logits.device)).item()
