@@ -38,11 +38,11 @@ def test_features_are_pooled_outputs_of_the_block():
     places = outputs[0][:, 1:].transpose(1, 2).reshape(12, 24, 4, 4)
     expected = torch.cat([adaptive_avg_pool2d(places, k).flatten(1) for k in (1, 4)], dim=1)
     scaler = classifier.pipeline_[0]
-    np.testing.assert_allclose(scaler.mean_, expected.mean(dim=0), atol=1e-5)
+    np.testing.assert_allclose(scaler.mean_, expected.mean(dim=0), atol=1e-3)
     # Either grid has a total variance of 1.
     parts = expected.split([24, 24 * 16], dim=1)
     totals = [part.var(dim=0, correction=0).sum().sqrt().item() for part in parts]
-    np.testing.assert_allclose(scaler.scale_[[0, -1]], totals, rtol=1e-4)
+    np.testing.assert_allclose(scaler.scale_[[0, -1]], totals, rtol=1e-3)
 
 
 def test_each_view_goes_through_the_backbone_once(tmp_path, monkeypatch):
