@@ -58,8 +58,8 @@ FORBIDDEN = [
     ("hydra omegaconf hydra_plugins", "spectro", "spectro.cli spectro.config spectro.runs.run spectro.sweeps"),
     # Reading images and scoring predictions must not cost a library of networks.
     ("torch torchvision timm", "spectro.data spectro.evaluation", ""),
-    # A comparison reads what runs left, and only its command, and that of ensembles, use it.
-    ("spectro.comparison", "spectro", "spectro.comparison spectro.cli.compare spectro.cli.ensemble"),
+    # A comparison reads what runs left, and only its command, that of ensembles, and the review of labels use it.
+    ("spectro.comparison", "spectro", "spectro.comparison spectro.labels spectro.cli.compare spectro.cli.ensemble"),
     # What it fits itself are the runs of baselines.
     (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", "spectro.comparison.baselines"),
     # A search that only needs the score must not get a run directory, a tracker or a terminal with it.
@@ -84,6 +84,7 @@ FLOORS = [
     ["config", "tracking"],
     ["runs"],
     ["sweeps", "comparison"],
+    ["labels"],
     ["cli"],
 ]
 FLOOR_OF = {f"spectro.{name}": number for number, names in enumerate(FLOORS) for name in names}

@@ -180,17 +180,38 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
     """
     same = ("mapping", "cascade_stage", "cascade", "validation", "seed", "plugins", "data", "augmentation", "figures")
     values = {name: raw[name] for name in same if name in raw} | {
-        "objective": None,
-        "tracking": {"uri": None},
         "stages": {stage: {} for stage in STAGES},
         "ensemble": EnsembleKnobs().model_dump(),
     }
+    return rebuilt(values | _model_defaults(model, "model", job_groups()), root=root, knobs=knobs)
+
+
+def rebuilt(raw: dict[str, Any], *, root: str, knobs: dict[str, Any]) -> Config:
+    """The configuration of a run, without an objective and without MLflow.
+
+    Args:
+        raw: The configuration, as ``run.json`` has it: plain values, so that nothing is read from the environment.
+        root: Where the images lie.
+        knobs: Sections that are merged on top.
+
+    Raises:
+        ConfigError: As `with_model`.
+    """
+    values = literal(raw) | {"objective": None, "tracking": {"uri": None}}
     if (key := {"folder": "root", "table": "root", "demo": "demo_dir"}.get(raw["data"]["kind"])) is not None:
         values["data"] = values["data"] | {key: root}
-    groups = job_groups()
-    merged = OmegaConf.merge(values, _model_defaults(model, "model", groups), knobs)
+    merged = OmegaConf.merge(values, knobs)
     assert isinstance(merged, DictConfig)
-    return check(merged, groups)
+    return check(merged, job_groups())
+
+
+def literal(value: Any) -> Any:
+    """A value whose texts Hydra takes as they are: ``${`` in a value, but not in a key, begins an interpolation."""
+    if isinstance(value, dict):
+        return {key: literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [literal(part) for part in value]
+    return value.replace("${", "\\${") if isinstance(value, str) else value
 
 
 def model_defaults(name: str) -> dict[str, Any]:

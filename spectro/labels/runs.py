@@ -1,0 +1,77 @@
+"""The run whose labels are looked at, and the commands that make another one of it."""
+
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from spectro.comparison.load import Run, read_run
+from spectro.errors import DataError
+from spectro.paths import in_shell, new_folder
+from spectro.runs.predictions import Predictions
+from spectro.runs.runinfo import RunInfo
+
+
+def find_run(name: str, outputs: Path) -> Path:
+    """The directory of a run: a path, or the name of a folder in ``outputs/runs``.
+
+    Raises:
+        DataError: It is none.
+    """
+    folders = [path for path in (Path(name).expanduser(), outputs / "runs" / name) if (path / "run.json").is_file()]
+    if not folders:
+        raise DataError(f"RUN: got {name!r}; allowed: a run directory, which holds run.json")
+    return folders[0]
+
+
+def read_kfold_run(folder: Path, stages: Collection[str], needed: str) -> Run:
+    """A finished run with out-of-fold predictions of the whole task.
+
+    Args:
+        folder: The run directory.
+        stages: The stages that it may have, such as ``flat``.
+        needed: The words that make such a run of another one.
+
+    Raises:
+        DataError: It is another one; the message has the command.
+    """
+    info = RunInfo.read(folder)
+    stage = (info.config.get("cascade_stage") or {}).get("name")
+    if not (folder / "oof_predictions.csv").is_file() or stage not in stages:
+        got = f"cascade_stage={stage}" if stage not in stages else "no out-of-fold predictions"
+        raise DataError(f"RUN: got {str(folder)!r} ({got}); allowed: the run of\n  {train_command(info, needed)}")
+    try:
+        return read_run(folder, "test")
+    except DataError as error:
+        raise DataError(f"RUN: {folder}: {error}; allowed: a finished run") from error
+
+
+def train_command(info: RunInfo, needed: str, without: Collection[str] = ()) -> str:
+    """The command line of a run with other words.
+
+    Args:
+        info: The content of its ``run.json``.
+        needed: Words, separated by spaces; they take the place of those with the same key, and of the run's name.
+        without: Groups, such as ``data``, whose words are left out.
+    """
+    words, path = needed.split(), info.folder / ".hydra" / "overrides.yaml"
+    try:
+        typed = [str(word) for word in yaml.safe_load(path.read_text(encoding="utf-8")) or []]
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        typed = [f"model={info.config['model']['name']}"]
+    keys = {"name", *(word.split("=")[0] for word in words)}
+    key_of = {word: word.lstrip("+~").split("=")[0] for word in typed}
+    same = [word for word, key in key_of.items() if key not in keys and key.split(".")[0] not in without]
+    return in_shell(["spectro", "train", *same, *words])
+
+
+def mean_probabilities(repeats: list[Predictions]) -> np.ndarray:
+    """Out-of-fold probabilities, mean over the repeats, ``(n, k)``."""
+    return np.mean([predictions.probabilities for predictions in repeats], axis=0)
+
+
+def result_folder(outputs: Path, kind: str, run: Path) -> Path:
+    """A new folder ``outputs/<kind>/<date>_<time>_<run>``."""
+    return new_folder(outputs / kind / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{run.resolve().name[-60:]}")

@@ -1,0 +1,120 @@
+"""The review of labels: wrong ones, near-duplicates, images to label next, and classes that look alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import read_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from spectro.cli import main as cli
+from spectro.data import Record
+from spectro.errors import DataError
+from spectro.labels.look_alikes import confusions, groups_of_look_alikes
+from spectro.runs.predictions import Predictions
+
+# Two classes that are alike, and a third one; as names of folders.
+ALIKE, OTHER = ["b ${oc.env:HOME}", "<img src=x onerror=\"document.title='ran'\">"], "c"
+
+
+def draw(path: Path, label: str, rng: np.random.Generator) -> None:
+    """An image of noise; the third class is bright on its left side."""
+    pixels = rng.integers(0, 90, (32, 32))
+    pixels[:, :16] += 120 * (label == OTHER)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose two alike classes no model can tell apart, one with the wrong label, and a near-duplicate."""
+    root, rng = tmp_path_factory.mktemp("labels") / "records", np.random.default_rng(0)
+    for label in (*ALIKE, OTHER):
+        for split, n in (("train", 12), ("val", 4), ("test", 4)):
+            for i in range(n):
+                draw(root / split / label / f"{split[1]}{label[:1]}{i:02d}.png", label, rng)
+    return root
+
+
+@pytest.fixture(scope="module")
+def flat_run(records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat run with out-of-fold predictions."""
+    from spectro.runs import run as experiment
+
+    words = ["data=folder", f"data.root={records}", "model=pixels", "cascade_stage=flat", "validation=kfold"]
+    folder = tmp_path_factory.mktemp("outputs") / "run"
+    folder.mkdir()
+    fixed = ["validation.k=4", "tracking.uri=null", "data.cache_dir=null", "figures=none"]
+    experiment.run(cli.composed([*words, *fixed]), folder, quiet=True)
+    return folder
+
+
+def predictions(true: str, predicted: str, sources: list[int] | None = None) -> Predictions:
+    """Predictions whose classes are letters."""
+    classes = np.array(sorted(set(true)), dtype=object)
+    p = np.array([[0.8 if c == label else 0.2 / (len(classes) - 1) for c in classes] for label in predicted])
+    names = sources or range(len(true))
+    found = [
+        Record(Path(f"{i}.png"), "", "", str(s), label=y) for i, (s, y) in enumerate(zip(names, true, strict=True))
+    ]
+    return Predictions(found, np.array(list(true), dtype=object), classes, p)
+
+
+def test_confusion_beyond_chance_counts_sources_and_makes_cliques() -> None:
+    """Ten records of one source are one observation, and a class that merely neighbours both ends joins no group."""
+    true, predicted = "a" * 20 + "b" * 20 + "c" * 20, "a" * 12 + "b" * 20 + "a" * 8 + "c" * 20
+    (first, *others) = confusions([predictions(true, predicted)])
+    assert (first.classes, first.n, first.confused, first.wrong) == (("a", "b"), (20, 20), 16, 16)
+    # Three classes of one size: a third of the wrong predictions is of each pair; Holm multiplies by three.
+    assert (first.chance, first.p_value) == (pytest.approx(1 / 3), pytest.approx(3 * 3.0**-16))
+    assert not any(pair.is_beyond_chance for pair in others)
+    assert groups_of_look_alikes([first, *others]) == {"a or b": ["a", "b"]}
+    one_source = [0] * 8 + list(range(1, 13)) + [100] * 8 + list(range(101, 133))
+    wrong_together = "b" * 8 + "a" * 12 + "a" * 8 + "b" * 12 + "c" * 20
+    (first, *_) = confusions([predictions(true, wrong_together, one_source)])
+    assert (first.confused, first.n, first.is_beyond_chance) == (2, (13, 13), False)
+    with pytest.raises(DataError, match="got 2 classes; allowed: three or more"):
+        confusions([predictions("aabb", "abab")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")), min_size=1, max_size=60))
+def test_chance_covers_all_pairs_and_groups_never_hold_all_classes(pairs: list[tuple[str, str]]) -> None:
+    """An easy stage of a single class would be no stage."""
+    true, predicted = ("".join(letters) + "abcde" for letters in zip(*pairs, strict=True))
+    found = confusions([predictions(true, predicted)])
+    assert sum(pair.chance for pair in found) == pytest.approx(1)
+    groups = groups_of_look_alikes(found)
+    members = [label for group in groups.values() for label in group]
+    assert len(members) == len(set(members))
+    assert all(len(group) < 5 for group in groups.values())
+
+
+def test_look_alikes_become_a_mapping_that_a_cascade_takes(
+    flat_run: Path, records: Path, tmp_path: Path, spectro: Callable[..., Any], run_here: Callable[..., Path]
+) -> None:
+    """The file is valid, whatever the folders are called; the cascade that is named gives the numbers of the one fitted
+    here; a run of another kind is refused with the command that makes the right one."""
+    done = spectro("look-alikes", flat_run)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "look_alikes").iterdir()
+    assert [row["look_alike"] for row in read_rows(folder / "pairs.csv")].count("True") == 1
+    words = ["data=folder", f"data.root={records}", "model=pixels", "validation=kfold", "validation.k=4"]
+    words += [f"hydra.searchpath=['{folder}']", "mapping=look_alikes"]
+    (members,) = cli.composed(words).mapping.look_alikes.values()
+    assert members == sorted(ALIKE)
+    comparison = next(line for line in done.stdout.splitlines() if "macro-F1" in line)
+    assert "is not shown to be better than" in comparison
+    cascade = run_here(*words, name="cascade")
+    named = spectro("look-alikes", flat_run, "--cascade", cascade)
+    assert comparison in named.stdout, named.stderr
+    made = len(list((tmp_path / "outputs" / "look_alikes").iterdir()))
+    for run in (cascade, run_here(*words[:3], "cascade_stage=flat", name="holdout")):
+        done = spectro("look-alikes", run)
+        assert done.returncode == 2
+        assert "spectro train model=pixels cascade_stage=flat validation=kfold" in done.stderr
+    assert len(list((tmp_path / "outputs" / "look_alikes").iterdir())) == made
