@@ -162,6 +162,16 @@ def test_it_learns_and_gives_probabilities(fitted, name):
     assert classifier.predict_proba(X[:0]).shape == (0, 3)
 
 
+@pytest.mark.parametrize("name", ["hog_svm", "pixels"])
+def test_a_record_has_the_same_probabilities_in_any_batch(fitted, name):
+    """To the last digit: an image that is sent to a server alone must have the numbers of predictions.csv."""
+    classifier, (X, _) = fitted(name), toy((31, 30, 9), seed=3)
+    together = classifier.predict_proba(X)
+    for size in (1, 2, 64, 67):
+        parts = [classifier.predict_proba(X[i : i + size]) for i in range(0, len(X), size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_outputs_and_features_come_from_one_pass(fitted, name):
     """The outputs are those of the other methods, and an image's nearest neighbour in the features is of its class."""

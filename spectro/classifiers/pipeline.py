@@ -16,6 +16,8 @@ from spectro.data.images import Images, groups_of_rows
 
 # Records whose features are held at once while predicting.
 _BATCH = 1024
+# A product of matrices rounds a row as the number of rows has it: each is of so many, the last of them filled up.
+_ROWS = 96
 # Training rows from which several threads gain more than they cost.
 _ROWS_FOR_THREADS = 2000
 
@@ -45,10 +47,14 @@ class PipelineClassifier(ScoringClassifier):
         self._fit_temperature(scores, y_val)
 
     def _scores_and_features(self, X: Images | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The features are what the last step of the pipeline reads."""
-        batches = (X[i : i + _BATCH] for i in range(0, len(X), _BATCH))
-        features = np.concatenate([self.pipeline_[:-1].transform(self._features(batch)) for batch in batches])
-        return columns(self.pipeline_[-1].decision_function(features)), features
+        """The features are what the last step of the pipeline reads. Both are the same for a record in any batch."""
+        scores, features = [], []
+        for batch in (self._features(X[i : i + _BATCH]) for i in range(0, len(X), _BATCH)):
+            for rows in (batch[i : i + _ROWS] for i in range(0, len(batch), _ROWS)):
+                filled = self.pipeline_[:-1].transform(np.pad(rows, ((0, _ROWS - len(rows)), (0, 0))))
+                features.append(filled[: len(rows)])
+                scores.append(columns(self.pipeline_[-1].decision_function(filled))[: len(rows)])
+        return np.concatenate(scores), np.concatenate(features)
 
     def _save(self, folder: Path) -> dict[str, Any]:
         sklearn_file.save(self.pipeline_, folder / "pipeline.skops")

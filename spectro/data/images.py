@@ -82,11 +82,9 @@ class ImageStore:
                 # Bytes written since the digest was taken must not be cached under it.
                 if hashlib.sha256(data).hexdigest() != digest:
                     return "changed while it was read"
-                image = decode(data, self.crop, self.max_megapixels)
+                self.put(digest, data, specs)
             except (BadImageError, OSError) as error:
                 return str(error)
-            for spec, kind in kinds.items():
-                self.cache.write(kind, [digest], fit(image, spec)[None])
             return None
 
         # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded. Not in
@@ -100,6 +98,16 @@ class ImageStore:
         if to_decode:
             self.cache.shrink()
         return {path: reason for path, digest in zip(paths, digests, strict=True) if (reason := reasons.get(digest))}
+
+    def put(self, digest: str, data: bytes, specs: Sequence[ImageSpec]) -> None:
+        """Decodes the bytes of one image file.
+
+        Raises:
+            BadImageError: They give no image.
+        """
+        image = decode(data, self.crop, self.max_megapixels)
+        for spec in specs:
+            self.cache.write(self.kind(spec), [digest], fit(image, spec)[None])
 
     def pixels(self, spec: ImageSpec, digests: Sequence[str]) -> np.ndarray:
         """The images with these digests: uint8 ``(n, *spec.shape)``, a copy.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spectro.classifiers import load
+from spectro.classifiers import ImageClassifier, load
 from spectro.data import Crop, Images, ImageStore, Record
 from spectro.data.images import file_digest
 from spectro.data.manifest import IMAGE_ENDINGS
@@ -32,16 +32,7 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
         ModelError: Not a saved model.
         DataError: A path that is not there, or no images at all.
     """
-    classifier = load(model)
-    try:
-        use = json.loads((model / "use.json").read_text(encoding="utf-8"))
-        crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
-        if type(max_megapixels) not in (int, float) or not 0 < max_megapixels <= 1e6:
-            raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, at most 1e6")
-        if list(use["classes"]) != list(classifier.classes_):
-            raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
-        raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
+    classifier, crop, max_megapixels = load_for_files(model)
     files = _files(list(paths))
     records: list[Record] = []
     probabilities = [np.empty((0, len(classifier.classes_)))]
@@ -62,6 +53,25 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
             records += batch
     y_true = np.full(len(records), "", dtype=object)
     return Predictions(records, y_true, classifier.classes_, np.concatenate(probabilities)), bad
+
+
+def load_for_files(model: Path) -> tuple[ImageClassifier, Crop, float]:
+    """A saved model, and how its images are read: the margins that are cut off, and the most megapixels.
+
+    Raises:
+        ModelError: Not a saved model.
+    """
+    classifier = load(model)
+    try:
+        use = json.loads((model / "use.json").read_text(encoding="utf-8"))
+        crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
+        if type(max_megapixels) not in (int, float) or not 0 < max_megapixels <= 1e6:
+            raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, at most 1e6")
+        if list(use["classes"]) != list(classifier.classes_):
+            raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+        raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
+    return classifier, crop, max_megapixels
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
