@@ -36,6 +36,17 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: (length - 1) // 2]}…{text[-(length // 2) :]}"
 
 
+def typed(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def setting(key: str, value: Any) -> str:
+    """A setting by its short name, such as ``C=3`` of ``svm.C``, ``easy.svm.C=3`` of a stage, ``validation=kfold``."""
+    name = key.removeprefix("stages.") if key.startswith("stages.") else key.removesuffix(".name").split(".")[-1]
+    return f"{name}={cut(typed(value), 20)}"
+
+
 def in_shell(words: Iterable[str]) -> str:
     """Words as they are typed in a shell; double quotes around those with single quotes in them, which Hydra reads."""
     hard = re.compile(r"[\"$`\\!]")

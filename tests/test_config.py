@@ -16,6 +16,7 @@ from spectro.cli.multirun import multirun
 from spectro.config import schema
 from spectro.config.groups import Groups, search_path
 from spectro.errors import ConfigError, SpectroError
+from spectro.runs.runinfo import RunInfo
 
 GROUPS = Groups()
 # What an option needs beside itself to be a whole configuration.
@@ -55,6 +56,24 @@ def users_conf(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["svm.C=3"], "hog_svm full (C=3) seed 0"),
+        (["model=hog_svm", "stages.easy.svm.C=3", "validation=kfold"], "(easy.svm.C=3, validation=kfold) seed 0"),
+        (
+            ["cascade_stage=flat", "svm.C=3", "svm.gamma=1x", "hog.sqrt=true", "pca.variance=0.5"],
+            "hog_svm flat (C=3, gamma=1x, sqrt=true, 1 more) seed 0",
+        ),
+        (["data=demo_lake", "seed=3", "augmentation=none"], "hog_svm full (augmentation=none) seed 3"),
+        (["data=folder", "data.root=images", "figures=none"], "hog_svm flat seed 0"),
+    ],
+)
+def test_a_run_is_named_by_what_differs_from_the_defaults(words, name, tmp_path):
+    """Two runs of other settings with one name cannot be distinguished in MLflow."""
+    assert RunInfo.of(cli.composed(words), tmp_path).run_name.endswith(name)
 
 
 @pytest.mark.parametrize("option", every_option())

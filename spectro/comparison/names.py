@@ -1,6 +1,5 @@
 """Short names of models: the family, and of the settings what differs and matters."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +8,13 @@ from typing import Any
 from spectro.comparison.load import Run
 from spectro.config.check import model_defaults
 from spectro.errors import ConfigError
-from spectro.paths import cut, flatten
+from spectro.paths import flatten, setting, typed
 
 # The settings of a model by dotted keys, see `spectro.comparison.models.settings_of`, and its runs.
 Contender = tuple[Mapping[str, Any], Sequence[Run]]
 MAJORITY = "majority class"
 # More changed settings than these are in the table of settings and not in the name.
 _MAX_KEYS = 2
-_MAX_VALUE = 20
 
 
 def check_names(names: Sequence[str] | None, models: Sequence[Contender]) -> Sequence[str]:
@@ -69,11 +67,6 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
-def typed(value: Any) -> str:
-    """A value as it is typed on a command line."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _option(settings: Mapping[str, Any], _: Sequence[Run]) -> str:
     return str(settings["model.name"])
 
@@ -107,15 +100,7 @@ def _state(settings: Mapping[str, Any], runs: Sequence[Run], defaults: Mapping[s
     ]
     if not changed:
         return "default"
-    return "" if len(changed) > _MAX_KEYS else ", ".join(_shown(key, settings[key]) for key in changed)
-
-
-def _shown(key: str, value: Any) -> str:
-    return f"{key.removeprefix('stages.') if key.startswith('stages.') else key.split('.')[-1]}={_value(value)}"
-
-
-def _value(value: Any) -> str:
-    return cut(typed(value), _MAX_VALUE)
+    return "" if len(changed) > _MAX_KEYS else ", ".join(setting(key, settings[key]) for key in changed)
 
 
 def _alike(names: Sequence[str]) -> list[list[int]]:
@@ -132,4 +117,4 @@ def _differences(all_settings: Sequence[Mapping[str, Any]]) -> list[str]:
         best = max(rest, key=lambda key: len({(*row, value) for row, value in zip(rows, table[key], strict=True)}))
         chosen.append(best)
         rows = [(*row, value) for row, value in zip(rows, table[best], strict=True)]
-    return [", ".join(_shown(key, settings.get(key, "–")) for key in chosen) for settings in all_settings]
+    return [", ".join(setting(key, settings.get(key, "–")) for key in chosen) for settings in all_settings]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from spectro.comparison.names import typed
 from spectro.comparison.report import scores_table, sections
 from spectro.comparison.statistics import Result, WrongRecord
 from spectro.comparison.verdict import verdict
@@ -21,7 +20,7 @@ from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
 from spectro.figures.comparison import scores_figure
 from spectro.figures.style import COLOURS
-from spectro.paths import cut
+from spectro.paths import cut, typed
 from spectro.runs.runinfo import RunInfo
 
 # So many records that all get wrong are shown with their images, whose longer side has at most so many pixels.

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from spectro.comparison.names import differing, typed
+from spectro.comparison.names import differing
 from spectro.comparison.statistics import OTHER, LookAlikes, Result
 from spectro.comparison.verdict import verdict
 from spectro.config.check import model_defaults
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import DASH, format_amount, format_number, format_p, markdown_table, markdown_text
 from spectro.evaluation.paired import Estimate
-from spectro.paths import cut, flatten, short
+from spectro.paths import cut, flatten, short, typed
 
 Table = tuple[list[str], list[list[str]]]
 # Characters of the axis of scores, at least and at most.

@@ -1,7 +1,7 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from spectro.demo.generate import COUNTS
 from spectro.errors import ConfigError, ModelError
 from spectro.evaluation import METRICS
 from spectro.knobs import did_you_mean, not_allowed, validate
+from spectro.paths import flatten
 from spectro.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -124,6 +125,19 @@ class Config:
         """The augmentation of training images; its transforms are imported and tried once."""
         return Augmentation.from_config(self.common.augmentation, seed=self.seed)
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that make another model than the defaults of its option do, by dotted keys."""
+        defaults = {**flatten(model_defaults(self.model)), "ensemble.members": 1, "validation.name": "holdout"}
+        defaults["augmentation.name"] = "mirror_halves" if isinstance(self.common.data, DemoKnobs) else "none"
+        values = flatten(self.raw) | {"augmentation.name": self.common.augmentation.label}
+        return {
+            key: value
+            for key, value in values.items()
+            if (key in defaults and value != defaults[key] and not key.endswith(".weights"))
+            or (key.startswith("stages.") and value != {})
+        }
+
     def estimator(self) -> Any:
         """The unfitted classifier of the configured stage."""
         from sklearn.base import clone
@@ -216,11 +230,7 @@ def literal(value: Any) -> Any:
 
 def model_defaults(name: str) -> dict[str, Any]:
     """The sections that an option of ``model`` sets, not to be changed; empty where no option has this name."""
-    return _defaults_of(job_groups(), name)
-
-
-@cache
-def _defaults_of(groups: Groups, name: str) -> dict[str, Any]:
+    groups = job_groups()
     return _model_defaults(name, "model", groups) if name in groups.options("model") else {}
 
 

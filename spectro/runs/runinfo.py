@@ -25,7 +25,7 @@ from spectro.config.check import Config
 from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.files import remove_drafts, sha256_of, write_json
-from spectro.paths import redact
+from spectro.paths import redact, setting
 from spectro.progress import status
 from spectro.runs.task import data_name, experiment_of
 from spectro.tracking import MlflowEntry
@@ -35,6 +35,8 @@ _log = logging.getLogger("spectro")
 _GIT = shutil.which("git") or "git"
 # What a comparison reads.
 _TABLES = ("metrics.json", "predictions.csv", "oof_predictions.csv", "records.csv")
+# Settings in the name of a run.
+_MAX_CHANGES = 3
 _VERSIONS_OF = ("numpy", "scikit-learn", "pillow", "torch", "timm", "mlflow", "hydra-core")
 
 
@@ -190,7 +192,7 @@ class RunInfo:
         uri, sections = common.tracking.uri, [value for value in config.raw.values() if isinstance(value, dict)]
         backbones = [str(section["backbone"]) for section in sections if "backbone" in section]
         described: dict[str, Any] = {
-            "run_name": common.name or f"{common.model.name} {config.stage} seed {common.seed}",
+            "run_name": content.get("run_name") or common.name or _run_name(config),
             "experiment": experiment_of(config),
             "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
             "seed": common.seed,
@@ -312,6 +314,14 @@ class RunInfo:
                 return self.mlflow
 
         return wait
+
+
+def _run_name(config: Config) -> str:
+    """Model, stage and seed, and up to three settings that are no defaults: ``hog_svm flat (cell_px=32) seed 0``."""
+    changes = [setting(key, value) for key, value in config.changes.items()]
+    more = [f"{len(changes) - _MAX_CHANGES} more"] if len(changes) > _MAX_CHANGES else []
+    shown = f" ({', '.join([*changes[:_MAX_CHANGES], *more])})" if changes else ""
+    return f"{config.model} {config.stage}{shown} seed {config.seed}"
 
 
 @cache

@@ -72,7 +72,7 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
     show = partial(console.print, soft_wrap=True)
     test, splits = metrics["test"], [*[split for split in ("val", "cv") if split in metrics][:1], "test"]
     classes = _table(["class"], ("recall", "95 %", "F1", "n"), splits)
-    classes.title, classes.title_justify = escape(f"{info.run_name}, data {info.experiment}"), "left"
+    classes.title, classes.title_justify = escape(f"{info.run_name} on {info.experiment}"), "left"
     for label in test["classes"]:
         scores = [metrics[split]["per_class"][label] for split in splits]
         cells = [(*_score(s, "recall"), format_number(s["f1"]), str(s["support"])) for s in scores]
