@@ -194,14 +194,15 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         import torch
         from safetensors import SafetensorError
 
-        from spectro.classifiers.networks.weights import check_shapes
+        from spectro.classifiers.networks.weights import bounded, check_shapes
 
         self.config_ = fitted["origin"].get("config")
         try:
             tensors = load_frozen(fitted["frozen"], folder)
-            with torch.device("meta"):  # takes no memory, whatever the sizes in the JSON are
+            with bounded(tensors), torch.device("meta"):  # takes no memory, whatever the sizes in the JSON are
                 check_shapes(_frozen.__wrapped__(*self._arguments(True), "meta")[0], tensors)
-            self._built(empty=True)
+            with bounded(tensors):
+                self._built(empty=True)
             self.backbone_ = deepcopy(self.backbone_)
             self.backbone_.load_state_dict(tensors)
         except (SafetensorError, RuntimeError, ConfigError) as error:

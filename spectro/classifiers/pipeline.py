@@ -4,7 +4,7 @@ from abc import abstractmethod
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -30,6 +30,13 @@ class PipelineClassifier(ScoringClassifier):
     """
 
     pipeline_: Pipeline
+    # The types of the pipeline's steps.
+    _steps: ClassVar[list[type]]
+
+    @property
+    @abstractmethod
+    def _n_features(self) -> int:
+        """``d`` of `_features`."""
 
     @abstractmethod
     def _features(self, X: Images | np.ndarray) -> np.ndarray:
@@ -62,6 +69,13 @@ class PipelineClassifier(ScoringClassifier):
 
     def _load(self, folder: Path, fitted: dict[str, Any]) -> None:
         self.pipeline_ = sklearn_file.load(folder / "pipeline.skops")
+        # Any of the types that skops trusts loads, and would fail or give other labels when it predicts.
+        found = [type(step) for _, step in getattr(self.pipeline_, "steps", [])]
+        if found != self._steps:
+            shown, expected = (", ".join(step.__name__ for step in steps) or "none" for steps in (found, self._steps))
+            raise ValueError(f"{folder / 'pipeline.skops'}: got the steps {shown}; expected {expected}")
+        if (n := self.pipeline_.n_features_in_) != self._n_features:
+            raise ValueError(f"{folder / 'pipeline.skops'}: reads {n} features, the model has {self._n_features}")
         self._load_temperature(fitted)
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -34,6 +34,8 @@ class PixelsClassifier(PipelineClassifier):
         pipeline_: The fitted scaler and regression.
     """
 
+    _steps: ClassVar[list[type]] = [StandardScaler, LogisticRegression]
+
     width_px: Annotated[int, Field(ge=1, le=64)] = 20
     height_px: Annotated[int, Field(ge=1, le=64)] = 15
     C: Annotated[float, Field(gt=0)] = 0.1
@@ -52,6 +54,10 @@ class PixelsClassifier(PipelineClassifier):
     def specs(self) -> list[ImageSpec]:
         """A grey square whose sides the thumbnail's divide."""
         return [self.thumbnail.spec]
+
+    @property
+    def _n_features(self) -> int:
+        return self.width_px * self.height_px
 
     def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Pipeline:
         regression = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=1000)

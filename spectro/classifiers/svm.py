@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 from sklearn import config_context
+from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -67,6 +68,7 @@ class SvmClassifier(PipelineClassifier):
         max_kernel_rows: Training rows up to which `out_of_fold` holds a whole kernel matrix: 128 MB.
     """
 
+    _steps: ClassVar[list[type]] = [StandardScaler, PCA, SVC]
     max_kernel_rows: ClassVar[int] = 4000
 
     kernel: Annotated[Literal["rbf", "linear"], "svm.kernel"] = "rbf"
@@ -78,6 +80,10 @@ class SvmClassifier(PipelineClassifier):
     @abstractmethod
     def _layout(self) -> list[tuple[int, float]]:
         """Number of columns and weight of each block of features, see `block_scaler`."""
+
+    @property
+    def _n_features(self) -> int:
+        return sum(size for size, _ in self._layout)
 
     @abstractmethod
     def _made_of(self, X: Images) -> list[Any]:

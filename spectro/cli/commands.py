@@ -34,7 +34,10 @@ def main() -> None:
         lines = [f"  {command:18} {line}" for command, (_, line) in COMMANDS.items()]
         print("usage: spectro COMMAND ...", "", *lines, "", "spectro COMMAND --help shows its options.", sep="\n")
     else:
-        print(f"error: got {name!r}; allowed: {', '.join(COMMANDS)}, --version, --help", file=sys.stderr)
+        from spectro.knobs import did_you_mean
+
+        hint = f"; did you mean spectro train {name}?" if "=" in name else did_you_mean(name, COMMANDS)
+        print(f"error: got {name!r}; allowed: {', '.join(COMMANDS)}, --version, --help{hint}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -49,7 +49,8 @@ def _message(error: Exception, overrides: Sequence[str], groups: Groups) -> str 
     if isinstance(error, SpectroError):
         return (conflict(overrides, groups) if isinstance(error, ConfigError) else None) or text
     if is_disk_full(error):
-        return f"{getattr(error, 'filename', None) or 'outputs'}: the disk is full ({text})"
+        file = getattr(error, "filename", None)
+        return f"{file}: the disk is full" if file else f"outputs: the disk is full ({text})"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
-from spectro.errors import ConfigError, SpectroError
+from spectro.errors import ConfigError
 from spectro.files import write_text
 from spectro.paths import in_shell, new_folder
 from spectro.progress import say
@@ -56,10 +56,14 @@ def job(cfg: DictConfig, varied: Sequence[str] = (), n_jobs: int | None = None) 
             write_text(written, OmegaConf.to_yaml(cfg, resolve=True))
         return experiment.run(config, run_dir, parent=".." if is_part else None)
     except BaseException:
-        # A run that has not started leaves nothing behind: in its folder are Hydra's files only.
-        if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= {".hydra", "train.log"}:
-            shutil.rmtree(run_dir, ignore_errors=True)
+        _remove_unstarted(run_dir)
         raise
+
+
+def _remove_unstarted(run_dir: Path) -> None:
+    """A run that has not started leaves nothing behind: in its folder are Hydra's files only."""
+    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= {".hydra", "train.log"}:
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None], flags: Sequence[str] = ()) -> None:
@@ -79,17 +83,21 @@ def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None], 
         sweeper = f"sweeper={cfg.hydra.runtime.choices.sweeper}"
         command = in_shell(["spectro", "train", "--multirun", *flags, *words])
         raise ConfigError(f"{sweeper} needs --multirun (-m): {command}")
-    config.estimator().prepare()  # finds missing weights before anything is written
-    _, override = result_folder(cfg, "run", words)
-    errors: list[SpectroError] = []
+    config.prepare()  # finds missing weights before anything is written
+    folder, override = result_folder(cfg, "run", words)
+    errors: list[Exception] = []
 
     def task(cfg: DictConfig) -> None:
         try:
             job(cfg)
-        except SpectroError as error:
+        except Exception as error:
             errors.append(error)  # before the message, Hydra would print another line
 
-    run_hydra(task, override)
+    try:
+        run_hydra(task, override)
+    except OSError as error:  # a full disk: Hydra's files are the first
+        _remove_unstarted(folder)
+        raise OSError(error.errno, error.strerror, error.filename or str(folder)) from error
     if errors:
         raise errors[0]
 

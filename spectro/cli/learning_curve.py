@@ -58,7 +58,7 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
         seeds = range(base.seed, base.seed + n_seeds)
         configs[model] = [cli.composed([*words, f"seed={seed}", f"validation.seed={seed}"]) for seed in seeds]
     for config, *_ in configs.values():
-        config.estimator().prepare()
+        config.prepare()
     first, *_ = next(iter(configs.values()))
     dataset = load_data(first)
     Folds.of(Task(first, dataset))  # invalid folds are reported before a folder is made

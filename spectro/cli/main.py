@@ -1,6 +1,7 @@
 """What all commands share: progress bars, exit codes, one message for a user error, a checked configuration."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
 
     has_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     terminal.set_up()
+    logging.raiseExceptions = False  # a log file on a full disk: one message, not a traceback for each line
     interrupt.listen()
     try:
         work()

@@ -1,6 +1,7 @@
 """``--multirun``: several runs, which are one run in MLflow with its jobs below it, or a search."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # Characters of a name that a column of MLflow's pages shows.
 _NAME = 48
-# Of a key with more values than this only the first and the last are checked before the first job.
+# Of a key with more numbers than this only the smallest and the largest are checked before the first job.
 _MAX_CHECKED = 10
 
 
@@ -60,7 +61,7 @@ def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., No
     cfg, config = configs[0]
     if cfg.hydra.runtime.choices["hydra/launcher"] == "basic":
         for _, job_config in configs:
-            job_config.estimator().prepare()  # finds missing weights before the first job
+            job_config.prepare()  # finds missing weights before the first job
     folder, override = result_folder(cfg, "sweep", words)
     keys, n_jobs = [o.get_key_element() for o in varied], None
     if sweeper == "basic":
@@ -77,7 +78,7 @@ def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., No
 
 
 def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:
-    """Overrides of jobs that between them have every value once, of long lists the ends.
+    """Overrides of jobs that between them have every value once, of long lists of numbers the ends.
 
     Values that a search draws from an interval are left out.
     """
@@ -86,8 +87,11 @@ def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:
         if not override.is_sweep_override():
             words.append([str(override.input_line)])
         elif override.is_discrete_sweep():
-            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-            words.append(values if len(values) <= _MAX_CHECKED else [values[0], values[-1]])
+            values = list(override.sweep_string_iterator())
+            for form in (r"-?\d+", r"-?\d*\.\d*") if len(values) > _MAX_CHECKED else ():
+                ordered = sorted(filter(re.compile(form).fullmatch, values), key=float)
+                values = [value for value in values if value not in ordered[1:-1]]
+            words.append([f"{override.get_key_element()}={value}" for value in values])
     first = [values[0] for values in words]
     others = [[*first[:i], word, *first[i + 1 :]] for i, values in enumerate(words) for word in values[1:]]
     return [first, *others]

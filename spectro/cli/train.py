@@ -27,7 +27,10 @@ def main() -> None:
         print(f"spectro {__version__}")
         return
     parser = get_args_parser()
-    args, unknown = parser.parse_known_intermixed_args()
+    # Argparse would take -model=embed for -m.
+    flags = parser._option_string_actions
+    typed_words = [f"-{w}" if re.match(r"-\w\w", w) and w.split("=")[0] not in flags else w for w in sys.argv[1:]]
+    args, unknown = parser.parse_known_intermixed_args(typed_words)
     # No shell expands a tilde behind data.root=, and Hydra's grammar has none.
     args.overrides = words = [re.sub(r"=~(?=/|$)", f"={Path.home()}", word, count=1) for word in args.overrides]
     if args.shell_completion and (
@@ -69,7 +72,8 @@ def main() -> None:
         if unknown:
             from spectro.cli.near_miss import unknown_flag
 
-            raise ConfigError(unknown_flag(unknown[0], sys.argv, parser._option_string_actions, groups))
+            flag = next(word for word in sys.argv if word.lstrip("-") == unknown[0].lstrip("-"))
+            raise ConfigError(unknown_flag(flag, sys.argv, flags, groups))
         if any(word.lstrip("+").startswith("resume=") for word in words):
             resume(words)
         elif args.cfg or args.info or args.hydra_help or args.experimental_rerun:

@@ -25,7 +25,7 @@ from spectro.data import Mapping
 from spectro.data.augmentation import Augmentation
 from spectro.data.mapping import hard_stage_names
 from spectro.demo.generate import COUNTS
-from spectro.errors import ConfigError, ModelError
+from spectro.errors import ConfigError, ModelError, SpectroError
 from spectro.evaluation import METRICS
 from spectro.knobs import did_you_mean, not_allowed, validate
 from spectro.paths import flatten
@@ -149,6 +149,20 @@ class Config:
             return built[self.stage]
         gate = self.common.cascade.gate or "soft"
         return CascadeClassifier(built["easy"], built["hard"], self.mapping.look_alikes, gate)
+
+    def prepare(self) -> None:
+        """Checks that everything is there that the classifiers need, see `ImageClassifier.prepare`.
+
+        Raises:
+            SpectroError: Names what is missing, where a stage has its own value by the stage's key.
+        """
+        for stage, classifier in self.classifiers.items():
+            try:
+                classifier.prepare()
+            except SpectroError as error:
+                keys = flatten(dict(self.common.stages).get(stage, {}))  # type: ignore[call-overload]
+                is_of_stage = "model" in keys or str(error).partition(":")[0] in keys
+                raise type(error)(f"stages.{stage}." * is_of_stage + str(error)) from error
 
 
 def check(cfg: DictConfig, groups: Groups | None = None) -> Config:

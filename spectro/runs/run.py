@@ -53,7 +53,7 @@ def run(
     """
     info = RunInfo.of(config, run_dir, before=before, **part_of)
     with info.phase("data"):
-        config.estimator().prepare()
+        config.prepare()
         task = Task(config, load_data(config))
         task.check()
         folds = Folds.of(task)
@@ -106,16 +106,16 @@ def run(
         with info.phase("figures"):
             info.warn(drawn())
 
-    trainable = [facts["parameters"]["trainable"] for facts in info.networks.values()]
-    info.cost = Cost(
-        fit_s=info.wall_s["fit"],
-        predict_records_per_s=predict_records_per_s,
-        trainable_parameters=sum(trainable) if trainable else None,
-        peak_memory_mb=peak_memory_mb(),
-    )
-    # Checkpoints are large; after them, so that no finished run has any.
-    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
-    info.end("FINISHED")
+        trainable = [facts["parameters"]["trainable"] for facts in info.networks.values()]
+        info.cost = Cost(
+            fit_s=info.wall_s["fit"],
+            predict_records_per_s=predict_records_per_s,
+            trainable_parameters=sum(trainable) if trainable else None,
+            peak_memory_mb=peak_memory_mb(),
+        )
+        # Checkpoints are large; after them, so that no finished run has any.
+        shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        info.end("FINISHED")
     try:
         with info.phase("mlflow_send"):
             info.send_to_mlflow_beside()

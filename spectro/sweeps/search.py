@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Search:
             raise ConfigError(f"hydra.sweeper.direction: got {direction}; allowed: maximize (of every objective)")
         self._check_ensemble()
         self._make_sampler = sampler_of_draw(sweeper.sampler)
-        self._config.estimator().prepare()
+        self._config.prepare()
         self._dataset = dataset_of(self._config)
         task = Task(self._config, self._dataset)
         task.check()
@@ -117,8 +117,10 @@ class Search:
             with _sender() as send, heartbeat(self._study):
                 for path in sorted(self.folder.glob("[0-9]*/run.json")):
                     trial = RunInfo.read(path.parent)
-                    if not trial.mlflow.sent and not tracking.is_alive(trial.content()):
-                        send(trial.folder)  # its process was killed before it did
+                    # Its process was killed before it did. Of one without an end the study has the last word.
+                    is_over = trial.status != "RUNNING" and not tracking.is_alive(trial.content())
+                    if is_over and not trial.mlflow.sent:
+                        send(trial.folder)
                 self._end_killed(range(len(self._study.get_trials(deepcopy=False))), send)
                 while trials := self._next_trials(send):
                     self._run(trials, send)
@@ -127,7 +129,8 @@ class Search:
                 report.end_info(info, self._study, self._space, "FINISHED", final=final)
         except BaseException as error:
             end = "KILLED" if interrupt.caused(error) else "FAILED"
-            report.end_info(info, self._study, self._space, end, reason_of(error))
+            with suppress(Exception):  # a full disk, of which the first error says so, has many types
+                report.end_info(info, self._study, self._space, end, reason_of(error))
             raise
 
     def _open_info(self) -> RunInfo:

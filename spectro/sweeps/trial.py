@@ -76,7 +76,7 @@ def run_submitted_trial(spec: TrialSpec, cfg: Any, run_dir: Path) -> None:
     # The search drew it, but this process is the one that may be killed.
     optuna.trial.Trial(study, frozen._trial_id).set_user_attr(OWNER, this_process())
     config = check(cfg)
-    config.estimator().prepare()
+    config.prepare()
     with heartbeat(study):
         run_trial(study, config, run_dir, spec.number, spec.params)
     RunInfo.read(run_dir).send_to_mlflow()

@@ -97,10 +97,15 @@ def _ensure_database(path: Path) -> None:
     with locked(path.with_name(f"{path.name}.lock"), WAIT_S):
         if not _is_database(path):
             aside = path.with_name(f"{path.name}.new")
-            for leftover in (aside, aside.with_name(f"{aside.name}-journal")):
-                leftover.unlink(missing_ok=True)
-            SqlAlchemyStore(f"sqlite:///{aside}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
-            aside.replace(path)
+            leftovers = (aside, aside.with_name(f"{aside.name}-journal"))
+            try:
+                for leftover in leftovers:
+                    leftover.unlink(missing_ok=True)
+                SqlAlchemyStore(f"sqlite:///{aside}", (path.parent / "mlartifacts").as_uri()).engine.dispose()
+                aside.replace(path)
+            finally:
+                for leftover in leftovers:  # of a full disk
+                    leftover.unlink(missing_ok=True)
 
 
 def _is_database(path: Path) -> bool:

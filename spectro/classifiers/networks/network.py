@@ -187,7 +187,7 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         from safetensors.torch import load_file
 
         from spectro.classifiers.networks.device import choose
-        from spectro.classifiers.networks.weights import check_shapes
+        from spectro.classifiers.networks.weights import bounded, check_shapes
 
         self.facts_ = fitted["facts"]
         self.config_ = self.facts_["weights"].get("config")
@@ -200,9 +200,10 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
             tensors = load_file(folder / _FILE)
             tensors |= load_frozen(fitted["frozen"], folder) if fitted["frozen"] else {}
             # Takes no memory, whatever sizes the JSON has; some CNNs cannot be built without values.
-            with torch.device("meta"), suppress(NotImplementedError):
+            with bounded(tensors), torch.device("meta"), suppress(NotImplementedError):
                 check_shapes(self._build(len(self.classes_), empty=True)[0], tensors)
-            network, _ = self._build(len(self.classes_), empty=True)
+            with bounded(tensors):
+                network, _ = self._build(len(self.classes_), empty=True)
             network.prepare(place)
             network.load_state_dict(tensors)
         except (SafetensorError, RuntimeError, ConfigError) as error:

@@ -22,6 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from spectro.errors import ConfigError, ModelError
 
@@ -29,6 +33,9 @@ from spectro.errors import ConfigError, ModelError
 # the network is to others: it reads colour images and gives features.
 _REFUSED = {"cache_dir", "checkpoint_path", "features_only", "in_chans", "num_classes", "out_indices", "pretrained"}
 _REFUSED |= {"pretrained_cfg", "pretrained_cfg_overlay"}
+# How many times larger than the tensors of its file a network may be while it is built.
+_LARGER = 50
+_MOST = 10**6  # of any number in a backbone's options
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -84,6 +91,9 @@ def create(
     if refused := sorted(_REFUSED & {*options, *(config["model_args"] if config else {})}):
         hint = f"; weights come from {family}.weights=FILE"
         raise ConfigError(f"{family}.backbone_options: got {', '.join(refused)}; allowed: other arguments{hint}")
+    given = [*options.values(), *(config["model_args"].values() if config else ())]
+    if huge := [n for value in given for n in (value if isinstance(value, list) else [value]) if _is_huge(n)]:
+        raise ConfigError(f"{family}.backbone_options: got {huge[0]}; allowed: numbers up to {_MOST}")
     described = {**config["model_args"], "pretrained_cfg": config["pretrained_cfg"]} if config else {}
     try:
         arguments = described | _arguments(options) | {"num_classes": num_classes}
@@ -110,6 +120,10 @@ def create(
         raise ModelError(f"{weights}: no such file; allowed: {allowed}") from error
     _fill(model, _tensors(content, weights), weights, f"{family}.backbone={name}")
     return model, {"source": str(weights), "sha256": hashlib.sha256(content).hexdigest(), **described}
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int | float) and not abs(value) <= _MOST
 
 
 def _config(family: str, name: str) -> dict[str, Any] | None:
@@ -242,6 +256,30 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -
     if bad := [key for key, tensor in got.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
         raise ModelError(f"{path}: damaged: {bad[0]} holds NaN or infinite values, as do {len(bad) - 1} more tensors")
     model.load_state_dict(got, strict=False)
+
+
+@contextmanager
+def bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Ends the building of a network that is far larger than the tensors of its file, whatever its JSON states.
+
+    A network is built whole before it is cut, so that it may have some times their size.
+
+    Raises:
+        RuntimeError: Parameters and buffers become more, in number or in values, than `_LARGER` times the tensors.
+    """
+    left = [_LARGER * len(tensors), _LARGER * (10**5 + sum(tensor.numel() for tensor in tensors.values()))]
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        for i, size in enumerate((1, 0 if tensor is None else tensor.numel())):
+            left[i] -= size
+            if left[i] < 0:
+                raise RuntimeError("the network that its JSON states is far larger than its tensors")
+
+    with (
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    ):
+        yield
 
 
 def check_shapes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
