@@ -37,7 +37,7 @@ def drafted(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written; ``filename`` is the file.
     """
-    draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    draft = draft_of(path)
     draft.unlink(missing_ok=True)
     try:
         yield draft
@@ -48,19 +48,30 @@ def drafted(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def draft_of(path: Path) -> Path:
+    """The temporary name of a file or folder."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
 def is_draft(path: Path) -> bool:
     """Whether a name is one that `drafted` gives."""
     return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
-def remove_drafts(folder: Path) -> None:
-    """Removes what killed processes have left under temporary names in a folder and below it."""
-    for path in filter(is_draft, folder.rglob(".*.tmp")):
+def remove_drafts(folder: Path, pattern: str = "**/.*.tmp", *, has_others: bool = False) -> None:
+    """Removes what killed processes have left under temporary names in a folder and below it: files and folders.
+
+    Args:
+        folder: The folder.
+        pattern: Of the names.
+        has_others: Whether other threads of this process may write there.
+    """
+    for path in filter(is_draft, list(folder.glob(pattern))):
         host, pid = socket.gethostname(), int(path.name.split(".")[-2])
-        may_live = not path.name.endswith(f".{host}.{pid}.tmp") or (pid != os.getpid() and _exists(pid))
+        may_live = not path.name.endswith(f".{host}.{pid}.tmp") or ((has_others or pid != os.getpid()) and _exists(pid))
         try:
             if not may_live or path.stat().st_mtime < time.time() - _DRAFT_S:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError:
             continue  # it has been renamed meanwhile
 

@@ -48,7 +48,8 @@ def test_an_unknown_command_is_an_error_that_names_the_others(spectro) -> None:
     """A typing error must not end in a traceback."""
     code, text = spectro("trian")
     assert code == 2
-    assert all(name in text for name in ("trian", *commands.COMMANDS))
+    assert all(name in text for name in ("trian", "did you mean train?", *commands.COMMANDS))
+    assert spectro("seed=1")[1].endswith("did you mean spectro train seed=1?\n")
 
 
 @pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "train"])

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -307,6 +308,55 @@ def test_sizes_in_a_model_are_bounded_by_its_tensors(tmp_path: Path, monkeypatch
                 load(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        ("cnn", {"layers": [1, 1, 1, 50000]}),
+        ("embed", {"depth": 50000}),
+        ("embed", {"depth": 10**9}),
+        ("embed", {"grids": [1, 10**6]}),
+    ],
+)
+def test_a_network_is_bounded_before_it_is_cut(make: str, change: dict, tmp_path: Path) -> None:
+    """Blocks behind the last one that is used are in no tensor, and are built before they are cut off."""
+    from test_classifiers import cnn, embed, toy
+
+    made = {"cnn": lambda: cnn(epochs=1, stages=1, freeze=1), "embed": lambda: embed(blocks=[1])}[make]()
+    made.fit(*toy((3, 3, 3))).save(tmp_path / "model")
+    load(tmp_path / "model")
+
+    def enlarge(state: dict) -> None:
+        section = state["params"] if "grids" in change else state["params"]["backbone_options"]
+        section.update(change)
+
+    damage(tmp_path / "model", "model.json", enlarge)
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="damaged or not"):
+        load(tmp_path / "model")
+    assert time.monotonic() - start < 10
+
+
+def test_a_model_holds_the_parts_of_its_family(model: Path, run_dir: Path) -> None:
+    """Any type that skops trusts loads; it would fail with a traceback, or give other labels."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from spectro.classifiers import sklearn_file
+
+    path, X, y = model / "easy" / "pipeline.skops", [[0.0], [1.0]], [0, 1]
+    scaler, pca, svc = sklearn_file.load(path)
+    for other in (LogisticRegression().fit(X, y), make_pipeline(LogisticRegression()).fit(X, y), {"a": 1}):
+        sklearn_file.save(other, path)
+        write_manifest(model)
+        with pytest.raises(ModelError, match="expected StandardScaler, PCA, SVC"):
+            load(model)
+    scaler.n_features_in_ = 7
+    sklearn_file.save(make_pipeline(scaler, pca, svc), path)
+    write_manifest(model)
+    with pytest.raises(ModelError, match="reads 7 features"):
+        load(model)
+
+
 @pytest.mark.parametrize("shape", ["(1099511627776,)", "(-1,)"])
 def test_an_array_in_a_model_that_is_larger_than_the_memory(shape: str, model: Path) -> None:
     """The header of an array is text, and may state any size."""
@@ -325,9 +375,36 @@ def test_an_array_in_a_model_that_is_larger_than_the_memory(shape: str, model: P
         load(model)
 
 
+TMPFS = ["unshare", "-Urm", "sh", "-c"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    subprocess.run([*TMPFS, "mount -t tmpfs none /mnt"], capture_output=True, check=False).returncode != 0,
+    reason="this machine lets no user mount a tmpfs",
+)
+@pytest.mark.parametrize(
+    ("size_kb", "names", "is_there"), [(8, "/mnt/runs/", 0), (60, "records.csv", 0), (400, "resume=", 1)]
+)
+def test_a_disk_that_is_full_has_one_message(size_kb: int, names: str, is_there: int, demo_root: Path) -> None:
+    """On a real one, whatever was written last: no traceback of the log file, no line of Hydra's, no half database."""
+    train = f"{sys.executable} {CONF.parent}/train.py model=pixels data.demo_dir={demo_root} data.scale=0.1"
+    script = (
+        f"mount -t tmpfs -o size={size_kb}k none /mnt && {train} outputs=/mnt; e=$?; find /mnt/runs /mnt/*.new; exit $e"
+    )
+    done = subprocess.run([*TMPFS, script], capture_output=True, text=True, check=False)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("note:", "find:"))]
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr
+    assert names in lines[0]
+    assert "the disk is full" in lines[0]
+    assert done.stdout.count("run.json\n") == is_there
+    assert ".new" not in done.stdout
+
+
 PREDICTIONS: dict[str, tuple[str, str]] = {
     "above 1": ("predictions.csv", "do not sum to 1"),
     "another label": ("records.csv", "than in records.csv"),
+    "another label in val": ("records.csv", "than in records.csv"),
 }
 
 
@@ -344,7 +421,7 @@ def test_a_comparison_believes_no_impossible_predictions(name: str, run_dir: Pat
     for row in rows:
         if name == "above 1":
             row[f"p_{row['predicted']}"] = "1.5"
-        elif row["split"] == "test":
+        elif row["split"] == ("val" if "val" in name else "test"):
             row["label"] = next(other["label"] for other in rows if other["label"] != row["label"])
     write_csv(copy / file, list(rows[0]), [list(row.values()) for row in rows])
     info = json.loads((copy / "run.json").read_text())

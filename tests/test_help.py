@@ -107,6 +107,7 @@ def test_keys_and_comments_are_read(text: str, expected: list[tuple[str, str, st
         ("resume=nowhere", 2, "error: resume: got "),
         ("--seed 1", 2, "error: got '--seed'; expected KEY=VALUE; did you mean seed=1?"),
         ("--model=pixels", 2, "error: got '--model=pixels'; expected KEY=VALUE; did you mean model=pixels?"),
+        ("-model=pixels", 2, "error: got '-model=pixels'; expected KEY=VALUE; did you mean model=pixels?"),
         ("--multi-run", 2, "error: got '--multi-run'; expected KEY=VALUE, or one of --cfg, "),
         (
             "--config-dir . sweeper=pixels",

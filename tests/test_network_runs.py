@@ -88,6 +88,9 @@ def test_weights_that_cannot_be_used_are_refused(run_here, root, tmp_path):
         cli.composed(["model=resnet18", "cnn.pretrained=false", "cnn.weights=x"])
     with pytest.raises(ModelError, match=r"vpt.weights: got 'nowhere', no such file"):
         run_here("model=deit_vpt", "vpt.weights=nowhere", *root)
+    words = ["vpt.pretrained=false", "stages.hard.vpt.pretrained=true", "stages.hard.vpt.weights=nowhere"]
+    with pytest.raises(ModelError, match=r"^stages\.hard\.vpt\.weights: got 'nowhere', no such file"):
+        run_here("model=deit_vpt", *words, *root)
     assert not list((tmp_path / "run").iterdir())
 
 

@@ -26,6 +26,7 @@ from spectro.errors import ConfigError, SpectroError
 from spectro.paths import CONF
 from spectro.runs import results
 from spectro.runs import run as experiment
+from spectro.runs.runinfo import RunInfo
 from spectro.sweeps import report
 from spectro.sweeps import study as studies
 from spectro.sweeps.launcher import SweepError, submit
@@ -279,17 +280,23 @@ class TestSearch:
         sweep(*overrides, "n_trials=4", "sweep.final_seed=7")
         assert {read_json(path)["seed"] for path in folder.glob("final_trial_*/run.json")} == {1, 7}
 
-    def test_a_killed_trial_has_it_in_its_run(self, quick, tmp_path):
+    def test_a_killed_trial_has_it_in_its_run(self, quick, tmp_path, monkeypatch):
         """A run.json that is RUNNING for ever would be taken for a trial in progress."""
         sweep(*quick, "n_trials=1")
         folder = tmp_path / "sweeps" / "s"
         study = optuna.load_study(study_name="s", storage=studies.open_storage(f"sqlite:///{tmp_path}/studies.db"))
         trial = study.ask()
         trial.set_user_attr(studies.OWNER, dead_process())
-        (folder / "1").mkdir()
         content = read_json(folder / "0" / "run.json") | {"status": "RUNNING", "reason": None, "ended_at": None}
-        (folder / "1" / "run.json").write_text(json.dumps(content))
+        # The first by the study, the second by nobody: it may be the trial of another machine.
+        for name, more in {"1": {}, "9": {"host": "another"}}.items():
+            (folder / name).mkdir()
+            (folder / name / "run.json").write_text(json.dumps(content | more))
+        sent = []
+        monkeypatch.setattr(RunInfo, "send_to_mlflow_beside", lambda info: sent.append(info.folder.name))
         sweep(*quick, "n_trials=1")
+        assert "1" in sent
+        assert "9" not in sent
         info = read_json(folder / "1" / "run.json")
         assert (info["status"], info["reason"]) == ("KILLED", "its process was killed")
 

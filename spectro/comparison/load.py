@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class Run:
         data: Its data set.
         predictions: Its predictions of the split; records are ordered by path, paths are relative.
         records: Every record of its data set.
+        out_of_fold: Predictions of train and val, repeat by repeat; empty without ``validation=kfold``.
     """
 
     info: RunInfo
     data: DataInfo
     predictions: Predictions
     records: Sequence[Record]
+    out_of_fold: list[Predictions] = field(default_factory=list)
 
     @property
     def is_fetched(self) -> bool:
@@ -78,12 +80,6 @@ class Run:
             "the classes of the task": list(predictions.classes),
             f"the predicted records of {split}": set(predicted),
         }
-
-    @cached_property
-    def out_of_fold(self) -> list[Predictions]:
-        """Its out-of-fold predictions of train and val, repeat by repeat; empty without ``validation=kfold``."""
-        path = self.info.folder / "oof_predictions.csv"
-        return list(read_predictions(path, "repeat").values()) if path.exists() else []
 
 
 def load_runs(
@@ -207,7 +203,8 @@ def read_run(folder: Path, split: str) -> Run:
         raise DataError("a comparison or a search and not a run")
     if not MLFLOW_ID.fullmatch(folder.name):
         info.check_files()  # of a run that only MLflow has no metrics are fetched
-    predictions = read_predictions(folder / "predictions.csv").get(split)
+    tables, out_of_fold = read_predictions(folder / "predictions.csv"), folder / "oof_predictions.csv"
+    predictions = tables.get(split)
     if predictions is None:
         hint = " (its model is fitted to train and val: validation.refit)" if split == "val" else ""
         raise DataError(f"predictions.csv has no records of {split}{hint}")
@@ -222,10 +219,13 @@ def read_run(folder: Path, split: str) -> Run:
         raise DataError(f"records.csv: damaged or not there ({type(error).__name__}: {error})") from error
     mapping = info.config["mapping"] if info.config["cascade_stage"]["name"] == "easy" else {}
     group_of = {label: group for group, labels in (mapping.get("look_alikes") or {}).items() for label in labels}
-    expected = {(str(r.path), r.split): (r.source, group_of.get(r.label, r.label)) for r in records}
-    for r in predictions.records:
-        if expected.get((str(r.path), split)) != (r.source, r.label):
-            raise DataError(f"{r.path} of {split} has another label or source in predictions.csv than in records.csv")
+    expected = {str(r.path): (r.split, r.source, group_of.get(r.label, r.label)) for r in records}
+    folds = read_predictions(out_of_fold, "repeat") if out_of_fold.exists() else {}
+    for r in (r for table in (*tables.values(), *folds.values()) for r in table.records):
+        in_split, *others = expected.get(str(r.path), ("",))
+        # The table of those out of fold does not tell train and val apart.
+        if [r.source, r.label] != others or r.split not in ("", in_split):
+            raise DataError(f"{r.path} has another label, source or split in the predictions than in records.csv")
     order = sorted(range(len(predictions.records)), key=lambda i: str(predictions.records[i].path))
     ordered = replace(
         predictions,
@@ -233,7 +233,7 @@ def read_run(folder: Path, split: str) -> Run:
         y_true=predictions.y_true[order],
         probabilities=predictions.probabilities[order],
     )
-    return Run(info, info.data, ordered, records)
+    return Run(info, info.data, ordered, records, list(folds.values()))
 
 
 def _check_comparable(runs: Sequence[Run], split: str) -> None:

@@ -19,8 +19,8 @@ In each set the two noise classes at the end look alike. No class prefers a side
 from __future__ import annotations
 
 import functools
+import glob
 import math
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -41,6 +41,7 @@ from spectro.demo.model import (
     RecordModel,
 )
 from spectro.demo.physics import synthesise
+from spectro.files import draft_of, remove_drafts
 from spectro.paths import cores
 from spectro.progress import progress
 
@@ -153,7 +154,8 @@ def make_demo(root: Path, label_set: str, *, seed: int = 0, scale: float = 1.0) 
                 f"e.g. {Path(absent[0]).name}; allowed: another folder, or your own images with data=folder"
             )
         return root
-    draft = root.parent / f".{root.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    remove_drafts(root.parent, f".{glob.escape(root.name)}.*.tmp", has_others=True)
+    draft = draft_of(root.with_name(f"{root.name}.{secrets.token_hex(4)}"))
 
     def write(path: str) -> None:
         _image(*records[path]).save(draft / path, format="PNG", compress_level=6)

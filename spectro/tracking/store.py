@@ -22,7 +22,7 @@ _QUIET = {
 # MLflow's own defaults retry for minutes. The first question decides whether a store is there, and is short; uploads
 # to a store that has answered get more time (seconds). Values that the user has set win over both.
 PROBE = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{WAIT_S}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+PATIENT = {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{WAIT_S}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 # What these loggers say below their level also arrives as an exception, which becomes our one warning.
 _LEVELS = {"mlflow": logging.CRITICAL, "alembic": logging.ERROR, "urllib3.connectionpool": logging.ERROR}
 # What the pages of an experiment show first: MLflow reads it where an address has ``viewStateShareKey=<VIEW>``.
