@@ -1,5 +1,8 @@
 """The review of labels: wrong ones, near-duplicates, images to label next, and classes that look alike."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,11 @@ from spectro.errors import DataError
 from spectro.labels.look_alikes import confusions, groups_of_look_alikes
 from spectro.runs.predictions import Predictions
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Two classes that are alike, and a third one; as names of folders.
 ALIKE, OTHER = ["b ${oc.env:HOME}", "<img src=x onerror=\"document.title='ran'\">"], "c"
+# Of the third class, and not in its folder; and a re-encoded copy of test/c/ec00.png.
+WRONG, TWIN = Path("train", ALIKE[0], "wrong.png"), Path("train", OTHER, "twin.jpg")
 
 
 def draw(path: Path, label: str, rng: np.random.Generator) -> None:
@@ -37,6 +43,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split, n in (("train", 12), ("val", 4), ("test", 4)):
             for i in range(n):
                 draw(root / split / label / f"{split[1]}{label[:1]}{i:02d}.png", label, rng)
+    draw(root / WRONG, OTHER, rng)
+    Image.open(root / "test" / OTHER / "ec00.png").save(root / TWIN, quality=90)
     return root
 
 
@@ -118,3 +126,76 @@ def test_look_alikes_become_a_mapping_that_a_cascade_takes(
         assert done.returncode == 2
         assert "spectro train model=pixels cascade_stage=flat validation=kfold" in done.stderr
     assert len(list((tmp_path / "outputs" / "look_alikes").iterdir())) == made
+
+
+def test_an_audit_finds_what_is_wrong_and_applies_what_a_person_decides(
+    flat_run: Path, records: Path, tmp_path: Path, spectro: Callable[..., Any], run_here: Callable[..., Path]
+) -> None:
+    """The flipped label ranks first, the copy across the splits is found, and the corrected copy trains. The user's
+    files stay as they are, and a table that does not fit is refused as a whole."""
+    pytest.importorskip("cleanlab")
+    before = {path: path.read_bytes() for path in records.rglob("*.*g")}
+    done = spectro("audit", flat_run)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "audit").iterdir()
+    rows = read_rows(folder / "audit.csv")
+    assert len(rows) == len(before)
+    assert (rows[0]["path"], rows[0]["suggested"], rows[0]["issue"]) == (WRONG.as_posix(), OTHER, "True")
+    assert all(row["suggested"] == "" for row in rows if row["split"] == "test")
+    (pair,) = [row for row in read_rows(folder / "duplicates.csv") if row["differs_in"]]
+    assert (pair["path_a"], pair["path_b"], pair["differs_in"]) == ("test/c/ec00.png", TWIN.as_posix(), "split")
+
+    header, *lines = (folder / "audit.csv").read_text(encoding="utf-8").splitlines()
+    edited = [line + OTHER * line.startswith("1,") for line in lines if TWIN.as_posix() not in line.split(",")[1]]
+    for wrong, message in (
+        ([*edited, edited[0]], "twice; allowed: each record of RUN once"),
+        ([edited[0][: -len(OTHER)] + "d", *edited[1:]], "new_label of train/b ${oc.env:HOME}/wrong.png: got 'd'"),
+        ([], "no rows"),
+    ):
+        (tmp_path / "edited.csv").write_text("\n".join([header, *wrong]), encoding="utf-8")
+        done = spectro("audit", flat_run, "--apply", tmp_path / "edited.csv")
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+        assert not (tmp_path / "labels.csv").exists()
+    (tmp_path / "edited.csv").write_text("\n".join([header, *edited]), encoding="utf-8-sig")
+    done = spectro("audit", flat_run, "--apply", tmp_path / "edited.csv")
+    assert done.stdout.startswith("1 labels changed, 1 of 62 records left out"), done.stderr
+    assert "data=table data.table=" in done.stdout
+    again = run_here("data=table", f"data.table={tmp_path / 'labels.csv'}", f"data.root={records}", "model=pixels")
+    changed = {row["path"]: row["label"] for row in read_rows(again / "records.csv")}
+    original = {row["path"]: row["label"] for row in read_rows(flat_run / "records.csv")}
+    assert changed == {**{k: v for k, v in original.items() if k != TWIN.as_posix()}, WRONG.as_posix(): OTHER}
+    assert spectro("audit", flat_run, "--apply", tmp_path / "edited.csv").returncode == 2  # labels.csv is there
+    assert {path: path.read_bytes() for path in records.rglob("*.*g")} == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_page_of_an_audit_shows_images_and_runs_nothing(
+    flat_run: Path, tmp_path: Path, spectro: Callable[..., Any]
+) -> None:
+    """A label that is HTML stays text. The probe at the end of the page shows that the browser does run scripts."""
+    pytest.importorskip("cleanlab")
+    assert spectro("audit", flat_run).returncode == 0
+    (page,) = (tmp_path / "outputs" / "audit").glob("*/audit.html")
+    text = page.read_text(encoding="utf-8")
+    probe = "<script>document.body.id = [...document.images].filter(i => i.naturalWidth > 0).length</script>"
+    policy = next(line for line in text.splitlines() if "Content-Security-Policy" in line)
+    # Without its policy nothing but the escaping holds a label back.
+    (tmp_path / "probe.html").write_text(text.replace(policy, "").replace("</body>", f"{probe}</body>"), "utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, "--dump-dom", (tmp_path / "probe.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert text.count('<img src="data:image/jpeg') == text.count("<img") > 0
+    assert f'<body id="{text.count("<img")}">' in done.stdout
+    assert "<title>Labels of records" in done.stdout
+    assert "<script" not in text
+
+
+def test_a_missing_extra_is_one_message(
+    flat_run: Path, tmp_path: Path, spectro: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names what to install, before anything is read or written."""
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    done = spectro("audit", flat_run)
+    assert (done.returncode, done.stderr) == (2, "error: cleanlab is not installed; pip install 'spectro[audit]'\n")
+    assert not (tmp_path / "outputs").exists()

@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": ("compare", "put finished runs side by side, with paired tests and a report"),
     "ensemble": ("ensemble", "make one run of several finished ones, the mean of their probabilities"),
     "predict": ("predict", "classify new images with the model of a run"),
+    "audit": ("audit", "find labels that may be wrong, near-duplicates, and records unlike all others"),
     "look-alikes": ("look_alikes", "find the classes that a run confuses beyond chance, for a cascade"),
     "resend": ("resend", "send runs to MLflow that it does not have yet"),
     "learning-curve": ("learning_curve", "macro-F1 against the number of training records"),

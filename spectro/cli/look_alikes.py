@@ -29,6 +29,8 @@ def main() -> None:
 
 
 def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
+    from rich.markup import escape
+
     from spectro.errors import DataError, SpectroError
     from spectro.evaluation.format import format_number, format_p
     from spectro.files import write_csv, write_text
@@ -37,11 +39,11 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
     from spectro.paths import in_shell, short
     from spectro.progress import say, status
 
-    needed = "cascade_stage=flat validation=kfold"
+    needed = ["cascade_stage=flat", "validation=kfold"]
     run = read_kfold_run(find_run(name, outputs), ("flat",), needed)
     cascade = None
     if cascade_name is not None:
-        cascade = read_kfold_run(find_run(cascade_name, outputs), ("full",), "validation=kfold").out_of_fold
+        cascade = read_kfold_run(find_run(cascade_name, outputs), ("full",), ["validation=kfold"]).out_of_fold
     pairs = la.confusions(run.out_of_fold)
     groups = la.groups_of_look_alikes(pairs)
     comparison = None if cascade is None else la.compare_cascade(run.out_of_fold, cascade, run.seed)
@@ -61,7 +63,7 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
     write_csv(folder / "pairs.csv", list(pairs[0].row), [list(pair.row.values()) for pair in pairs])
     if groups:
         la.write_mapping(folder, run.info.config, groups)
-        words = f"mapping={la.OPTION} cascade_stage=full validation=kfold"
+        words = [f"mapping={la.OPTION}", "cascade_stage=full", "validation=kfold"]
         command = (
             train_command(run.info, words, without=("mapping", "cascade"))
             + " "
@@ -90,4 +92,4 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
         lines += [f"mapping: {short(folder / 'mapping' / f'{la.OPTION}.yaml')}", f"train:   {command}"]
     write_text(folder / "look_alikes.txt", "\n".join(lines) + "\n")
     for line in [*lines, f"table:   {short(folder / 'pairs.csv')}"]:
-        say(line)
+        say(escape(line))

@@ -1,6 +1,6 @@
 """The run whose labels are looked at, and the commands that make another one of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def find_run(name: str, outputs: Path) -> Path:
     return folders[0]
 
 
-def read_kfold_run(folder: Path, stages: Collection[str], needed: str) -> Run:
+def read_kfold_run(folder: Path, stages: Collection[str], needed: Sequence[str]) -> Run:
     """A finished run with out-of-fold predictions of the whole task.
 
     Args:
@@ -48,23 +48,27 @@ def read_kfold_run(folder: Path, stages: Collection[str], needed: str) -> Run:
         raise DataError(f"RUN: {folder}: {error}; allowed: a finished run") from error
 
 
-def train_command(info: RunInfo, needed: str, without: Collection[str] = ()) -> str:
+def train_command(
+    info: RunInfo, needed: Sequence[str], without: Collection[str] = (), brought: Collection[str] = ()
+) -> str:
     """The command line of a run with other words.
 
     Args:
         info: The content of its ``run.json``.
-        needed: Words, separated by spaces; they take the place of those with the same key, and of the run's name.
+        needed: Words; they take the place of those with the same key, and of the run's name.
         without: Groups, such as ``data``, whose words are left out.
+        brought: Groups whose option is added where the command line has none, as another option brought it.
     """
-    words, path = needed.split(), info.folder / ".hydra" / "overrides.yaml"
+    path = info.folder / ".hydra" / "overrides.yaml"
     try:
         typed = [str(word) for word in yaml.safe_load(path.read_text(encoding="utf-8")) or []]
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         typed = [f"model={info.config['model']['name']}"]
-    keys = {"name", *(word.split("=")[0] for word in words)}
+    keys = {"name", *(word.split("=")[0] for word in needed)}
     key_of = {word: word.lstrip("+~").split("=")[0] for word in typed}
     same = [word for word, key in key_of.items() if key not in keys and key.split(".")[0] not in without]
-    return in_shell(["spectro", "train", *same, *words])
+    more = [f"{key}={info.config[key]['name']}" for key in brought if key not in key_of.values()]
+    return in_shell(["spectro", "train", *same, *needed, *more])
 
 
 def mean_probabilities(repeats: list[Predictions]) -> np.ndarray:
