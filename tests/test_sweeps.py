@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from omegaconf import OmegaConf
 
 from spectro.cli import main as cli
 from spectro.config.check import check
@@ -42,6 +43,10 @@ QUICK = ["sweeper=hog_svm", "cascade_stage=flat", "validation=holdout", "study=s
 # Three parameters are left to search: C, gamma and the variance.
 QUICK += ["hog.signed=false", "hog.orientations=9", "hog.block_cells=2", "hog.block_norm=L2-Hys", "hog.sqrt=false"]
 QUICK += ["scaler=standard", "data.scale=0.1", *SMALL_HOG]
+
+
+# Those of C, gamma and the variance.
+DEFAULTS = [30.0, 0.1, 0.99]
 
 
 def composed(*overrides):
@@ -87,7 +92,7 @@ def make_sampler(draw):
 
 
 def claim(study, total):
-    return studies.claim(study, X, total, make_sampler)
+    return studies.claim(study, X, total, make_sampler, {})
 
 
 def value_of(trial):
@@ -240,6 +245,8 @@ class TestSearch:
         assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
         lines = [line.split()[:2] for line in printed.splitlines()]
         first = lines.index(["trial", "val/macro_f1"]) + 1
+        # The best of them is then no worse than the defaults.
+        assert [float(rows[0][key]) for key in ("svm.C", "svm.gamma x", "pca.variance")] == DEFAULTS
         assert lines[first : first + 4] == [[row["trial"], f"{float(row['value']):.4f}"] for row in rows]
         assert f"spectro predict {folder}/final_" in printed.replace("\n", "")
         best = max(rows, key=lambda row: float(row["value"]))
@@ -473,7 +480,7 @@ class TestSearch:
         make = sampler_of_draw(master.hydra.sweeper.sampler)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trials = [studies.claim(study, X, 3, make) for _ in range(3)]
+            trials = [studies.claim(study, X, 3, make, {}) for _ in range(3)]
         assert len({trial.params["x"] for trial in trials}) == 3
 
     def test_the_default_name_tells_settings_apart(self, quick):
@@ -488,8 +495,13 @@ class TestSearch:
     @pytest.mark.parametrize("name", [path.stem for path in (CONF / "sweeper").glob("*.yaml") if path.stem != "none"])
     @pytest.mark.parametrize("stage", ["flat", "full"])
     def test_every_space_suits_every_stage(self, name, stage):
-        """Space checks the ends of every searched key by composing and checking a trial."""
-        assert space_of(f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null").distributions
+        """Space checks the ends of every searched key by composing and checking a trial; it holds the defaults."""
+        space = space_of(f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null")
+        start = space.start()
+        # null and 0 are in no logarithmic range
+        assert space.distributions.keys() - start.keys() <= {"svm.C", "train.weight_decay"}
+        cfgs = space.config(start), space.config({})
+        assert [OmegaConf.select(cfgs[0], key) for key in start] == [OmegaConf.select(cfgs[1], key) for key in start]
 
 
 class TestLauncher:

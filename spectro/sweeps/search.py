@@ -41,6 +41,7 @@ from spectro.sweeps import report
 from spectro.sweeps.launcher import POLL_S, Launch, SweepError, has_died_before, submit
 from spectro.sweeps.space import SWEEP_KEYS, Space, in_words, nested, without_search, write_best
 from spectro.sweeps.study import (
+    DRAW,
     ID,
     REASON,
     claim,
@@ -82,7 +83,7 @@ class Search:
         if direction != "maximize":
             raise ConfigError(f"hydra.sweeper.direction: got {direction}; allowed: maximize (of every objective)")
         self._check_ensemble()
-        self._make_sampler = sampler_of_draw(sweeper.sampler)
+        self._make_sampler, self._start = sampler_of_draw(sweeper.sampler), space.start()
         self._config.prepare()
         self._dataset = dataset_of(self._config)
         task = Task(self._config, self._dataset)
@@ -170,7 +171,7 @@ class Search:
                     say(f"trial {number} was killed and does not count")
                 self._end_killed(killed, send)
                 space, total = self._space.distributions, self._sweeper.n_trials
-                draws = [claim(self._study, space, total, self._make_sampler) for _ in range(n_jobs)]
+                draws = [claim(self._study, space, total, self._make_sampler, self._start) for _ in range(n_jobs)]
             trials = [trial for trial in draws if trial is not None]
             others = [str(trial.number) for trial in running(self._study)]
             if trials or not others:
@@ -280,7 +281,9 @@ class Search:
         write_best(self.folder, alone, f"{shown} of {self.name}, {self._objective}")
         run_dir = self.folder / f"final_trial{several}_{'_'.join(numbers)}_seed_{seed}"
         before = _read_info(run_dir)
-        say(f"best: {shown}; fitted again, and then on test:")
+        first = next((t for t in complete(self._study) if t.user_attrs[DRAW] == 0 and t.number != best.number), None)
+        of_defaults = f" (the settings before the search: {first.values[0]:.4f})" if first and self._start else ""
+        say(f"best: {shown}{of_defaults}; fitted again, and then on test:")
         if before is None or before.status != "FINISHED":
             self._space.save(run_dir, cfg, best.params)
             tags = {"study": self.name, "final": "true", "trial": " ".join(numbers)}

@@ -3,6 +3,7 @@
 import copy
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,21 @@ class Space:
         for override in self._parser.parse_overrides(self.overrides(params)):
             OmegaConf.update(cfg, override.get_key_element(), override.value())
         return cfg
+
+    def start(self) -> dict[str, Any]:
+        """The searched keys' values without a search, mostly the defaults; of those that the space has."""
+        start = {}
+        for key, distribution in self.distributions.items() if not self._searches_group else []:
+            value = OmegaConf.select(self._base, key)
+            if choices := getattr(distribution, "choices", ()):
+                if same := [c for c in choices if OmegaConf.select(self.config({key: c}), key) == value]:
+                    start[key] = same[0]
+                continue
+            text = str(value).removesuffix(_MULTIPLE if key in self._multiples else "")
+            with suppress(ValueError):  # null, or a word
+                if distribution._contains(float(text)):
+                    start[key] = distribution.to_external_repr(float(text))
+        return start
 
     def member(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """A trial as one of ``ensemble.settings``: the searched keys; all sections of a searched model."""

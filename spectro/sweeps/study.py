@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -117,6 +118,7 @@ def claim(
     space: Mapping[str, Any],
     total: int,
     make_sampler: Callable[[int], optuna.samplers.BaseSampler],
+    start: Mapping[str, Any],
 ) -> optuna.trial.Trial | None:
     """Draws the next trial, for this process to run. One process at a time may call this: hold a lock.
 
@@ -128,6 +130,7 @@ def claim(
         space: Parameter -> Optuna distribution.
         total: How many trials the study is to have.
         make_sampler: Number of the draw -> a sampler.
+        start: Parameters of the first draw; its sampler draws those that are missing.
 
     Returns:
         The trial; None if as many are finished or running.
@@ -137,7 +140,11 @@ def claim(
         return None
     used = {trial.user_attrs.get(DRAW) for trial in trials}
     draw = next(number for number in itertools.count() if number not in used)
-    study.sampler = make_sampler(draw)
+    sampler = make_sampler(draw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        fixed = dict(start) if draw == 0 else {}
+        study.sampler = optuna.samplers.PartialFixedSampler(fixed, sampler) if fixed else sampler
     trial = study.ask(dict(space))
     trial.set_user_attr(OWNER, this_process())
     trial.set_user_attr(DRAW, draw)
