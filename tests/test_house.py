@@ -53,13 +53,17 @@ def below(name: str, *packages: str) -> bool:
 # What must not be imported, where, and the exceptions.
 FORBIDDEN = [
     # MLflow being away, or changed, must be the trouble of one place.
-    ("mlflow", "spectro", "spectro.tracking"),
+    ("mlflow", "spectro", "spectro.tracking spectro.runs.mlflow_model"),
     # The rest of the package is usable without Hydra.
     ("hydra omegaconf hydra_plugins", "spectro", "spectro.cli spectro.config spectro.runs.run spectro.sweeps"),
     # Reading images and scoring predictions must not cost a library of networks.
     ("torch torchvision timm", "spectro.data spectro.evaluation", ""),
     # A comparison reads what runs left, and only its command, that of ensembles, and the review of labels use it.
-    ("spectro.comparison", "spectro", "spectro.comparison spectro.labels spectro.cli.compare spectro.cli.ensemble"),
+    (
+        "spectro.comparison",
+        "spectro",
+        "spectro.comparison spectro.labels spectro.cli.promote spectro.cli.compare spectro.cli.ensemble",
+    ),
     # What it fits itself are the runs of baselines.
     (f"{RUN} spectro.runs.crossval spectro.sweeps", "spectro.comparison", "spectro.comparison.baselines"),
     # A search that only needs the score must not get a run directory, a tracker or a terminal with it.

@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": ("predict", "classify new images with the model of a run"),
     "audit": ("audit", "find labels that may be wrong, near-duplicates, and records unlike all others"),
     "look-alikes": ("look_alikes", "find the classes that a run confuses beyond chance, for a cascade"),
+    "promote": ("promote", "register the best run as a named model, if it beats what is there"),
     "resend": ("resend", "send runs to MLflow that it does not have yet"),
     "learning-curve": ("learning_curve", "macro-F1 against the number of training records"),
     "show-augmentation": ("show_augmentation", "draw training records and their augmented views"),

@@ -50,7 +50,7 @@ def load_dataset(run: Run, outputs: Path) -> Dataset:
 
 
 def baseline_runs(
-    runs: Sequence[Run], outputs: Path, split: str, mlflow: MlflowEntry, problem: str = ""
+    runs: Sequence[Run], outputs: Path, split: str, mlflow: MlflowEntry, problem: str = "", only: str | None = None
 ) -> tuple[list[Run], list[str]]:
     """A run of each baseline that is not among the runs: one that is finished, or a new one in ``outputs/runs``.
 
@@ -63,6 +63,7 @@ def baseline_runs(
         split: The split that is compared.
         mlflow: The store of new runs.
         problem: Why the images cannot be used: then no new run is made.
+        only: The only baseline that is asked for.
 
     Returns:
         The runs, and a note for each baseline that is left out.
@@ -72,7 +73,7 @@ def baseline_runs(
     finished = list(_finished(infos, first, split))
     added, notes = [], []
     for model, about in ((PIXELS, "logistic regression on 20x15 grey pixels"), (EMBED, "SVM on frozen features")):
-        if any(run.model == model for run in runs):
+        if any(run.model == model for run in runs) or only not in (None, model):
             continue
         what = f"the baseline {model} ({about}) is left out"
         try:

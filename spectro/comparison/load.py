@@ -1,7 +1,6 @@
 """Finished runs, from what a person names (folders, sweeps, MLflow runs), and whether they can be compared."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,8 +15,8 @@ from spectro.files import read_csv
 from spectro.paths import short
 from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
+from spectro.tracking import MLFLOW_ID
 
-MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 _FILES = ("run.json", "predictions.csv", "records.csv", "oof_predictions.csv")
 
 
@@ -28,7 +27,8 @@ class Run:
     Attributes:
         info: The content of its ``run.json``.
         data: Its data set.
-        predictions: Its predictions of the split; records are ordered by path, paths are relative.
+        predictions: Its predictions of the split; for ``cv`` those out of fold, of the first repeat. Records are
+            ordered by path, paths are relative.
         records: Every record of its data set.
         out_of_fold: Predictions of train and val, repeat by repeat; empty without ``validation=kfold``.
     """
@@ -104,7 +104,7 @@ def load_runs(
         scratch: An empty folder for files of runs that only MLflow has.
         experiment: An MLflow experiment: all its runs.
         tracking_uri: The MLflow store; that of ``outputs`` by default.
-        split: The split that will be compared.
+        split: The split that will be compared; ``cv``: train and val, out of fold.
 
     Returns:
         The runs in the order in which they were named, and notes on those that were left out.
@@ -136,7 +136,7 @@ def load_runs(
                     raise DataError(f"{folder}: {error}; allowed: finished runs") from error
                 unusable.setdefault((name, str(error)), []).append(folder.name)
     chosen = [run for path, run in runs.items() if not place_of[path]]
-    _check_comparable(chosen, split)
+    check_comparable(chosen, split)
     if runs and not chosen:
         counts = Counter(_key(run, split) for run in runs.values())
         chosen = [max(runs.values(), key=lambda run: (counts[_key(run, split)], run.info.started_at))]
@@ -204,8 +204,11 @@ def read_run(folder: Path, split: str) -> Run:
     if not MLFLOW_ID.fullmatch(folder.name):
         info.check_files()  # of a run that only MLflow has no metrics are fetched
     tables, out_of_fold = read_predictions(folder / "predictions.csv"), folder / "oof_predictions.csv"
-    predictions = tables.get(split)
+    folds = read_predictions(out_of_fold, "repeat") if out_of_fold.exists() else {}
+    predictions = next(iter(folds.values()), None) if split == "cv" else tables.get(split)
     if predictions is None:
+        if split == "cv":
+            raise DataError("it was not cross-validated (validation=kfold)")
         hint = " (its model is fitted to train and val: validation.refit)" if split == "val" else ""
         raise DataError(f"predictions.csv has no records of {split}{hint}")
     try:
@@ -220,23 +223,27 @@ def read_run(folder: Path, split: str) -> Run:
     mapping = info.config["mapping"] if info.config["cascade_stage"]["name"] == "easy" else {}
     group_of = {label: group for group, labels in (mapping.get("look_alikes") or {}).items() for label in labels}
     expected = {str(r.path): (r.split, r.source, group_of.get(r.label, r.label)) for r in records}
-    folds = read_predictions(out_of_fold, "repeat") if out_of_fold.exists() else {}
     for r in (r for table in (*tables.values(), *folds.values()) for r in table.records):
         in_split, *others = expected.get(str(r.path), ("",))
         # The table of those out of fold does not tell train and val apart.
         if [r.source, r.label] != others or r.split not in ("", in_split):
             raise DataError(f"{r.path} has another label, source or split in the predictions than in records.csv")
+    return Run(info, info.data, by_path(predictions), records, list(folds.values()))
+
+
+def by_path(predictions: Predictions) -> Predictions:
+    """The same predictions, ordered by the paths of their records."""
     order = sorted(range(len(predictions.records)), key=lambda i: str(predictions.records[i].path))
-    ordered = replace(
+    return replace(
         predictions,
         records=[predictions.records[i] for i in order],
         y_true=predictions.y_true[order],
         probabilities=predictions.probabilities[order],
+        fold=None if predictions.fold is None else predictions.fold[order],
     )
-    return Run(info, info.data, ordered, records, list(folds.values()))
 
 
-def _check_comparable(runs: Sequence[Run], split: str) -> None:
+def check_comparable(runs: Sequence[Run], split: str) -> None:
     """Refuses runs of other records, labels or classes, with both values and their runs."""
     for run in runs[1:]:
         for reason, first, value in _differences(run, runs[0], split):

@@ -137,6 +137,7 @@ class TrackingKnobs(Section):
     """MLflow."""
 
     uri: str | None = "sqlite:///outputs/mlflow.db"
+    log_model: bool = True
 
 
 class SweepKnobs(Section):

@@ -5,6 +5,6 @@ path, so a store that is away costs one warning and no result. Nothing is writte
 stays open: no active run, no thread.
 """
 
-from spectro.tracking.sender import MlflowEntry, is_alive, open_run, page_of, reason_of, send, send_now
+from spectro.tracking.sender import MLFLOW_ID, MlflowEntry, is_alive, open_run, page_of, reason_of, send, send_now
 
-__all__ = ["MlflowEntry", "is_alive", "open_run", "page_of", "reason_of", "send", "send_now"]
+__all__ = ["MLFLOW_ID", "MlflowEntry", "is_alive", "open_run", "page_of", "reason_of", "send", "send_now"]

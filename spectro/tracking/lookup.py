@@ -29,7 +29,7 @@ def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) 
     Raises:
         SpectroError: The store cannot be asked, an id is unknown, or there is no such experiment.
     """
-    with _asking(uri) as client:
+    with asking(uri) as client:
 
         def search(experiment_id: str, query: str = "") -> list[Any]:
             order = ["attributes.start_time ASC"]
@@ -40,7 +40,7 @@ def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) 
             known = client.get_experiment_by_name(experiment)
             if known is None:
                 names = ", ".join(sorted(e.name for e in client.search_experiments()))
-                raise SpectroError(f"--experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
+                raise SpectroError(f"MLflow experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
             runs, ids = search(known.experiment_id), ()
         for run_id in ids:
             run = store.find_run(client, run_id)
@@ -68,7 +68,7 @@ def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
     """
     folder = into / run_id
     folder.mkdir()
-    with _asking(uri) as client:
+    with asking(uri) as client:
         for name in names:
             parent = name.rpartition("/")[0] or None
             if name in {artifact.path for artifact in client.list_artifacts(run_id, parent)}:
@@ -77,7 +77,7 @@ def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
 
 
 @contextmanager
-def _asking(uri: str) -> Iterator[Any]:
+def asking(uri: str) -> Iterator[Any]:
     """A client of a store that is there; an error inside becomes one line."""
     database = sqlite_path(uri)
     if database is not None and not database.is_file():

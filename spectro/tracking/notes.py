@@ -50,7 +50,7 @@ def note_tags(
     if run["tags"].get("kind") == "comparison":
         parts = [summary]
     else:
-        parts = _sweep(run["config"], metrics) if run["tags"].get("sweep") == "true" else _result(metrics)
+        parts = _sweep(run["config"], metrics) if run["tags"].get("sweep") == "true" else result_table(metrics)
     parts += [f"- {_plain(warning)}" for warning in run["warnings"][:10]]
     if not any(parts):
         return {}
@@ -60,8 +60,8 @@ def note_tags(
     return {NOTE: note, _DIGEST: _digest(note)}
 
 
-def _result(metrics: Mapping[str, Any]) -> list[str]:
-    """The table of a run's result: rows are scores, columns the splits; every score with interval and records."""
+def result_table(metrics: Mapping[str, Any]) -> list[str]:
+    """Lines of a table of a run's result: rows are scores, columns splits; every score with interval and records."""
     whole = {split: metrics[split] for split in _SPLITS if split in metrics}
     if not whole:
         return []

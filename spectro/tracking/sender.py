@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from spectro.errors import SpectroError
 from spectro.files import WAIT_S, as_json, is_draft, link, locked, read_json, remove_drafts
 from spectro.paths import redact, sqlite_path
 from spectro.tracking import store
+from spectro.tracking.models import has_model, local_folder, log_model
 from spectro.tracking.notes import note_tags
 from spectro.tracking.values import cut, flatten_metrics, flatten_params, read_history, tags_of
 
@@ -26,6 +26,7 @@ _log = logging.getLogger("spectro")
 _warned: dict[Path, float] = {}
 # After a failure the other runs of a sweep do not wait for the store for so long.
 _AWAY_S = 60
+MLFLOW_ID = re.compile(r"[0-9a-f]{32}")
 _KEY = "mlflow.spectro.key"  # the tag by which a run is found again; the pages hide MLflow's own tags
 # Large, and of use only where the run lies; what a scheduler's processes were given.
 _NOT_SENT = ("checkpoints", ".submitit")
@@ -147,7 +148,7 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
         figures = [f"figures/{path.name}" for path in (run_dir / "figures").glob("*.png")]
         tags = tags_of({**run["tags"], "reason": reason})
         table = run_dir / "table.md"  # of a comparison: its first section, without the figure, which follows
-        summary = table.read_text(encoding="utf-8").split("\n## ")[0] if table in _files(run_dir) else ""
+        summary = table.read_text(encoding="utf-8").split("\n## ")[0] if table in files_of(run_dir) else ""
         summary = re.sub(r"!\[\]\(.*?\)\n*", "", summary)
         tags |= note_tags(run, scores, figures, run_id, stored.data.tags, summary)
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -155,7 +156,10 @@ def send_now(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
             client.delete_tag(run_id, "reason")
         if run["data"]:
             store.log_dataset(client, run_id, run["data"])
-        _send_files(client, stored, run_dir)
+        is_logged = has_model(run, run_dir)
+        if is_logged:
+            log_model(client, stored, run_dir, run, files_of(run_dir))
+        _send_files(client, stored, run_dir, is_logged)
         client.log_text(run_id, as_json({**run, "mlflow": asdict(entry)}), "run.json")
         client.set_terminated(run_id, status=status, end_time=ended_ms)
     return entry
@@ -243,20 +247,23 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
     return client, stored, replace(entry, run_id=stored.info.run_id, experiment_id=stored.info.experiment_id)
 
 
-def _send_files(client: Any, stored: Any, run_dir: Path) -> None:
-    """Files of a run directory as artifacts; where these are files of this machine they are the same files."""
-    folder = _local_folder(stored.info.artifact_uri)
+def _send_files(client: Any, stored: Any, run_dir: Path, is_logged: bool) -> None:
+    """Files of a run directory as artifacts; where these are files of this machine they are the same files.
+
+    To another machine the files of a model go once: those of one that is logged are there.
+    """
+    folder = local_folder(stored.info.artifact_uri)
     if folder is not None:
         remove_drafts(folder)
-    for file in _files(run_dir):
+    for file in files_of(run_dir):
         name = file.relative_to(run_dir)
         if folder is not None:
             link(file, folder / name)
-        else:
+        elif not is_logged or name.parts[0] != "model":
             client.log_artifact(stored.info.run_id, str(file), None if len(name.parts) == 1 else name.parent.as_posix())
 
 
-def _files(run_dir: Path) -> list[Path]:
+def files_of(run_dir: Path) -> list[Path]:
     """The files of a run directory that are sent: regular ones, as a link may lead to any file of this machine."""
     files: list[Path] = []
     for path in sorted(run_dir.iterdir()):
@@ -272,13 +279,6 @@ def _files(run_dir: Path) -> list[Path]:
             and not _holds_password(file)
         ]
     return files
-
-
-def _local_folder(uri: str) -> Path | None:
-    """The folder of artifacts that a ``file:`` address names; None for another address."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return Path(local_file_uri_to_path(uri)) if urlsplit(uri).scheme == "file" else None
 
 
 def _parent(run_dir: Path, run: Mapping[str, Any]) -> dict[str, str]:
