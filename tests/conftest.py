@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -71,6 +72,25 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from spectro.demo.generate import make_demo
 
     return make_demo(tmp_path_factory.mktemp("demo") / "field", "field", scale=0.1)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated database for all tests: migrations take seconds."""
+    from spectro.tracking import store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    with store.settings(store.PROBE):
+        store.connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def database(template: Path, tmp_path: Path) -> Path:
+    """A fresh store at outputs/mlflow.db."""
+    path = tmp_path / "outputs" / "mlflow.db"
+    path.parent.mkdir()
+    return Path(shutil.copy(template, path))
 
 
 @pytest.fixture

@@ -28,23 +28,6 @@ from spectro.tracking.values import flatten_metrics, flatten_params, safe_name, 
 CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One migrated database for all tests: migrations take seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with store.settings(store.PROBE):
-        store.connect(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def database(template: Path, tmp_path: Path) -> Path:
-    """A fresh store at outputs/mlflow.db."""
-    path = tmp_path / "outputs" / "mlflow.db"
-    path.parent.mkdir()
-    return Path(shutil.copy(template, path))
-
-
 def make_run(outputs: Path, *, uri: str = "", name: str = "one", **changes: Any) -> Path:
     """Writes a run directory as it is before the run is opened in MLflow."""
     run_dir = outputs / "runs" / name
