@@ -17,7 +17,7 @@ PIXELS = "pixels"
 # Settings that do not make another model: where and how a run was started, stored and followed. Which data it used is
 # checked by fingerprint; crops are not in the fingerprint and stay.
 _NOT_COMPARED = (
-    *("seed", "outputs", "objective", "tracking", "validation", "device", "plugins", "figures"),
+    *("seed", "outputs", "objective", "tracking", "review", "validation", "device", "plugins", "figures"),
     *("n_trials", "study", "storage", "n_jobs", "sweep"),
     *(f"data.{key}" for key in ("kind", "root", "table", "demo_dir", "label_set", "seed", "scale", "split")),
     *(f"data.{key}" for key in ("on_bad_file", "source_key", "max_megapixels", "cache_dir", "cache_limit_gb")),

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from spectro.comparison.names import differing
-from spectro.comparison.statistics import OTHER, LookAlikes, Result
+from spectro.comparison.statistics import COVERAGES, OTHER, LookAlikes, Result
 from spectro.comparison.verdict import verdict
 from spectro.config.check import model_defaults
 from spectro.evaluation import METRICS
@@ -51,6 +51,7 @@ def sections(result: Result) -> list[Section]:
         Section("recall", "Recall of each class", [_recall_table(result)]),
         Section("confusion", "Confusion and reliability", []),
         Section("metrics", "Other metrics", [metrics_table(result)]),
+        Section("automatic", "Accuracy of the automatic part", [_automatic_table(result)]),
         Section("tests", "Paired tests", [_tests_table(result), _differences_table(result)]),
         *(
             Section("pair", f"Look-alikes {' and '.join(group.members)}", [_confusion_table(group)], i)
@@ -183,6 +184,13 @@ def _recall_table(result: Result) -> Table:
         for label, n in result.support.items()
     ]
     return _table(["class", "n", *(model.name for model in result.models)], rows)
+
+
+def _automatic_table(result: Result) -> Table:
+    header = ["model", *(f"{percent} % automatic" for percent in COVERAGES)]
+    models = [model for model in result.ranked if model.runs]
+    rows = [[m.name, *(result.scores[m.name].get(f"accuracy_at/{percent}") for percent in COVERAGES)] for m in models]
+    return _table(header, rows)
 
 
 def _tests_table(result: Result) -> Table:

@@ -17,8 +17,15 @@ from spectro.evaluation.curves import PairCurves, pair_curves
 from spectro.evaluation.intervals import design_effects, number_sources, wilson
 from spectro.evaluation.metrics import METRICS
 from spectro.evaluation.paired import Estimate, score_over_seeds
+from spectro.evaluation.selective import accuracy_at, confidence_of
 
 OTHER = "another class"
+# Shares of the records that are automatic, the most confident ones, in per cent.
+COVERAGES = (100, 90, 80, 50)
+
+
+# Scores that have tables of their own.
+_OF_A_PART = ("recall/", "accuracy_at/")
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Result:
         models: Models, then baselines.
         support: Class -> number of records.
         scores: Model -> every metric, mean over seeds with its interval: ``macro_f1``; ``hard_pair_f1/<group>`` of a
-            look-alike group with records; ``recall/<class>`` of a class with records, with its Wilson interval.
+            look-alike group with records; ``recall/<class>`` of a class with records, with its Wilson interval;
+            ``accuracy_at/<per cent>`` of so many most confident records, see `accuracy_at`.
         between: Tests of every two models.
         against: Tests of every model and baseline, and of every two baselines; then of all of them and the majority.
         look_alikes: The look-alike groups that the task separates.
@@ -114,7 +122,7 @@ class Result:
     def metrics(self) -> dict[str, str]:
         """The keys of ``scores`` that some model has, but recalls, with what people read in their place."""
         keys = dict.fromkeys(key for scores in self.scores.values() for key in scores)
-        split = {key: key.partition("/")[::2] for key in keys if not key.startswith("recall/")}
+        split = {key: key.partition("/")[::2] for key in keys if not key.startswith(_OF_A_PART)}
         several = len({of for _, of in split.values()} - {""}) > 1
         return {key: METRICS[name].label + (f" of {of}" if of and several else "") for key, (name, of) in split.items()}
 
@@ -204,6 +212,10 @@ def _scores(model: Model, look_alikes: Mapping[str, Sequence[str]], seed: int) -
         # Seeds are no further records: the interval is that of the mean recall over the records that there are.
         n = (first.y_true == label).sum() / effects[label]
         scores[f"recall/{label}"] = Estimate(value, *wilson(min(value * n, n), n), None, tuple(of_seeds.tolist()))
+    confidences = [confidence_of(predictions.probabilities) for predictions in model.predictions]
+    for percent in COVERAGES if model.name != MAJORITY else ():
+        value, low, high, values = accuracy_at(percent / 100, confidences, predicted == first.y_true, first.sources)
+        scores[f"accuracy_at/{percent}"] = Estimate(value, low, high, None, values)
     for group, members in look_alikes.items():
         of_group = estimate(look_alikes=members)
         scores |= {f"{name}/{group}": e for name, e in of_group.items() if METRICS[name].needs_look_alikes}

@@ -133,6 +133,13 @@ class LeaveOneGroupOutKnobs(CrossValidationKnobs):
     name: Literal["leave_one_group_out"] = "leave_one_group_out"
 
 
+class ReviewKnobs(Section):
+    """Which predictions a person should look at; ``coverage`` is in place of ``target_accuracy``."""
+
+    target_accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    coverage: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
 class TrackingKnobs(Section):
     """MLflow."""
 
@@ -167,6 +174,7 @@ class Common(Plugins):
     objective: str | None = "val/macro_f1"
     figures: Literal["none", "basic", "all"] = "basic"
     tracking: TrackingKnobs = TrackingKnobs()
+    review: ReviewKnobs = ReviewKnobs()
     data: Annotated[DemoKnobs | FolderKnobs | TableKnobs, Field(discriminator="kind")] = DemoKnobs()
     mapping: Mapping
     augmentation: AugmentationKnobs

@@ -1,6 +1,6 @@
-"""Figures of an evaluation: confusion matrix, recall of each class, reliability."""
+"""Figures of an evaluation: confusion matrix, recall of each class, reliability, risk and coverage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,4 +132,37 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
         y += 0.4
     ax.set(ylim=(y, 0), yticks=[])
     score_axis(ax, "dot: accuracy, with 95 % Wilson interval; |: mean confidence")
+    return save(fig, path, title)
+
+
+@styled
+def review_figure(
+    rows: Sequence[Mapping[str, str]], chosen: Mapping[str, float | None], path: str | Path, title: str
+) -> Path:
+    """Draws the accuracy of the most confident records against the share of the records that they are, by split.
+
+    Args:
+        rows: Those of a ``risk_coverage.csv``, values as text.
+        chosen: Split -> the share that is automatic under the thresholds, which are by class: it may lie off the curve.
+        path: See `spectro.figures.style`.
+        title: Likewise.
+    """
+    fig, ax = page(4.6, 3.2)
+    lowest = 1.0
+    for number, split in enumerate(dict.fromkeys(row["split"] for row in rows)):
+        names = ("automatic", "automatic_accuracy", "automatic_accuracy_ci_low", "automatic_accuracy_ci_high")
+        of_split = [[float(row[name]) for name in names] for row in rows if row["split"] == split]
+        share, accuracy, low, high = np.array(of_split).T
+        colour = COLOURS[number % len(COLOURS)]
+        n = max(int(row["n"]) for row in rows if row["split"] == split)
+        ax.plot(share, accuracy, color=colour, linewidth=1.6, drawstyle="steps-pre", label=f"{split}, n={n}")
+        ax.fill_between(share, low, high, step="pre", color=colour, alpha=0.15, linewidth=0)
+        if (automatic := chosen.get(split)) is not None:
+            ax.axvline(automatic, color=colour, linewidth=1.0, linestyle=":")
+        lowest = min(lowest, float(low[share > 0.1].min(initial=1.0)))
+    ax.set(xlim=(0, 1.01), ylim=(np.floor(10 * lowest) / 10, 1.01))
+    ax.set(xlabel="share that is automatic, the most confident first; dotted: chosen", ylabel="accuracy, 95 % interval")
+    ax.grid(linewidth=0.8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower left")
     return save(fig, path, title)

@@ -20,6 +20,7 @@ from spectro.plugins import load_plugins
 from spectro.runs import results
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions, read_predictions, write_predictions
+from spectro.runs.review import Review, load_review, tempered
 from spectro.runs.runinfo import Cost, RunInfo, git_commit
 from spectro.runs.terminal import show_result
 
@@ -73,12 +74,27 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
         objective = metrics[split][metric]
     metrics |= {"stages": {}, "objective": objective}
 
+    review, reviewed = load_review(first.folder / "model", list(classifier.classes_)), dict(means)
+    groups = look_alikes if stage == "full" else {}
+    folds = [
+        {repeat: tempered(p, member.temperature, groups) for repeat, p in repeats.items()}
+        for member, repeats in zip(members, folds, strict=True)
+    ]
+    if of_folds := list(_means(folds).values()):
+        reviewed = {"cv": of_folds[0]} | {split: p for split, p in means.items() if split != "val"}
+    chosen_on = next((split for split in ("cv", "val") if split in reviewed and split in metrics), None)
+    if review is not None and chosen_on is not None:
+        # Features are those of the first member, and so are its neighbours.
+        review = Review.of(review.knobs, chosen_on, reviewed[chosen_on], review.neighbours)
+        metrics |= {split: metrics[split] | review.report(p) for split, p in reviewed.items()}
     info = _info(members, outputs, name)
     try:
         info.warn(notes)
         info.write()
         (info.folder / "model").mkdir()
         write_json(info.folder / "model" / "use.json", use)
+        if review is not None and chosen_on is not None:
+            review.write(info.folder, reviewed)
         classifier.save(info.folder / "model")
         results.share_weights(info.folder / "model", outputs)
         shutil.copy(first.folder / "records.csv", info.folder)

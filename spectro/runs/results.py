@@ -135,7 +135,7 @@ def draw(
 def _reports(info: RunInfo, metrics: Mapping[str, Any], has_stages: bool) -> list[Job]:
     """The figures that need no images."""
     from spectro.figures.curves import curves_figure
-    from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
+    from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure, review_figure
 
     folder, title, jobs = info.folder.absolute() / "figures", _title(info), list[Job]()
     history = info.folder / "history.csv"
@@ -154,6 +154,10 @@ def _reports(info: RunInfo, metrics: Mapping[str, Any], has_stages: bool) -> lis
         content = {"reports": reports, "title": f"{of_stage}, recall by class"}
         jobs.append((recall_figure, content, folder / f"recall{stem}.png"))
     jobs.append((reliability_figure, {"reports": whole, "title": f"{title}: reliability"}, folder / "reliability.png"))
+    if (table := info.folder / "risk_coverage.csv").exists() and (rows := read_csv(table)):
+        chosen = {split: report.get("automatic") for split, report in whole.items()}
+        curves: dict[str, Any] = {"rows": rows, "chosen": chosen, "title": f"{title}: how much can be automatic?"}
+        jobs.append((review_figure, curves, folder / "risk_coverage.png"))
     return jobs
 
 

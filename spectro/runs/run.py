@@ -19,6 +19,7 @@ from spectro.runs import results
 from spectro.runs.crossval import Folds, cross_validate
 from spectro.runs.hints import hints
 from spectro.runs.predictions import never_predicted, write_predictions
+from spectro.runs.review import review_run
 from spectro.runs.runinfo import Cost, DataInfo, RunInfo, peak_memory_mb
 from spectro.runs.task import Task, load_data
 from spectro.runs.terminal import show_network, show_result
@@ -85,6 +86,11 @@ def run(
             metrics = results.metrics_of(task, stages, cv)
             predict_records_per_s = task.predict_speed(classifier)
             info.temperature, untempered = task.temperatures(classifier)
+            splits = stages[""] | ({"cv": cv.stages[""][0]} if cv else {})
+            review, reviewed = review_run(task, classifier, splits, info.temperature)
+            if review is not None:
+                metrics |= {split: metrics[split] | review.report(p) for split, p in reviewed.items()}
+                review.write(run_dir, reviewed)
         info.warn(cv.warnings if cv else [])
         in_val = {stage: [splits["val"]] for stage, splits in stages.items() if "val" in splits}
         info.warn(never_predicted(in_val, "val", "try validation=kfold, which fits the model to train and val"))

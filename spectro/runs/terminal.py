@@ -20,8 +20,10 @@ from spectro import progress
 from spectro.config.groups import job_groups
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import format_interval, format_number
+from spectro.evaluation.selective import n_enough
 from spectro.files import read_json
 from spectro.paths import in_shell, redact, short, sqlite_path
+from spectro.runs.review import FILE as REVIEW
 from spectro.runs.runinfo import RunInfo
 from spectro.tracking import page_of
 
@@ -101,6 +103,7 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
             f"calibration on test: error {test['ece']:.3f}, {verdict} what {test['n_records']} records show by chance "
             f"(up to {by_chance:.3f}); NLL {test['nll']:.2f}"
         )
+    notes += _review(metrics, read_json(info.folder / "model" / REVIEW) or {})
     for note in notes:
         show(f"[dim]{escape(note)}[/dim]")
     for stage, network in info.networks.items():
@@ -124,6 +127,30 @@ def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
         show(f"        {escape(str(page_of(info.mlflow)))}")
     if info.parent is None:
         show_next({BASELINES: f"spectro compare {shlex.quote(short(info.folder))}", **_search(info)})
+
+
+def _review(metrics: Mapping[str, Any], review: Mapping[str, Any]) -> list[str]:
+    """How much is automatic under the thresholds on confidence, and which classes have none of their own."""
+    parts = []
+    for split in [split for split in ("cv", "val", "test") if "automatic" in metrics.get(split, {})]:
+        key, scores = "automatic_accuracy", metrics[split]
+        accuracy = format_number(scores[key], scores[f"{key}_ci_low"], scores[f"{key}_ci_high"])
+        parts.append(f"{scores['automatic']:.0%} of {scores['n_records']} {split} records, accuracy {accuracy}")
+    if not parts:
+        return []
+    if review["coverage"] is not None:
+        chosen_for = f"review.coverage={review['coverage']:g}"
+    else:
+        chosen_for = f"review.target_accuracy={review['target_accuracy']:g}"
+    of, few = f"{review['n']} {review['split']} records", review["few"]
+    if review["overall"] is None and not any(review["by_class"].values()):
+        more = "" if review["split"] == "cv" else "; validation=kfold has more"
+        return [f"automatic, {chosen_for}: nothing, as no confidence is shown to be enough on {of}{more}"]
+    lines = [f"automatic by confidence, {chosen_for}: {'; '.join(parts)}"]
+    if few:
+        counts, enough = ", ".join(f"{label} {n}" for label, n in few.items()), n_enough(review["target_accuracy"])
+        lines.append(f"threshold of all classes for those predicted for fewer than {enough} of {of}: {counts}")
+    return lines
 
 
 def show_next(commands: Mapping[str, str]) -> None:
