@@ -186,19 +186,26 @@ def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:
         OSError: The file cannot be read.
         ValueError: It is not a table in UTF-8, or its rows differ in length.
     """
-    rows = []
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter=separator, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ValueError(
-                        f"line {reader.line_num}: other cells than the header has; a {separator!r} needs quotes"
-                    )
-                rows.append({_plain(name): _plain(cell) for name, cell in row.items()})
-        except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from error
-    return rows
+        return list(csv_rows(file, separator))
+
+
+def csv_rows(lines: Iterable[str], separator: str = ",") -> Iterator[dict[str, str]]:
+    """The rows of a table as `as_csv` has them, of its lines.
+
+    Raises:
+        ValueError: Rows differ in length, or quotes are wrong.
+    """
+    reader = csv.DictReader(lines, delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"line {reader.line_num}: other cells than the header has; a {separator!r} needs quotes"
+                )
+            yield {_plain(name): _plain(cell) for name, cell in row.items()}
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
 def _plain(text: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import read_rows
 from omegaconf import OmegaConf
 from test_network_runs import tiny
 
@@ -174,7 +175,7 @@ def test_weights_that_are_nan_give_no_labels(tmp_path: Path, run_here: Callable[
 
 
 def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_path: Path) -> None:
-    """A name that is not UTF-8, a link that leads back up, a file that is no image: each once, and exit code 3."""
+    """A name that is not UTF-8, a link that leads back up, a file that is no image: a row each, and exit code 3."""
     images = tmp_path / "images"
     images.mkdir()
     (images / "up").symlink_to(images)
@@ -183,9 +184,11 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     (images / "bad.png").write_text("no image")
     command = [sys.executable, str(CONF.parent / "scripts" / "predict.py"), str(run_dir), str(images)]
     done = subprocess.run([*command, "--out", str(tmp_path / "out.csv")], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
-    rows = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()
-    assert [row.split(",")[0].rpartition("/")[2] for row in rows] == ["path", "a.png", "b\\xff.png"]
+    assert (done.returncode, done.stderr.count("\n")) == (3, 2), done.stderr
+    rows = read_rows(tmp_path / "out.csv")
+    assert [row["path"].rpartition("/")[2] for row in rows] == ["a.png", "bad.png", "b\\xff.png"]
+    assert [bool(row["prediction"]) for row in rows] == [True, False, True]
+    assert (rows[1]["review"], rows[1]["reason"]) == ("true", "not a PNG, JPEG, TIFF, BMP or WebP image")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
 
 

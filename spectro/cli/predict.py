@@ -1,63 +1,168 @@
-"""Classifies new images with a fitted model: ``spectro predict RUN IMAGE [IMAGE ...] [--out table.csv]``.
+"""Classifies new images with a fitted model, and writes a row for each while it works.
 
-RUN is a run directory or a model folder; an IMAGE may be a folder, which is searched for images. Margins are cropped as
-for training. The table has a row for each image: path, predicted class, probability of every class. Without --out it
-goes to the terminal.
+    spectro predict outputs/runs/RUN new_images/ --out predictions.csv
+    spectro predict outputs/runs/RUN archive.zip 'days/*/*.png' --out predictions.parquet --sort-into sorted
 
-Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold no image (they are named).
+MODEL is a run directory, a model folder, or the folder of a search, whose final run is taken. An INPUT is an image, a
+folder, which is searched, a glob, or a zip archive. See docs/how-to/predict.md.
+
+Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold no image (their rows have the reason).
 """
 
 import argparse
-import os
+import heapq
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spectro.cli import main as cli
+
+if TYPE_CHECKING:
+    from spectro.data.inputs import ImageInput
+    from spectro.runs.predict import Predictor
+    from spectro.runs.prediction_table import PredictionTable
+
+# Images of a contact sheet, and their longer side in pixels.
+_SHEET, _SHEET_PX = 24, 260
+# Bad images that are named on the terminal, and seconds between two messages of how far it is.
+_NAMED, _SAY_S = 5, 10
 
 
 def main() -> None:
     """Entry point of ``spectro predict`` and ``python scripts/predict.py``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run directory or a model folder")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
-    parser.add_argument("--out", type=Path, help="a CSV file to write; it must not exist yet")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a run directory, model folder or folder of a search")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="images, folders, globs, zip archives")
+    parser.add_argument("--out", type=Path, help="a new .csv, .jsonl or .parquet file; default: CSV on the terminal")
+    parser.add_argument("--resume", action="store_true", help="go on with the table of a command that was killed")
+    parser.add_argument(
+        "--sort-into", type=Path, metavar="DIR", help="link or copy images into a folder for each class"
+    )
+    parser.add_argument(
+        "--contact-sheet", type=Path, metavar="PNG", help=f"a new image file with the {_SHEET} most uncertain images"
+    )
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
     )
     arguments = parser.parse_args()
-    out = arguments.out
-    if out is not None and out.exists():
-        parser.error(f"--out: got {out}, which exists already; allowed: a new file")
-    if out is not None and not out.absolute().parent.is_dir():
-        parser.error(f"--out: got {out}, but {out.parent} does not exist; allowed: a new file in a folder that exists")
-    cli.guard(lambda: _predict(arguments.run, arguments.images, out, arguments.plugin))
+    for option, path, endings in (
+        ("--out", arguments.out, (".csv", ".jsonl", ".parquet")),
+        ("--contact-sheet", arguments.contact_sheet, (".png",)),
+    ):
+        if path is not None and path.suffix.lower() not in endings:
+            parser.error(f"{option}: got {path}; allowed: {', '.join(endings)}")
+        if path is not None and path.exists() and not arguments.resume:
+            parser.error(f"{option}: got {path}, which exists already; allowed: a new file")
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"{option}: got {path}, but {path.parent} does not exist; allowed: a folder that exists")
+    if arguments.resume and arguments.out is None:
+        parser.error("--resume: got no --out; allowed: the --out of the command that was killed")
+    cli.guard(lambda: _predict(arguments))
 
 
-def _predict(run: Path, images: list[Path], out: Path | None, plugins: list[str]) -> None:
-    from spectro.errors import ModelError
-    from spectro.files import as_csv, write_text
+def _predict(arguments: argparse.Namespace) -> None:
+    from spectro.data.inputs import find_inputs
+    from spectro.errors import DataError
     from spectro.plugins import load_plugins
-    from spectro.runs.predict import predict_files
+    from spectro.runs.predict import Predictor
+    from spectro.runs.prediction_table import PredictionTable
 
-    load_plugins(plugins)
-    if not (run / "model.json").exists() and not (run / "model").is_dir():
-        inside = sorted(path.parent.parent for path in run.glob("*/model/model.json"))
-        allowed = f"one of its runs, such as {inside[0]}" if inside else "a run directory with a model"
-        raise ModelError(f"RUN: got {str(run)!r}, which has no model; allowed: {allowed}")
-    predictions, bad = predict_files(run / "model" if (run / "model").is_dir() else run, images)
-    header = ["path", "predicted", *(f"p_{label}" for label in predictions.classes)]
-    columns = predictions.records, predictions.predicted, predictions.probabilities.tolist()
-    rows = [[shown(record.path), label, *row] for record, label, row in zip(*columns, strict=True)]
-    if out:
-        write_text(out, as_csv(header, rows))
-    else:
-        sys.stdout.write(as_csv(header, rows))
-    for path, reason in bad.items():
-        print(f"left out: {shown(path)}: {reason}", file=sys.stderr)
-    if bad:
+    for option, made in (("--sort-into", arguments.sort_into), ("--contact-sheet", arguments.contact_sheet)):
+        for folder in arguments.inputs if made else []:
+            # Else it would be among the images that are classified after --resume.
+            if folder.is_dir() and made.resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"{option}: got {made}, which lies in {folder}; allowed: outside of the images")
+    load_plugins(arguments.plugin)
+    inputs = find_inputs(arguments.inputs)
+    predictor = Predictor(_model_folder(arguments.model))
+    table = PredictionTable(arguments.out, predictor.columns, resume=arguments.resume)
+    if table.is_whole:
+        _say(f"{arguments.out} is whole already")
+        return
+    n_bad, uncertain = _classify(predictor, table, inputs, arguments.sort_into)
+    if arguments.contact_sheet is not None:
+        _draw(predictor, [item for item in inputs if item.name in uncertain], uncertain, arguments.contact_sheet)
+    table.finish()
+    if n_bad:
         sys.exit(3)
 
 
-def shown(path: Path) -> str:
-    """A path as text; bytes of a name that are not UTF-8 as ``\\xff``."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+def _model_folder(run: Path) -> Path:
+    """The model folder of a run directory, of the final run of a search, or of a model folder."""
+    from spectro.errors import ModelError
+
+    finals = list(run.glob("final_*/model"))
+    folder = finals[0] if len(finals) == 1 else run if (run / "model.json").exists() else run / "model"
+    if not folder.is_dir():
+        inside = sorted(path.parent.parent for path in run.glob("*/model/model.json"))
+        allowed = f"one of its runs, such as {inside[0]}" if inside else "a run directory with a model"
+        raise ModelError(f"MODEL: got {str(run)!r}, which has no model; allowed: {allowed}")
+    return folder
+
+
+def _classify(
+    predictor: "Predictor", table: "PredictionTable", inputs: "list[ImageInput]", folder: Path | None
+) -> tuple[int, dict[str, tuple[str, float]]]:
+    """Writes all rows; returns the number of bad images, and the most uncertain ones: path -> label, probability."""
+    from spectro.data.look import LookCheck
+    from spectro.progress import progress
+    from spectro.runs.sorted_images import REVIEW, folder_name, sort_into
+
+    n_bad = sum(not label for label, _ in table.done.values())
+    uncertain = _most_uncertain([(p, path, label) for path, (label, p) in table.done.items() if label])
+    check, n_named, left = LookCheck(predictor.ranges), 0, table.remaining(inputs)
+    start = last = time.monotonic()
+    done = 0
+    with progress("classifying", len(left), log=True) as advance:
+        for batch in predictor.stream(left):
+            rows = predictor.rows_of(batch)
+            check.add(batch.looks)
+            for warning in check.warnings():
+                _say(f"warning: {warning}")
+            for row in batch.good if folder else []:
+                place = REVIEW if rows[row][-2] else folder_name(rows[row][1])
+                sort_into(Path(folder or "", place), batch.inputs[row], predictor.max_megapixels)
+            rows = rows[-table.append(rows) :]
+            for path, label, *_, reason in rows:
+                if label is None:
+                    n_bad, n_named = n_bad + 1, n_named + 1
+                    if n_named <= _NAMED:
+                        _say(f"no image: {path}: {reason}")
+            n_classes = len(predictor.stages[""])
+            uncertain = _most_uncertain(
+                [*uncertain, *((max(row[2 : 2 + n_classes]), row[0], row[1]) for row in rows if row[1] is not None)]
+            )
+            done, now = done + len(batch.inputs), time.monotonic()
+            speed = done / (now - start)
+            text = (
+                f"{100 * done / len(left):.0f} %, {speed:.0f} images a second, {(len(left) - done) / speed:.0f} s left"
+            )
+            advance(len(batch.inputs), text if now > last + _SAY_S else None)
+            last = now if now > last + _SAY_S else last
+    if n_bad:
+        _say(f"{n_bad:,} of {len(inputs):,} files hold no image: their rows have the reason, and no prediction")
+    return n_bad, {path: (label, p) for p, path, label in uncertain}
+
+
+def _say(text: str) -> None:
+    """To stderr: stdout may be the table."""
+    print(text, file=sys.stderr)
+
+
+def _most_uncertain(rows: "list[tuple[float, str, str]]") -> "list[tuple[float, str, str]]":
+    """The rows of the smallest probability of the predicted label: probability, path, label."""
+    return heapq.nsmallest(_SHEET, rows)
+
+
+def _draw(
+    predictor: "Predictor", items: "list[ImageInput]", uncertain: dict[str, tuple[str, float]], out: Path
+) -> None:
+    from spectro.figures.gallery import contact_sheet
+
+    if not items or out.exists():
+        return
+    items = sorted(items, key=lambda item: uncertain[item.name][1])
+    lines = [[uncertain[item.name][0], f"p = {uncertain[item.name][1]:.2f}", item.name] for item in items]
+    images = [predictor.thumbnail(item, _SHEET_PX) for item in items]
+    contact_sheet(images, lines, out, "the most uncertain images", "p: probability of the predicted label")

@@ -99,8 +99,8 @@ class ImageStore:
             self.cache.shrink()
         return {path: reason for path, digest in zip(paths, digests, strict=True) if (reason := reasons.get(digest))}
 
-    def put(self, digest: str, data: bytes, specs: Sequence[ImageSpec]) -> None:
-        """Decodes the bytes of one image file.
+    def put(self, digest: str, data: bytes, specs: Sequence[ImageSpec]) -> Image.Image:
+        """Decodes the bytes of one image file, and returns the whole image as well.
 
         Raises:
             BadImageError: They give no image.
@@ -108,6 +108,7 @@ class ImageStore:
         image = decode(data, self.crop, self.max_megapixels)
         for spec in specs:
             self.cache.write(self.kind(spec), [digest], fit(image, spec)[None])
+        return image
 
     def pixels(self, spec: ImageSpec, digests: Sequence[str]) -> np.ndarray:
         """The images with these digests: uint8 ``(n, *spec.shape)``, a copy.

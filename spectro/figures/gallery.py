@@ -69,6 +69,26 @@ def sheet_figure(
     return save(gallery(cells, columns=len(variants)), path, title)
 
 
+@styled
+def contact_sheet(
+    images: Sequence[Image], lines: Sequence[Sequence[str]], path: str | Path, title: str, subtitle: str
+) -> Path:
+    """Draws images side by side with lines of text below each.
+
+    Args:
+        images: At least one, each (H, W, 3) uint8; sizes may differ.
+        lines: For each image its lines; the last one may take two.
+        path: See `spectro.figures.style`.
+        title: Likewise.
+        subtitle: Likewise.
+    """
+    cells: list[Cell] = [
+        (image, [(text, MUTED if number else INK) for number, text in enumerate(texts)])
+        for image, texts in zip(images, lines, strict=True)
+    ]
+    return save(gallery(cells), path, title, subtitle)
+
+
 def wrong_cell(image: Image | None, caption: Caption) -> Cell:
     """An image above its caption."""
     true, predicted, probability, name = caption

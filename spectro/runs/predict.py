@@ -1,21 +1,30 @@
 """A fitted model on new image files."""
 
 import json
-import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from spectro.classifiers import ImageClassifier, load
+from spectro.classifiers import CascadeClassifier, ImageClassifier, load
+from spectro.classifiers.base import StageOutput
 from spectro.data import Crop, Images, ImageStore, Record
-from spectro.data.images import file_digest
-from spectro.data.manifest import IMAGE_ENDINGS
-from spectro.errors import ConfigError, DataError, ModelError
+from spectro.data.decode import BadImageError, decode
+from spectro.data.inputs import ImageInput, find_inputs
+from spectro.data.look import QUANTITIES, checked_ranges, look_of
+from spectro.errors import ConfigError, ModelError
 from spectro.knobs import validate
+from spectro.paths import cores
 from spectro.runs.predictions import Predictions
 
-_BATCH = 512
+# Images that are classified, and then written, together: a multiple of what all families compute at a time.
+_BATCH = 192
+# The last columns: whether a person should look at the image (empty where the model has no rule for it), and why.
+_REVIEW = ("review", "reason")
 
 
 def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict[Path, str]]:
@@ -23,7 +32,7 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
 
     Args:
         model: The ``model/`` folder of a run.
-        paths: Image files, or folders that are searched through.
+        paths: Image files, folders that are searched through, globs, or zip archives.
 
     Returns:
         Predictions without labels, ordered by path, and files that hold no image with the reason.
@@ -32,27 +41,129 @@ def predict_files(model: Path, paths: Iterable[Path]) -> tuple[Predictions, dict
         ModelError: Not a saved model.
         DataError: A path that is not there, or no images at all.
     """
-    classifier, crop, max_megapixels = load_for_files(model)
-    files = _files(list(paths))
+    predictor = Predictor(model)
+    inputs = find_inputs(paths)
     records: list[Record] = []
-    probabilities = [np.empty((0, len(classifier.classes_)))]
+    probabilities = [np.empty((0, len(predictor.classifier.classes_)))]
     bad: dict[Path, str] = {}
-    # A batch at a time, in memory: new images are read once, and there may be many of them.
-    for start in range(0, len(files), _BATCH):
-        store = ImageStore(crop=crop, max_megapixels=max_megapixels)
-        digests: dict[Path, str] = {}
-        for path in files[start : start + _BATCH]:
-            try:
-                digests[path] = file_digest(path)
-            except OSError as error:
-                bad[path] = f"cannot be opened ({error.strerror or error})"
-        bad |= store.add(list(digests), list(digests.values()), classifier.specs)
-        batch = [Record(path, "", "", path.stem, digest) for path, digest in digests.items() if path not in bad]
-        if batch:
-            probabilities.append(classifier.predict_proba(Images(store, [record.digest for record in batch])))
-            records += batch
+    for batch in predictor.stream(inputs):
+        files = [item.path / item.entry for item in batch.inputs]
+        bad |= {files[row]: reason for row, reason in batch.bad.items()}
+        records += [Record(files[row], "", "", files[row].stem) for row in batch.good]
+        probabilities.append(batch.stages[""].probabilities)
     y_true = np.full(len(records), "", dtype=object)
-    return Predictions(records, y_true, classifier.classes_, np.concatenate(probabilities)), bad
+    return Predictions(records, y_true, predictor.classifier.classes_, np.concatenate(probabilities)), bad
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images, classified.
+
+    Attributes:
+        inputs: Where they come from, ``n``.
+        bad: Row of an input that holds no image -> the reason.
+        good: The other rows, ``m`` of them.
+        stages: The outputs for the good ones, by the names of `stage_probabilities`, each ``(m, k)``.
+        features: Theirs, ``(m, d)``, see `ImageClassifier.features`.
+        looks: Theirs, ``(m, 7)``, see `spectro.data.look`.
+    """
+
+    inputs: Sequence[ImageInput]
+    bad: dict[int, str]
+    good: list[int]
+    stages: dict[str, StageOutput]
+    features: np.ndarray
+    looks: np.ndarray
+
+
+class Predictor:
+    """A saved model with all that is needed to apply it to image files.
+
+    Args:
+        model: The ``model/`` folder of a run.
+
+    Attributes:
+        classifier: The fitted classifier.
+        stages: The classes of the classifier, whose name is empty, and of each stage of a cascade.
+        max_megapixels: Larger images are refused.
+        ranges: What its training images look like, see `spectro.data.look`; None: an older model.
+
+    Raises:
+        ModelError: Not a saved model.
+    """
+
+    def __init__(self, model: Path):
+        self.classifier, self._crop, self.max_megapixels = load_for_files(model)
+        self.ranges = _use(model)["training_images"]
+        classifiers = {"": self.classifier}
+        if isinstance(self.classifier, CascadeClassifier):
+            classifiers |= self.classifier.stages_
+        self.stages = {name: classifier.classes_ for name, classifier in classifiers.items()}
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a table of predictions, see `rows_of`."""
+        stages = [(f"{stage}/" if stage else "", classes) for stage, classes in self.stages.items()]
+        return ["path", "prediction", *(f"{s}p_{label}" for s, classes in stages for label in classes), *_REVIEW]
+
+    def rows_of(self, batch: Batch) -> list[list[Any]]:
+        """A row for each image: path, prediction, probabilities of the whole and of the stages, review and reason.
+
+        A file that holds no image has neither prediction nor probabilities, and its reason.
+        """
+        outputs = [batch.stages[stage].probabilities for stage in self.stages]
+        probabilities = np.concatenate(outputs, axis=1).tolist()
+        predicted = self.classifier.classes_[outputs[0].argmax(axis=1)].tolist()
+        empty = [None] * len(self.columns[1 : -len(_REVIEW)])
+        rows = [[item.name, *empty, True, batch.bad.get(i, "")] for i, item in enumerate(batch.inputs)]
+        for row, label, values in zip(batch.good, predicted, probabilities, strict=True):
+            rows[row][1:] = [label, *values, None, ""]
+        return rows
+
+    def thumbnail(self, item: ImageInput, most_px: int) -> np.ndarray:
+        """An image in colour and in its shape, cropped, no side longer than ``most_px``: uint8 (h, w, 3).
+
+        Raises:
+            BadImageError: It cannot be read or decoded.
+        """
+        image = decode(item.read(self.max_megapixels), self._crop, self.max_megapixels).convert("RGB")
+        image.thumbnail((most_px, most_px))
+        return np.asarray(image)
+
+    def stream(self, inputs: Sequence[ImageInput]) -> Iterator[Batch]:
+        """Batches in the order of ``inputs``. The next one is decoded, on all cores, while one is classified."""
+        chunks = [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)]
+        with ThreadPoolExecutor(cores()) as pool, warnings.catch_warnings():
+            # Pillow warns of large images and of odd metadata; the size is checked before a pixel is decoded.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+
+            def start(chunk: Sequence[ImageInput]) -> tuple[ImageStore, list[Future]]:
+                store = ImageStore(crop=self._crop, max_megapixels=self.max_megapixels)
+                return store, [pool.submit(self._decode, store, str(i), item) for i, item in enumerate(chunk)]
+
+            try:
+                decoding = start(chunks[0]) if chunks else None
+                for number, chunk in enumerate(chunks):
+                    assert decoding is not None
+                    store, futures = decoding
+                    decoding = start(chunks[number + 1]) if number + 1 < len(chunks) else None
+                    yield self._classify(chunk, store, [future.result() for future in futures])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _decode(self, store: ImageStore, key: str, item: ImageInput) -> np.ndarray | str:
+        """Puts an image into the store; returns what it looks like, or why it is none."""
+        try:
+            return look_of(store.put(key, item.read(self.max_megapixels), self.classifier.specs))
+        except BadImageError as error:
+            return str(error)
+
+    def _classify(self, inputs: Sequence[ImageInput], store: ImageStore, decoded: Sequence[np.ndarray | str]) -> Batch:
+        bad = {row: result for row, result in enumerate(decoded) if isinstance(result, str)}
+        good = [row for row in range(len(inputs)) if row not in bad]
+        stages, features = self.classifier.outputs(Images(store, [str(row) for row in good]))
+        looks = np.array([decoded[row] for row in good]).reshape(-1, len(QUANTITIES))
+        return Batch(inputs, bad, good, stages, features, looks)
 
 
 def load_for_files(model: Path) -> tuple[ImageClassifier, Crop, float]:
@@ -61,37 +172,23 @@ def load_for_files(model: Path) -> tuple[ImageClassifier, Crop, float]:
     Raises:
         ModelError: Not a saved model.
     """
-    classifier = load(model)
+    classifier, use = load(model), _use(model)
+    if use["classes"] != list(classifier.classes_):
+        raise ModelError(
+            f"{model / 'use.json'}: damaged (classes: got {use['classes']}; the model has {list(classifier.classes_)})"
+        )
+    return classifier, use["crop"], use["max_megapixels"]
+
+
+def _use(model: Path) -> dict[str, Any]:
+    """The checked content of ``use.json``; without ``training_images``, as older ones are, that is None."""
     try:
         use = json.loads((model / "use.json").read_text(encoding="utf-8"))
         crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
         if type(max_megapixels) not in (int, float) or not 0 < max_megapixels <= 1e6:
             raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, at most 1e6")
-        if list(use["classes"]) != list(classifier.classes_):
-            raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
+        ranges = checked_ranges(use.get("training_images"))
+        classes = list(use["classes"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
         raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
-    return classifier, crop, max_megapixels
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            visited: set[tuple[int, int]] = set()
-            for folder, folders, names in os.walk(path, followlinks=True):
-                # A link to a folder above would give its images again and again.
-                place = os.stat(folder)
-                is_new = (place.st_dev, place.st_ino) not in visited
-                visited.add((place.st_dev, place.st_ino))
-                folders[:] = [name for name in folders if is_new and not name.startswith(".")]
-                names = names if is_new else []
-                inside = [Path(folder, name) for name in names if not name.startswith(".")]
-                files += [p for p in inside if p.suffix.lower() in IMAGE_ENDINGS]
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"{path}: no such file or folder")
-    if not files:
-        raise DataError(f"no images found in {', '.join(map(str, paths))}")
-    return sorted(dict.fromkeys(files))
+    return {"crop": crop, "max_megapixels": max_megapixels, "training_images": ranges, "classes": classes}

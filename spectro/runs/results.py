@@ -1,6 +1,7 @@
 """What a run writes beside its model: history, metrics, tables and figures."""
 
 import filecmp
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,12 +14,18 @@ from spectro import beside, figures
 from spectro.classifiers import ImageClassifier
 from spectro.classifiers.fit_context import OnEpoch, is_fold
 from spectro.data import Dataset
+from spectro.data.decode import BadImageError, decode
+from spectro.data.images import map_chunks
+from spectro.data.look import QUANTITIES, look_of, ranges_of
 from spectro.figures import Job
 from spectro.files import link, read_csv, write_csv, write_json
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import SHOW_PX, Task
+
+# Training images that are looked at, for a comparison with new ones.
+_LOOKS = 500
 
 
 def history_writer(path: Path, on_epoch: OnEpoch) -> OnEpoch:
@@ -73,8 +80,27 @@ def write_use(path: Path, task: Task, classifier: ImageClassifier) -> None:
         "max_megapixels": knobs.max_megapixels,
         "classes": list(classifier.classes_),
         "data_fingerprint": task.dataset.fingerprint,
+        "training_images": _looks(task),
     }
     write_json(path, content)
+
+
+def _looks(task: Task) -> dict[str, list[float]] | None:
+    """The ranges of what training images look like, of some hundred of them; None where no file is there any more."""
+    records, knobs = task.records["train"], task.config.common.data
+    paths = [records[i].path for i in np.unique(np.linspace(0, len(records) - 1, _LOOKS, dtype=int))]
+
+    def look(index: np.ndarray) -> np.ndarray:
+        looks = []
+        for path in (paths[i] for i in index):
+            with suppress(OSError, BadImageError):
+                looks.append(look_of(decode(path.read_bytes(), knobs.crop, knobs.max_megapixels)))
+        return np.array(looks).reshape(-1, len(QUANTITIES))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warned of large images and of odd metadata when they were read
+        looks = np.concatenate(list(map_chunks(look, np.arange(len(paths)), 16)))
+    return ranges_of(looks) if len(looks) else None
 
 
 def share_weights(model: Path, outputs: Path) -> None:
