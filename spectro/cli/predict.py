@@ -3,15 +3,19 @@
     spectro predict outputs/runs/RUN new_images/ --out predictions.csv
     spectro predict outputs/runs/RUN archive.zip 'days/*/*.png' --out predictions.parquet --sort-into sorted
 
-MODEL is a run directory, a model folder, or the folder of a search, whose final run is taken. An INPUT is an image, a
-folder, which is searched, a glob, or a zip archive. See docs/how-to/predict.md.
+MODEL is a run directory, a model folder, the folder of a search, whose final run is taken, the id of an MLflow run, or
+models:/NAME@ALIAS. An INPUT is an image, a folder, which is searched, a glob, or a zip archive. See
+docs/how-to/predict.md.
 
 Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold no image (their rows have the reason).
 """
 
 import argparse
 import heapq
+import os
+import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +36,7 @@ _NAMED, _SAY_S = 5, 10
 def main() -> None:
     """Entry point of ``spectro predict`` and ``python scripts/predict.py``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a run directory, model folder or folder of a search")
+    parser.add_argument("model", metavar="MODEL", help="a run directory, a folder of a search, an MLflow id or name")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="INPUT", help="images, folders, globs, zip archives")
     parser.add_argument("--out", type=Path, help="a new .csv, .jsonl or .parquet file; default: CSV on the terminal")
     parser.add_argument("--resume", action="store_true", help="go on with the table of a command that was killed")
@@ -41,6 +45,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--contact-sheet", type=Path, metavar="PNG", help=f"a new image file with the {_SHEET} most uncertain images"
+    )
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, or that of outputs"
     )
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
@@ -75,7 +82,8 @@ def _predict(arguments: argparse.Namespace) -> None:
                 raise DataError(f"{option}: got {made}, which lies in {folder}; allowed: outside of the images")
     load_plugins(arguments.plugin)
     inputs = find_inputs(arguments.inputs)
-    predictor = Predictor(_model_folder(arguments.model))
+    with tempfile.TemporaryDirectory() as scratch:
+        predictor = Predictor(_model_folder(arguments.model, arguments.tracking_uri, Path(scratch)))
     table = PredictionTable(arguments.out, predictor.columns, resume=arguments.resume)
     if table.is_whole:
         _say(f"{arguments.out} is whole already")
@@ -88,10 +96,16 @@ def _predict(arguments: argparse.Namespace) -> None:
         sys.exit(3)
 
 
-def _model_folder(run: Path) -> Path:
-    """The model folder of a run directory, of the final run of a search, or of a model folder."""
+def _model_folder(model: str, uri: str | None, scratch: Path) -> Path:
+    """The model folder of a run directory, of the final run of a search, of a model folder, or of a name in MLflow."""
     from spectro.errors import ModelError
 
+    run = Path(model)
+    if not run.exists() and re.fullmatch(r"models:/.*|[0-9a-f]{32}", model):
+        from spectro.tracking.registry import fetch_model
+
+        uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('outputs', 'mlflow.db').absolute()}"
+        return fetch_model(model, uri, scratch)
     finals = list(run.glob("final_*/model"))
     folder = finals[0] if len(finals) == 1 else run if (run / "model.json").exists() else run / "model"
     if not folder.is_dir():

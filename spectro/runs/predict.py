@@ -20,6 +20,7 @@ from spectro.errors import ConfigError, ModelError
 from spectro.knobs import validate
 from spectro.paths import cores
 from spectro.runs.predictions import Predictions
+from spectro.runs.review import load_review
 
 # Images that are classified, and then written, together: a multiple of what all families compute at a time.
 _BATCH = 192
@@ -84,6 +85,7 @@ class Predictor:
 
     Attributes:
         classifier: The fitted classifier.
+        review: Which predictions a person should look at; None: it has no rule for that.
         stages: The classes of the classifier, whose name is empty, and of each stage of a cascade.
         max_megapixels: Larger images are refused.
         ranges: What its training images look like, see `spectro.data.look`; None: an older model.
@@ -95,6 +97,7 @@ class Predictor:
     def __init__(self, model: Path):
         self.classifier, self._crop, self.max_megapixels = load_for_files(model)
         self.ranges = _use(model)["training_images"]
+        self.review = load_review(model, list(self.classifier.classes_))
         classifiers = {"": self.classifier}
         if isinstance(self.classifier, CascadeClassifier):
             classifiers |= self.classifier.stages_
@@ -114,10 +117,13 @@ class Predictor:
         outputs = [batch.stages[stage].probabilities for stage in self.stages]
         probabilities = np.concatenate(outputs, axis=1).tolist()
         predicted = self.classifier.classes_[outputs[0].argmax(axis=1)].tolist()
+        reasons: Sequence[str | None] = [None] * len(predicted)
+        if self.review is not None and predicted:
+            reasons = self.review.reasons(list(self.classifier.classes_), outputs[0], batch.features)
         empty = [None] * len(self.columns[1 : -len(_REVIEW)])
         rows = [[item.name, *empty, True, batch.bad.get(i, "")] for i, item in enumerate(batch.inputs)]
-        for row, label, values in zip(batch.good, predicted, probabilities, strict=True):
-            rows[row][1:] = [label, *values, None, ""]
+        for row, label, values, reason in zip(batch.good, predicted, probabilities, reasons, strict=True):
+            rows[row][1:] = [label, *values, None if reason is None else bool(reason), reason or ""]
         return rows
 
     def thumbnail(self, item: ImageInput, most_px: int) -> np.ndarray:
