@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from conftest import read_json, read_rows
 from PIL import Image
+from test_review import reasons
 
 from spectro.cli import main as cli
 from spectro.errors import DataError, ModelError, SpectroError
@@ -46,8 +47,12 @@ def records(run_dir: Path, demo_root: Path) -> list[tuple[Path, dict[str, Any]]]
     """Its test records: the file, and the row of predictions.csv as a server's answer."""
     rows = [row for row in read_rows(run_dir / "predictions.csv") if row["split"] == "test"]
     columns = [name for name in rows[0] if name.startswith("p_")]
-    answers = [{"prediction": row["predicted"], **{name: float(row[name]) for name in columns}} for row in rows]
-    return [(demo_root / row["path"], answer) for row, answer in zip(rows, answers, strict=True)]
+    files = [demo_root / row["path"] for row in rows]
+    answers = [
+        {"prediction": row["predicted"], **{n: float(row[n]) for n in columns}, "review": bool(why), "reason": why}
+        for row, why in zip(rows, reasons(run_dir / "model", files), strict=True)
+    ]
+    return list(zip(files, answers, strict=True))
 
 
 def text(file: Path) -> str:

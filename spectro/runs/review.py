@@ -62,7 +62,9 @@ class Review:
         few = {} if knobs.coverage else {k: n for k, n in counts.items() if n < n_enough(knobs.target_accuracy)}
         return cls(knobs, split, len(confidence), few, chosen, neighbours)
 
-    def reasons(self, classes: Sequence[Any], probabilities: np.ndarray, features: np.ndarray) -> list[str]:
+    def reasons(
+        self, classes: Sequence[Any] | np.ndarray, probabilities: np.ndarray, features: np.ndarray
+    ) -> list[str]:
         """Why a person should look at each record; empty text where nobody need.
 
         Args:

@@ -15,6 +15,7 @@ from spectro.data import Images, ImageStore
 from spectro.data.images import file_digest
 from spectro.errors import DataError
 from spectro.runs.predict import load_for_files
+from spectro.runs.review import load_review
 
 _MOST_NAMED = 5
 
@@ -37,6 +38,7 @@ class ServedModel:
 
     def __init__(self, model: Path, folder: str | None = None):
         self._classifier, self._crop, self._max_megapixels = load_for_files(model)
+        self._review = load_review(model, list(self._classifier.classes_))
         self._folder = None if folder is None else Path(folder).expanduser().resolve()
         if self._folder is not None and not self._folder.is_dir():
             raise DataError(f"image_folder: got {folder!r}; allowed: a folder that exists")
@@ -45,7 +47,8 @@ class ServedModel:
         """Classifies the images of some rows.
 
         Returns:
-            Columns: ``prediction``, and ``p_<class>`` for each class.
+            Columns: ``prediction``, and ``p_<class>`` for each class; of a model with a review, whether a person should
+            look at it, ``review``, and why, ``reason``.
 
         Raises:
             DataError: Rows without a usable image, by their number from 0; nothing was classified.
@@ -62,9 +65,12 @@ class ServedModel:
         if problems:
             more = [f"and {len(problems) - _MOST_NAMED} more"] if len(problems) > _MOST_NAMED else []
             raise DataError("\n".join([*problems[:_MOST_NAMED], *more]))
-        probabilities = self._classifier.predict_proba(Images(store, digests))
-        classes = self._classifier.classes_
+        stages, features = self._classifier.outputs(Images(store, digests))
+        classes, probabilities = stages[""]
         columns = {f"p_{label}": probabilities[:, i].tolist() for i, label in enumerate(classes)}
+        if self._review is not None:
+            reasons = self._review.reasons(classes, probabilities, features)
+            columns |= {"review": [bool(reason) for reason in reasons], "reason": reasons}
         return {"prediction": classes[probabilities.argmax(axis=1)].tolist(), **columns}
 
     def _bytes_of(self, row: Mapping[str, Any]) -> bytes:

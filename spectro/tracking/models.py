@@ -91,10 +91,12 @@ def _describe(folder: Path, model: Any, run_dir: Path, run: Mapping[str, Any]) -
     from mlflow.types.schema import AnyType
 
     use = json.loads((run_dir / "model" / "use.json").read_text(encoding="utf-8"))
+    has_review = (run_dir / "model" / "review.json").is_file()
     inputs: list[Any] = [ColSpec(AnyType(), "image", required=False), ColSpec("string", "path", required=False)]
     answers: list[Any] = [
         ColSpec("string", "prediction"),
         *(ColSpec("double", f"p_{label}") for label in use["classes"]),
+        *([ColSpec("boolean", "review"), ColSpec("string", "reason")] if has_review else []),
     ]
     versions = run["versions"]
     names = (*_REQUIRED, *(_REQUIRED_BY_NETWORKS if run["networks"] or "embed" in run["config"] else ()))
