@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from spectro.classifiers import load
 from spectro.classifiers.manifest import write_manifest
-from spectro.data import Crop, Images, ImageStore, Record
-from spectro.data.images import file_digest
+from spectro.data import Record
+from spectro.data.inputs import find_inputs
 from spectro.errors import ModelError
 from spectro.evaluation.neighbours import fit_neighbours
 from spectro.evaluation.selective import Thresholds, accuracy_at, confidence_of, n_enough, risk_coverage, thresholds
 from spectro.files import read_csv, read_json
+from spectro.runs.predict import Predictor
 from spectro.runs.predictions import Predictions, read_predictions
-from spectro.runs.review import load_review, tempered
+from spectro.runs.review import tempered
 
 
 def drawn(n: int, seed: int, classes: str = "a") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,14 +139,12 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
 
 
 def reasons(model: Path, paths: list[Path]) -> list[str]:
-    """Why a person should look at each image."""
-    classifier, store = load(model), ImageStore(crop=Crop(**read_json(model / "use.json")["crop"]))
-    review = load_review(model, list(classifier.classes_))
-    assert review is not None
-    digests = [file_digest(path) for path in paths]
-    store.add(paths, digests, classifier.specs)
-    stages, features = classifier.outputs(Images(store, digests))
-    return review.reasons(*stages[""], features)
+    """Why a person should look at each image, as `spectro predict` writes it."""
+    predictor = Predictor(model)
+    rows = [row for batch in predictor.stream(find_inputs(paths)) for row in predictor.rows_of(batch)]
+    assert all(row[-2] == bool(row[-1]) for row in rows)
+    by_name = {row[0]: row[-1] for row in rows}
+    return [by_name[str(path)] for path in paths]
 
 
 def test_a_run_leaves_thresholds_a_table_and_scores(run_dir: Path, demo_root: Path, tmp_path: Path) -> None:
