@@ -18,6 +18,7 @@ from spectro.cli import main as cli
 from spectro.data import Record
 from spectro.errors import DataError
 from spectro.labels.look_alikes import confusions, groups_of_look_alikes
+from spectro.labels.suggest import choose
 from spectro.runs.predictions import Predictions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -199,3 +200,46 @@ def test_a_missing_extra_is_one_message(
     done = spectro("audit", flat_run)
     assert (done.returncode, done.stderr) == (2, "error: cleanlab is not installed; pip install 'spectro[audit]'\n")
     assert not (tmp_path / "outputs").exists()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 99))
+def test_chosen_images_differ_and_hold_the_least_certain_one(n_images: int, n: int, seed: int) -> None:
+    """An image twice in a batch, or a batch without the image that the model knows least about, wastes an hour."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(3), n_images)
+    rows = choose(rng.normal(size=(n_images, 4)), p, n)
+    assert len(set(rows.tolist())) == len(rows) == min(n, n_images)
+    assert rows[0] == np.diff(np.sort(p, axis=1)[:, 1:])[:, 0].argmin()
+
+
+def test_one_image_of_each_kind_is_chosen() -> None:
+    """Twenty shots of one station at one hour are the least certain, and say the same twenty times."""
+    margin = np.linspace(0, 0.9, 30)
+    p = np.stack([0.5 + margin / 2, 0.5 - margin / 2], axis=1)
+    features = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [20, 5, 5], axis=0)
+    assert choose(features + np.random.default_rng(0).normal(0, 0.1, (30, 2)), p, 3).tolist() == [0, 20, 25]
+
+
+def test_suggestions_leave_out_what_is_labelled_and_what_is_no_image(
+    flat_run: Path, records: Path, tmp_path: Path, spectro: Callable[..., Any]
+) -> None:
+    """A file of the run's records, under whatever name, is not suggested again; a folder of nothing else is refused."""
+    new, rng = tmp_path / "new", np.random.default_rng(1)
+    for i in range(8):
+        draw(new / f"{i}.png", ALIKE[0], rng)
+    shutil.copy(next((records / "train" / OTHER).iterdir()), new / "old.png")
+    shutil.copy(new / "0.png", new / "twice.png")
+    (new / "bad.png").write_bytes(b"no image")
+    done = spectro("suggest", flat_run, new, "-n", 5)
+    assert (done.returncode, "bad.png" in done.stderr) == (3, True), done.stderr
+    assert done.stdout.startswith("5 of 8 images; 2 more")
+    (folder,) = (tmp_path / "outputs" / "suggest").iterdir()
+    rows = read_rows(folder / "suggest.csv")
+    assert len({row["path"] for row in rows}) == 5
+    assert {Path(row["path"]).stem for row in rows} <= set("01234567")
+    assert [row["label"] for row in rows] == [""] * 5
+    assert (folder / "suggest.html").read_text(encoding="utf-8").count("data:image/jpeg") == 5
+    done = spectro("suggest", flat_run, records / "test")
+    assert (done.returncode, "got no image to label" in done.stderr) == (2, True)
+    assert len(list((tmp_path / "outputs" / "suggest").iterdir())) == 1

@@ -43,23 +43,21 @@ def _audit(arguments: argparse.Namespace) -> None:
     import cleanlab  # noqa: F401  # where it is missing, before anything is read
     from rich.markup import escape
 
-    from spectro.labels.audit import audit, read_features, write
+    from spectro.labels.audit import audit, write
     from spectro.labels.runs import result_folder
     from spectro.paths import in_shell, short
     from spectro.progress import say, status
 
-    with status("reading images"):
-        dataset, features = read_features(run, arguments.outputs)
     with status("auditing"):
-        found = audit(run, dataset, features)
+        found = audit(run, arguments.outputs)
         folder = result_folder(arguments.outputs, "audit", run.info.folder)
-        note = f"Run {run.origin} ({run.info.run_name}); data in {dataset.root}. The same in audit.csv, with a column "
+        note = f"Run {run.origin} ({run.info.run_name}); data in {run.data.root}. The same in audit.csv, with a column "
         note += "new_label to fill. Labels of test are compared with no prediction."
-        write(found, dataset.store, folder, f"Labels of {run.data.name}: {len(found.records)} records", note)
-    across = sum(bool(found.differs(pair)) for pair in found.duplicates)
-    say(f"{len(found.issues)} of {len(found.order)} labels of train and val are contradicted by the predictions")
-    say(f"{across} near-duplicates across classes or splits, {len(found.duplicates) - across} within")
-    say(f"{int(found.unlike.sum())} of {len(found.records)} records are unlike all others")
+        write(found, folder, f"Labels of {run.data.name}: {len(found.rows)} records", note)
+    n_issues, n_far = (sum(row[key] is True for row in found.rows) for key in ("issue", "unlike_all_others"))
+    across = sum(bool(pair["differs_in"]) for pair in found.pairs)
+    say(f"{n_issues} labels of train and val are issues, {n_far} of {len(found.rows)} records are unlike all others")
+    say(f"{across} near-duplicates across classes or splits, {len(found.pairs) - across} within")
     say(escape(f"page:   {short(folder / 'audit.html')}"))
     say(escape(f"table:  {short(folder / 'audit.csv')}: fill new_label or remove rows, then"))
     command = ["spectro", "audit", short(run.info.folder), "--apply", short(folder / "audit.csv")]

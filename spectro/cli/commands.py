@@ -13,6 +13,7 @@ COMMANDS = {
     "ensemble": ("ensemble", "make one run of several finished ones, the mean of their probabilities"),
     "predict": ("predict", "classify new images with the model of a run"),
     "audit": ("audit", "find labels that may be wrong, near-duplicates, and records unlike all others"),
+    "suggest": ("suggest", "choose the images to label next from a folder of unlabelled ones"),
     "look-alikes": ("look_alikes", "find the classes that a run confuses beyond chance, for a cascade"),
     "promote": ("promote", "register the best run as a named model, if it beats what is there"),
     "resend": ("resend", "send runs to MLflow that it does not have yet"),

@@ -1,7 +1,7 @@
 """Records whose label may be wrong, near-duplicates, records unlike all others; and a corrected copy of the labels."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ import numpy as np
 from spectro.classifiers import load
 from spectro.comparison.baselines import load_dataset
 from spectro.comparison.load import Run
-from spectro.data import Dataset, ImageStore, Record
+from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.files import as_csv, read_csv, write_csv, write_text
 from spectro.knobs import did_you_mean
-from spectro.labels.page import Card, Section, thumbnail, write_page
+from spectro.labels.page import SIDE_PX, Card, Section, data_uri, write_page
 from spectro.labels.runs import mean_probabilities
 from spectro.runs.predictions import Predictions
 
@@ -23,18 +23,7 @@ from spectro.runs.predictions import Predictions
 NEAR = 0.985
 _NEIGHBOURS = 5
 # What the page shows at most; the tables have everything.
-_SHOWN = {"labels": 60, "duplicates": 40, "unlike": 24}
-_COLUMNS = ("rank", "path", "split", "source", "label", "suggested", "p_label", "p_suggested", "issue")
-_MORE_COLUMNS = ("distance", "unlike_all_others", "near_duplicates", "new_label")
-
-
-@dataclass(frozen=True)
-class Duplicate:
-    """Two records of different sources that are nearly the same image; indices of records."""
-
-    a: int
-    b: int
-    cosine: float
+_MAX_LABELS, _MAX_PAIRS, _MAX_UNLIKE = 60, 40, 24
 
 
 @dataclass(frozen=True)
@@ -42,29 +31,14 @@ class Audit:
     """What an audit finds.
 
     Attributes:
-        records: All records, ``n``; ``path`` is relative.
-        order: Indices of the records of train and val, that of the least probable label first.
-        suggested: Index -> the most probable class out of fold, of train and val.
-        p: Index -> out-of-fold probabilities of its label and of ``suggested``.
-        issues: Indices that cleanlab finds to be label issues.
-        distance: Mean distance to the 5 nearest records of other sources, divided by its median over all, ``(n,)``.
-        unlike: Whether it is far out, ``(n,)``.
-        duplicates: Near-duplicates, those that differ in class or split first.
+        dataset: The data of the run.
+        rows: Of ``audit.csv``: records of train and val, that of the least probable label first, then those of test.
+        pairs: Of ``duplicates.csv``: those that differ in class or split first.
     """
 
-    records: Sequence[Record]
-    order: Sequence[int]
-    suggested: dict[int, str]
-    p: dict[int, tuple[float, float]]
-    issues: set[int]
-    distance: np.ndarray
-    unlike: np.ndarray
-    duplicates: Sequence[Duplicate]
-
-    def differs(self, pair: Duplicate) -> str:
-        """In what two near-duplicates differ: ``class``, ``split``, ``class and split`` or nothing."""
-        a, b = self.records[pair.a], self.records[pair.b]
-        return " and ".join(["class"] * (a.label != b.label) + ["split"] * (a.split != b.split))
+    dataset: Dataset
+    rows: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
 
 
 def label_issues(predictions: Predictions, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,50 +62,57 @@ def label_issues(predictions: Predictions, probabilities: np.ndarray) -> tuple[n
     return probabilities[np.arange(len(y)), y], find_label_issues(y, probabilities, n_jobs=1)
 
 
-def read_features(run: Run, outputs: Path) -> tuple[Dataset, np.ndarray]:
-    """The data of a run, and the features of all records by its model, ``(n, d)``.
-
-    Raises:
-        SpectroError: The images are no longer there or have changed, or the run has no model.
-    """
-    dataset = load_dataset(run, outputs)
-    return dataset, load(run.info.folder / "model").features(dataset.images(dataset.records))
-
-
-def audit(run: Run, dataset: Dataset, features: np.ndarray) -> Audit:
+def audit(run: Run, outputs: Path) -> Audit:
     """Looks for doubtful records; the labels of test are compared with no prediction.
 
     Args:
         run: A run with out-of-fold predictions of the whole task.
-        dataset: Its data.
-        features: Of ``dataset.records``, by the run's model, ``(n, d)``.
+        outputs: Its ``cache`` keeps decoded images.
+
+    Raises:
+        SpectroError: The images are no longer there or have changed, or the run has no model, or one class.
     """
-    records = [replace(record, path=Path(dataset.name_of(record))) for record in dataset.records]
-    index = {record.path: i for i, record in enumerate(records)}
     first, probabilities = run.out_of_fold[0], mean_probabilities(run.out_of_fold)
     if len(first.classes) < 2:
         raise DataError("RUN: got one class; allowed: two or more")
-    rows = [index[record.path] for record in first.records]
     p_label, is_issue = label_issues(first, probabilities)
     best = probabilities.argmax(axis=1)
-    p = np.stack([p_label, probabilities.max(axis=1)], axis=1).tolist()
+    order = sorted(range(len(p_label)), key=lambda i: (p_label[i], str(first.records[i].path)))
+    scores: dict[str, list[Any]] = {
+        first.records[i].path.as_posix(): [
+            *(rank, str(first.classes[best[i]]), float(p_label[i]), float(probabilities[i, best[i]]), bool(is_issue[i]))
+        ]
+        for rank, i in enumerate(order, 1)
+    }
+    dataset = load_dataset(run, outputs)
+    records, names = dataset.records, [dataset.name_of(record) for record in dataset.records]
+    features = load(run.info.folder / "model").features(dataset.images(records))
     sources = np.unique([record.source for record in records], return_inverse=True)[1]
     kinds = np.unique([f"{record.split}/{record.label}" for record in records], return_inverse=True)[1]
-    found = near_duplicates(features, sources, kinds)
-    distance, unlike = unlike_others(features, sources)
-    return Audit(
-        records,
-        [rows[i] for i in sorted(range(len(rows)), key=lambda i: (p_label[i], str(first.records[i].path)))],
-        {row: str(first.classes[best[i]]) for i, row in enumerate(rows)},
-        {row: (p[i][0], p[i][1]) for i, row in enumerate(rows)},
-        {row for row, flag in zip(rows, is_issue, strict=True) if flag},
-        distance,
-        unlike,
-        sorted(found, key=lambda pair: (kinds[pair.a] == kinds[pair.b], -pair.cosine, pair.a, pair.b)),
-    )
+    distance, is_unlike = unlike_others(features, sources)
+    pairs, twins = [], [list[str]() for _ in records]
+    for a, b, cosine in near_duplicates(features, sources, kinds):
+        twins[a].append(names[b])
+        twins[b].append(names[a])
+        pair: dict[str, Any] = {"path_a": names[a], "path_b": names[b]}
+        differs = []
+        for key in ("label", "split"):
+            pair |= {f"{key}_{end}": getattr(records[i], key) for end, i in (("a", a), ("b", b))}
+            differs += [key] * (pair[f"{key}_a"] != pair[f"{key}_b"])
+        pairs.append({**pair, "cosine": cosine, "differs_in": " and ".join(differs)})
+    rows = []
+    for i, record in enumerate(records):
+        rank, *of_label = scores.get(names[i], [""] * 5)
+        named = {"rank": rank, "path": names[i], "split": record.split, "source": record.source, "label": record.label}
+        scored = dict(zip(("suggested", "p_label", "p_suggested", "issue"), of_label, strict=True))
+        about = {"distance": float(distance[i]), "unlike_all_others": bool(is_unlike[i])}
+        rows.append({**named, **scored, **about, "near_duplicates": " | ".join(twins[i]), "new_label": ""})
+    rows.sort(key=lambda row: (row["rank"] == "", row["rank"], row["path"]))
+    pairs.sort(key=lambda pair: (pair["differs_in"] == "", -pair["cosine"], pair["path_a"], pair["path_b"]))
+    return Audit(dataset, rows, pairs)
 
 
-def near_duplicates(features: np.ndarray, sources: np.ndarray, kinds: np.ndarray) -> list[Duplicate]:
+def near_duplicates(features: np.ndarray, sources: np.ndarray, kinds: np.ndarray) -> list[tuple[int, int, float]]:
     """Pairs of different sources whose features have a cosine of 0.985 or more.
 
     Of each record the nearest one of its kind and the nearest one of another kind are looked at, so that many equal
@@ -141,6 +122,9 @@ def near_duplicates(features: np.ndarray, sources: np.ndarray, kinds: np.ndarray
         features: ``(n, d)``.
         sources: Number of each record's source, ``(n,)``.
         kinds: Number of each record's class and split, ``(n,)``.
+
+    Returns:
+        Two records and their cosine.
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     nearest: dict[tuple[int, int], float] = {}
@@ -151,7 +135,7 @@ def near_duplicates(features: np.ndarray, sources: np.ndarray, kinds: np.ndarray
         for of_kind in (np.where(same, cosine, -1), np.where(same, -1, cosine)):
             for row, column in zip(rows.tolist(), of_kind.argmax(axis=1).tolist(), strict=True):
                 nearest[min(row, column), max(row, column)] = float(of_kind[row - rows[0], column])
-    return [Duplicate(a, b, min(c, 1.0)) for (a, b), c in nearest.items() if c >= NEAR]
+    return [(a, b, min(c, 1.0)) for (a, b), c in nearest.items() if c >= NEAR]
 
 
 def unlike_others(features: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -179,100 +163,67 @@ def _chunks(n: int, size: int = 500) -> Iterator[np.ndarray]:
     return (np.arange(start, stop) for start, stop in pairwise([*range(0, n, size), n]) if stop > start)
 
 
-def write(audit: Audit, store: ImageStore, folder: Path, title: str, note: str) -> None:
-    """Writes ``audit.csv``, a row for each record, ``duplicates.csv`` and ``audit.html``.
-
-    Args:
-        audit: What was found.
-        store: The images.
-        folder: A new folder.
-        title: Of the page.
-        note: Below it.
-    """
-    records, twins = audit.records, [list[str]() for _ in audit.records]
-    for pair in audit.duplicates:
-        twins[pair.a].append(records[pair.b].path.as_posix())
-        twins[pair.b].append(records[pair.a].path.as_posix())
-    rank = {row: number for number, row in enumerate(audit.order, 1)}
-    rows: list[list[Any]] = []
-    for row in [*audit.order, *(i for i in range(len(records)) if i not in rank)]:
-        record = records[row]
-        named = [record.path.as_posix(), record.split, record.source, record.label]
-        scores = [audit.suggested[row], *audit.p[row], row in audit.issues] if row in rank else []
-        about = [float(audit.distance[row]), bool(audit.unlike[row]), " | ".join(twins[row]), ""]
-        rows.append([rank.get(row, ""), *named, *(scores or [""] * 4), *about])
-    write_csv(folder / "audit.csv", [*_COLUMNS, *_MORE_COLUMNS], rows)
-    header = ["path_a", "path_b", "label_a", "label_b", "split_a", "split_b", "cosine", "differs_in"]
-    pairs = []
-    for pair in audit.duplicates:
-        a, b = records[pair.a], records[pair.b]
-        names = [a.path.as_posix(), b.path.as_posix(), a.label, b.label, a.split, b.split]
-        pairs.append([*names, pair.cosine, audit.differs(pair)])
-    write_csv(folder / "duplicates.csv", header, pairs)
-    write_page(folder / "audit.html", title, note, _sections(audit, store))
+def write(audit: Audit, folder: Path, title: str, note: str) -> None:
+    """Writes ``audit.csv``, ``duplicates.csv`` and ``audit.html``, with a title and a note, into a new folder."""
+    names = ["path_a", "path_b", "label_a", "label_b", "split_a", "split_b", "cosine", "differs_in"]
+    write_csv(folder / "audit.csv", list(audit.rows[0]), [list(row.values()) for row in audit.rows])
+    write_csv(folder / "duplicates.csv", names, [list(pair.values()) for pair in audit.pairs])
+    write_page(folder / "audit.html", title, note, _sections(audit))
 
 
-def _sections(audit: Audit, store: ImageStore) -> list[Section]:
-    def image(row: int) -> tuple[str, str]:
-        return thumbnail(store, audit.records[row].digest), audit.records[row].path.as_posix()
+def _sections(audit: Audit) -> list[Section]:
+    store, digest_of = audit.dataset.store, {audit.dataset.name_of(r): r.digest for r in audit.dataset.records}
 
-    def place(row: int) -> tuple[str, str]:
-        return audit.records[row].path.as_posix(), "muted"
+    def card(paths: list[str], *lines: tuple[str, str]) -> Card:
+        return Card([(data_uri(store.thumbnail(digest_of[path], SIDE_PX)), path) for path in paths], lines)
 
-    n_shown = min(max(len(audit.issues), -(-len(audit.order) // 10)), _SHOWN["labels"])
+    ranked = [row for row in audit.rows if row["rank"] != ""]
+    n_issues = sum(row["issue"] for row in ranked)
     labels = [
-        Card(
-            [image(row)],
-            [
-                (f"{rank}. label {audit.records[row].label}, p = {audit.p[row][0]:.2f}", "true"),
-                (f"suggested {audit.suggested[row]}, p = {audit.p[row][1]:.2f}", "wrong"),
-                ("label issue" if row in audit.issues else "", "muted"),
-                place(row),
-            ],
+        card(
+            [row["path"]],
+            (f"{row['rank']}. label {row['label']}, p = {row['p_label']:.2f}", "true"),
+            (f"suggested {row['suggested']}, p = {row['p_suggested']:.2f}", "wrong"),
+            ("label issue" * row["issue"], "muted"),
+            (row["path"], "muted"),
         )
-        for rank, row in enumerate(audit.order[:n_shown], 1)
+        for row in ranked[: min(max(n_issues, -(-len(ranked) // 10)), _MAX_LABELS)]
     ]
-    across = [pair for pair in audit.duplicates if audit.differs(pair)]
-    duplicates = [
-        Card(
-            [image(pair.a), image(pair.b)],
-            [
-                (f"cosine {pair.cosine:.4f}; differ in {audit.differs(pair)}", "wrong"),
-                *(
-                    line
-                    for row in (pair.a, pair.b)
-                    for line in ((f"{audit.records[row].split}, {audit.records[row].label}", ""), place(row))
-                ),
-            ],
+    across = [pair for pair in audit.pairs if pair["differs_in"]]
+    pairs = [
+        card(
+            [pair["path_a"], pair["path_b"]],
+            (f"cosine {pair['cosine']:.4f}; differ in {pair['differs_in']}", "wrong"),
+            (f"{pair['split_a']}, {pair['label_a']}", ""),
+            (pair["path_a"], "muted"),
+            (f"{pair['split_b']}, {pair['label_b']}", ""),
+            (pair["path_b"], "muted"),
         )
-        for pair in across[: _SHOWN["duplicates"]]
+        for pair in across[:_MAX_PAIRS]
     ]
-    far = [row for row in np.argsort(-audit.distance).tolist() if audit.unlike[row]]
+    far = sorted((row for row in audit.rows if row["unlike_all_others"]), key=lambda row: -row["distance"])
     unlike = [
-        Card(
-            [image(row)],
-            [
-                (f"{audit.distance[row]:.1f} times the median distance", "wrong"),
-                (audit.records[row].label, ""),
-                place(row),
-            ],
+        card(
+            [row["path"]],
+            (f"{row['distance']:.1f} times the median distance", "wrong"),
+            (row["label"], ""),
+            (row["path"], "muted"),
         )
-        for row in far[: _SHOWN["unlike"]]
+        for row in far[:_MAX_UNLIKE]
     ]
-    inside = len(audit.duplicates) - len(across)
     return [
         Section(
             "Labels that the predictions contradict",
-            f"The first {len(labels)} of {len(audit.order)} records of train and val, that of the least probable label "
-            f"first, by models that were not fitted to it. cleanlab finds {len(audit.issues)} label issues. It assumes "
-            "that labels are wrong by class and not by image: records that are hard to classify stand here as well.",
+            f"The first {len(labels)} of {len(ranked)} records of train and val, that of the least probable label "
+            f"first, by models that were not fitted to it. cleanlab finds {n_issues} label issues. It assumes that "
+            "labels are wrong by class and not by image: records that are hard to classify stand here as well.",
             labels,
         ),
         Section(
             "Near-duplicates across classes and splits",
-            f"{len(across)} pairs of different sources, {len(duplicates)} shown. In two classes: one label may be "
-            f"wrong. In two splits: a leak. {inside} more pairs, within one class and split, are in duplicates.csv.",
-            duplicates,
+            f"{len(across)} pairs of different sources, {len(pairs)} shown. In two classes: one label may be wrong. In "
+            f"two splits: a leak. {len(audit.pairs) - len(across)} more, within one class and split: duplicates.csv.",
+            pairs,
         ),
         Section(
             "Records unlike all others",

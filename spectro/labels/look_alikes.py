@@ -185,9 +185,8 @@ def compare_cascade(flat: list[Predictions], cascade: list[Predictions], seed: i
     if keys[0] != keys[1] or folds[0] != folds[1]:
         raise DataError("--cascade: got a run of other records, labels or folds; allowed: a cascade on those of RUN")
     models = [Model(name, predictions) for name, predictions in zip(("flat", "cascade"), aligned, strict=True)]
-    scores = [np.mean([p.report(seed=seed)["macro_f1"] for p in model.predictions]) for model in models]
-    a, b = models if scores[0] >= scores[1] else models[::-1]
-    return compare_pairs([(a, b)], seed)[0]
+    (pair,) = compare_pairs([(models[0], models[1])], seed)
+    return pair if pair.difference.value >= 0 else compare_pairs([(models[1], models[0])], seed)[0]
 
 
 def _taken(predictions: Predictions, order: list[int]) -> Predictions:

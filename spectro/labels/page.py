@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from spectro.data import ImageStore
 from spectro.files import write_text
 
-_SIDE_PX = 240
+# The longer side of an image in a page.
+SIDE_PX = 240
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Section:
     cards: Sequence[Card]
 
 
-def thumbnail(store: ImageStore, digest: str) -> str:
-    """An image in its shape as a ``data:`` address."""
+def data_uri(pixels: np.ndarray) -> str:
+    """An image, uint8 (h, w, 3), as a ``data:`` address."""
     buffer = io.BytesIO()
-    Image.fromarray(store.thumbnail(digest, _SIDE_PX)).save(buffer, "JPEG", quality=80)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -1,6 +1,7 @@
 """The run whose labels are looked at, and the commands that make another one of it."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -59,15 +60,15 @@ def train_command(
         without: Groups, such as ``data``, whose words are left out.
         brought: Groups whose option is added where the command line has none, as another option brought it.
     """
-    path = info.folder / ".hydra" / "overrides.yaml"
-    try:
-        typed = [str(word) for word in yaml.safe_load(path.read_text(encoding="utf-8")) or []]
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
-        typed = [f"model={info.config['model']['name']}"]
+    typed, choices = [f"model={info.config['model']['name']}"], {}
+    with suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        files = [info.folder / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml")]
+        words, hydra = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+        typed, choices = [str(word) for word in words], hydra["hydra"]["runtime"]["choices"]
     keys = {"name", *(word.split("=")[0] for word in needed)}
     key_of = {word: word.lstrip("+~").split("=")[0] for word in typed}
     same = [word for word, key in key_of.items() if key not in keys and key.split(".")[0] not in without]
-    more = [f"{key}={info.config[key]['name']}" for key in brought if key not in key_of.values()]
+    more = [f"{key}={choices[key]}" for key in brought if key in choices and key not in key_of.values()]
     return in_shell(["spectro", "train", *same, *needed, *more])
 
 
