@@ -20,7 +20,7 @@ def main() -> None:
     """Entry point of ``spectro suggest`` and ``python scripts/suggest.py``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    parser.add_argument("images", type=Path, nargs="+", metavar="UNLABELLED_DIR", help="folders of images, or images")
+    parser.add_argument("images", type=Path, nargs="+", metavar="UNLABELLED_DIR", help="folders, images, zip archives")
     parser.add_argument("-n", type=int, default=50, help="how many images (default %(default)s)")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
     parser.add_argument(
@@ -36,7 +36,7 @@ def _suggest(arguments: argparse.Namespace) -> None:
     from rich.markup import escape
 
     from spectro.labels.runs import find_run, result_folder
-    from spectro.labels.suggest import shown, suggest, write
+    from spectro.labels.suggest import suggest, write
     from spectro.paths import short
     from spectro.plugins import load_plugins
     from spectro.progress import say, status
@@ -50,7 +50,7 @@ def _suggest(arguments: argparse.Namespace) -> None:
     say(f"{len(found.chosen)} of {found.n_images} images; {found.n_known} more are labelled already or there twice")
     say(escape(f"page:   {short(folder / 'suggest.html')}"))
     say(escape(f"table:  {short(folder / 'suggest.csv')}: fill label"))
-    for path, reason in found.bad.items():
-        print(f"left out: {shown(path)}: {reason}", file=sys.stderr)
+    for name, reason in found.bad.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
     if found.bad:
         sys.exit(3)

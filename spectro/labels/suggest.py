@@ -1,6 +1,6 @@
 """Which images to label next: those that a model is least certain of, and that differ from one another."""
 
-import os
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from spectro.data import Images, ImageStore
-from spectro.data.images import file_digest
-from spectro.data.manifest import IMAGE_ENDINGS
+from spectro.data.decode import BadImageError
+from spectro.data.inputs import ImageInput, find_inputs
 from spectro.errors import DataError
 from spectro.files import read_csv, write_csv
 from spectro.labels.page import SIDE_PX, Card, Section, data_uri, write_page
-from spectro.runs.predict import load_for_files
+from spectro.runs.predict import Predictor
 
 # Clusters are made of so many times as many images as are chosen.
 _CANDIDATES = 10
-_BATCH = 512
 
 
 def margins(probabilities: np.ndarray) -> np.ndarray:
@@ -59,22 +57,20 @@ class Suggestion:
     """Images to label.
 
     Attributes:
-        classes: The classes of the model, ``(k,)``.
-        store: The chosen images.
-        chosen: Their files and digests, ``n``, the smallest margin first.
+        predictor: The model.
+        chosen: The images, ``n``, the smallest margin first.
         probabilities: Theirs, ``(n, k)``.
         n_images: Number of images that they were chosen from.
         n_known: Number of further images whose bytes are those of a record of the run, or of another image.
         bad: File that holds no image -> the reason.
     """
 
-    classes: np.ndarray
-    store: ImageStore
-    chosen: Sequence[tuple[Path, str]]
+    predictor: Predictor
+    chosen: Sequence[ImageInput]
     probabilities: np.ndarray
     n_images: int
     n_known: int
-    bad: dict[Path, str]
+    bad: dict[str, str]
 
 
 def suggest(run: Path, paths: Sequence[Path], n: int) -> Suggestion:
@@ -82,63 +78,41 @@ def suggest(run: Path, paths: Sequence[Path], n: int) -> Suggestion:
 
     Args:
         run: A run directory.
-        paths: Images, or folders of them.
+        paths: Images, folders, globs or zip archives.
         n: How many at most.
 
     Raises:
         SpectroError: The run has no model, a path is not there, or no image is left to label.
     """
-    classifier, crop, max_megapixels = load_for_files(run / "model")
-    if len(classifier.classes_) < 2:
+    predictor = Predictor(run / "model")
+    if len(predictor.classifier.classes_) < 2:
         raise DataError("RUN: got a model of one class; allowed: two or more")
     try:
-        labelled = {row["sha256"] for row in read_csv(run / "records.csv")}
+        seen = {row["sha256"] for row in read_csv(run / "records.csv")}
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{run / 'records.csv'}: damaged or not there ({error})") from error
-    bad: dict[Path, str] = {}
-    new: dict[str, Path] = {}
-    files = _files(paths)
-    for path in files:
+    inputs = find_inputs(paths)
+    new: list[ImageInput] = []
+    bad: dict[str, str] = {}
+    for item in inputs:
         try:
-            digest = file_digest(path)
-        except OSError as error:
-            bad[path] = f"cannot be opened ({error.strerror or error})"
-        else:
-            if digest not in labelled:
-                new.setdefault(digest, path)
-    n_known, digests, parts = len(files) - len(new) - len(bad), list[str](), []
-    # A batch at a time, in memory: there may be many of them.
-    for batch in (list(new)[i : i + _BATCH] for i in range(0, len(new), _BATCH)):
-        store = ImageStore(crop=crop, max_megapixels=max_megapixels)
-        bad |= store.add([new[digest] for digest in batch], batch, classifier.specs)
-        if good := [digest for digest in batch if new[digest] not in bad]:
-            stages, features = classifier.outputs(Images(store, good))
-            digests += good
-            parts.append((stages[""].probabilities, features))
-    if not digests:
+            digest = hashlib.sha256(item.read(predictor.max_megapixels)).hexdigest()
+        except BadImageError as error:
+            bad[item.name] = str(error)
+            continue
+        if digest not in seen:
+            new.append(item)
+        seen.add(digest)
+    n_known, items, parts = len(inputs) - len(new) - len(bad), list[ImageInput](), []
+    for batch in predictor.stream(new):
+        bad |= {batch.inputs[row].name: reason for row, reason in batch.bad.items()}
+        items += [batch.inputs[row] for row in batch.good]
+        parts.append((batch.stages[""].probabilities, batch.features))
+    if not items:
         raise DataError(f"got no image to label in {', '.join(map(str, paths))}; {n_known} are labelled already")
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     rows = choose(features, probabilities, n)
-    chosen = [(new[digests[i]], digests[i]) for i in rows]
-    store = ImageStore(crop=crop, max_megapixels=max_megapixels)
-    store.add([path for path, _ in chosen], [digest for _, digest in chosen], [])
-    return Suggestion(classifier.classes_, store, chosen, probabilities[rows], len(digests), n_known, bad)
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The image files in folders and below, and files themselves, each once; hidden ones are passed over."""
-    found = set[Path]()
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"UNLABELLED_DIR: got {str(path)!r}; allowed: a folder or an image that exists")
-        inside = path.rglob("*") if path.is_dir() else [path]
-        found |= {file for file in inside if file.suffix.lower() in IMAGE_ENDINGS and file.name[0] != "."}
-    return sorted(found)
-
-
-def shown(path: Path) -> str:
-    """A path as text; bytes of a name that are not UTF-8 as ``\\xff``."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return Suggestion(predictor, [items[i] for i in rows], probabilities[rows], len(items), n_known, bad)
 
 
 def write(found: Suggestion, folder: Path, run: str) -> None:
@@ -149,13 +123,14 @@ def write(found: Suggestion, folder: Path, run: str) -> None:
         folder: The folder.
         run: The name of the run, for the page.
     """
-    classes, rows, cards = found.classes, list[list[Any]](), list[Card]()
-    for rank, ((path, digest), p) in enumerate(zip(found.chosen, found.probabilities, strict=True), 1):
-        first, second = np.argsort(-p, kind="stable")[:2]
-        rows.append([rank, shown(path), "", classes[first], p[first] - p[second], *p])
-        image = data_uri(found.store.thumbnail(digest, SIDE_PX)), shown(path)
-        text = f"{rank}. {classes[first]} {p[first]:.2f}, {classes[second]} {p[second]:.2f}"
-        cards.append(Card([image], [(text, ""), (shown(path), "muted")]))
+    classes, p = found.predictor.classifier.classes_, found.probabilities
+    rows, cards = list[list[Any]](), list[Card]()
+    for rank, (item, of_image) in enumerate(zip(found.chosen, p, strict=True), 1):
+        first, second = np.argsort(-of_image, kind="stable")[:2]
+        rows.append([rank, item.name, "", classes[first], of_image[first] - of_image[second], *of_image])
+        image = data_uri(found.predictor.thumbnail(item, SIDE_PX)), item.name
+        text = f"{rank}. {classes[first]} {of_image[first]:.2f}, {classes[second]} {of_image[second]:.2f}"
+        cards.append(Card([image], [(text, ""), (item.name, "muted")]))
     header = ["rank", "path", "label", "prediction", "margin", *(f"p_{label}" for label in classes)]
     write_csv(folder / "suggest.csv", header, rows)
     note = f"{len(cards)} of {found.n_images} images, by the model of {run}, with its two most probable classes."
