@@ -543,11 +543,12 @@ def test_resume_sends_a_run_that_was_killed_while_it_was_sent(
     info = RunInfo.read(copy)
     uri = f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}"
     info.mlflow, info.pid = MlflowEntry.new(uri, tmp_path / "outputs"), os.getpid()
-    info.write()
     (copy / "checkpoints").mkdir()
     (copy / ".hydra").mkdir(exist_ok=True)
     words = [f"outputs={tmp_path / 'outputs'}", f"tracking.uri={uri}", f"data.demo_dir={run_dir}"]
     config = Groups(search_path((), None)).compose(words)
+    info.config = check(config).raw
+    info.write()
     (copy / ".hydra" / "config.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
     )
@@ -555,6 +556,11 @@ def test_resume_sends_a_run_that_was_killed_while_it_was_sent(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "send", lambda run_dir, run: replace(MlflowEntry(**run["mlflow"]), sent=True))
     monkeypatch.setattr(beside, "start", lambda work, *args: lambda: work(*args))
+    saved = copy / ".hydra" / "config.yaml"
+    saved.write_text((whole := saved.read_text()).replace("\nseed: 0", "\nseed: 1"))
+    with pytest.raises(ConfigError, match=r"config\.yaml: damaged: seed: got 1; allowed: 0"):
+        resume([f"resume={copy}"])
+    saved.write_text(whole)
     resume([f"resume={copy}"])
     assert RunInfo.read(copy).mlflow.sent
     assert not (copy / "checkpoints").exists()

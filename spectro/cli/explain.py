@@ -53,6 +53,8 @@ def _message(error: Exception, overrides: Sequence[str], groups: Groups) -> str 
         return f"{file}: the disk is full" if file else f"outputs: the disk is full ({text})"
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
+    if type(error).__name__ in ("DatabaseError", "OperationalError", "StorageInternalError"):  # of a study
+        return f"storage: {text.splitlines()[0]}; allowed: a database that is not damaged"
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         return _not_installed(error.name)
     if isinstance(error, ValueError) and text.startswith("Config group override must be"):

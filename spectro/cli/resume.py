@@ -1,5 +1,6 @@
 """``python train.py resume=DIR``: a run that was killed continues after the last epoch that it finished."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from spectro.errors import ConfigError, DataError
+from spectro.files import as_json
 from spectro.paths import flatten
 from spectro.progress import say
 
@@ -53,6 +55,7 @@ def resume(words: Sequence[str]) -> None:
     if folder.is_dir():
         os.chdir(folder)  # relative paths refer to it
     config = check(cfg, groups)
+    _check_unchanged(path, config.raw, {} if before is None else before.config)
     if before is not None and before.status == "FINISHED":  # it was killed while it was sent
         before.mlflow = before.mlflow.to(config.common.tracking.uri, config.outputs)
         before.send_to_mlflow_beside()
@@ -60,6 +63,17 @@ def resume(words: Sequence[str]) -> None:
             say(f"{run_dir} had finished and is now sent to MLflow")
         return
     experiment.run(config, run_dir, before)
+
+
+def _check_unchanged(path: Path, raw: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raises a ConfigError where the saved configuration is not the one that ``run.json`` has."""
+    both = json.loads(as_json(raw)), expected
+    # The second one has no passwords.
+    now, before = ({k: v for k, v in flatten(c).items() if k != "tracking.uri"} for c in both)
+    for key in now.keys() | before.keys() if expected else ():
+        if now.get(key) != before.get(key):
+            got = f"{key}: got {now.get(key)!r}; allowed: {before.get(key)!r}, as run.json has it"
+            raise ConfigError(f"resume: {path}: damaged: {got}")
 
 
 def _stopped(run_dir: Path) -> "RunInfo | None":

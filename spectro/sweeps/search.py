@@ -258,6 +258,8 @@ class Search:
             return trials[:k]
         is_cv = "cv" in self._objective.split("/")
         name, key, group = ("oof_predictions.csv", "repeat", "1") if is_cv else ("predictions.csv", "split", "val")
+        for trial in trials:
+            RunInfo.read(self.folder / str(trial.number)).check_files()
         tables = [read_predictions(self.folder / str(trial.number) / name, key)[group] for trial in trials]
         return [trials[i] for i in choose(tables, k)]
 
@@ -284,7 +286,9 @@ class Search:
         first = next((t for t in complete(self._study) if t.user_attrs[DRAW] == 0 and t.number != best.number), None)
         of_defaults = f" (the settings before the search: {first.values[0]:.4f})" if first and self._start else ""
         say(f"best: {shown}{of_defaults}; fitted again, and then on test:")
-        if before is None or before.status != "FINISHED":
+        if before is not None and before.status == "FINISHED":
+            before.check_files()  # its scores become the search's
+        else:
             self._space.save(run_dir, cfg, best.params)
             tags = {"study": self.name, "final": "true", "trial": " ".join(numbers)}
             name = f"final: trial{several} {', '.join(numbers)} of {self.name}"
