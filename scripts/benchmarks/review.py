@@ -19,10 +19,10 @@ from spectro.classifiers import load
 from spectro.config.schema import ReviewKnobs
 from spectro.data import Crop, Images, ImageStore
 from spectro.data.images import file_digest
+from spectro.data.inputs import find_inputs
 from spectro.evaluation.format import format_number, markdown_table
 from spectro.evaluation.selective import automatic_report
 from spectro.files import read_json
-from spectro.runs.predict import _files
 from spectro.runs.predictions import read_predictions
 from spectro.runs.review import Review, load_review, tempered
 from spectro.runs.runinfo import RunInfo
@@ -52,7 +52,11 @@ def measure(folder: Path, foreign: list[Path], counted: dict[str, Any]) -> None:
             counted[f"{name} {target}"] += list(zip(p.predicted == p.y_true, automatic, sources, strict=True))
     root = Path(str(info.data.root))
     folders = {"test": [root / record.path for record in test["test"].records]}
-    folders |= {str(path): _files([path])[:MOST_FOREIGN] for path in foreign if root not in (path, *path.parents)}
+    folders |= {
+        str(path): [item.path for item in find_inputs([path])[:MOST_FOREIGN]]
+        for path in foreign
+        if root not in (path, *path.parents)
+    }
     for name, paths in folders.items():
         store, digests = ImageStore(crop=Crop(**use["crop"])), [file_digest(path) for path in paths]
         bad = store.add(paths, digests, classifier.specs)

@@ -177,6 +177,9 @@ def _draw(
     if not items or out.exists():
         return
     items = sorted(items, key=lambda item: uncertain[item.name][1])
-    lines = [[uncertain[item.name][0], f"p = {uncertain[item.name][1]:.2f}", item.name] for item in items]
+    lines = [
+        [uncertain[item.name][0], f"p = {uncertain[item.name][1]:.2f}", "/".join(item.name.split("/")[-2:])]
+        for item in items
+    ]
     images = [predictor.thumbnail(item, _SHEET_PX) for item in items]
     contact_sheet(images, lines, out, "the most uncertain images", "p: probability of the predicted label")

@@ -92,7 +92,7 @@ def find_inputs(paths: Iterable[Path]) -> list[ImageInput]:
             for entry in archive.NameToInfo:
                 if _is_image(Path(entry)) and not entry.startswith("__MACOSX/"):
                     found[path, entry] = ImageInput(path, archive, entry)
-        elif path.is_file():
+        elif os.path.lexists(path):
             found[path, ""] = ImageInput(path)
         else:
             raise DataError(f"{path}: no such file or folder")

@@ -58,7 +58,7 @@ class LookCheck:
 
     def __init__(self, ranges: Mapping[str, list[float]] | None):
         self._ranges, self._n, self._reported = ranges, 0, set[str]()
-        low, high = np.array([(ranges or {}).get(name, [-np.inf, np.inf]) for name in QUANTITIES]).T
+        low, high = np.array([(ranges or {}).get(name, [0.0, 0.0]) for name in QUANTITIES]).T
         slack = np.array([*_RELATIVE.values(), *_ABSOLUTE.values()])
         is_relative = np.arange(len(slack)) < len(_RELATIVE)
         self._low = low - slack * np.where(is_relative, low, 1)
