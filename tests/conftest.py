@@ -79,7 +79,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One migrated database for all tests: migrations take seconds."""
     from spectro.tracking import store
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    folder = tmp_path_factory.getbasetemp()
+    # One for all workers of pytest-xdist: the store locks it while it is made.
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "store" / "mlflow.db"
     with store.settings(store.PROBE):
         store.connect(f"sqlite:///{path}")
     return path

@@ -18,16 +18,26 @@ HALF = range(0, 24, 2)
 NO_CROP = dict.fromkeys(("left", "top", "right", "bottom"), 0)
 
 
+def opposite(row: dict[str, str]) -> dict[str, str]:
+    """The row of a prediction that is right where it is wrong, and the other way round: test would choose the worst."""
+    if "predicted" not in row:
+        return row
+    called = "abca"["abc".index(row["label"]) + (row["predicted"] == row["label"])]
+    return {**row, "predicted": called, **{f"p_{c}": "0.8" if c == called else "0.1" for c in "abc"}}
+
+
 @pytest.fixture
 def made(database: Path) -> Callable[..., Path]:
-    """A function that makes a finished run with val records, some of them wrong, in a store."""
+    """A function that makes a finished run, some of its val records wrong, in a store."""
 
     def make(name: str, wrong: Sequence[int], *, model: str = "hog_svm", oof: bool = False) -> Path:
         info = {"run_name": Path(name).name}
         folder = make_run(database.parent / "sweeps" / name, wrong, model=model, info=info, oof=oof)
-        for file in ("predictions.csv", "records.csv"):
-            rows = [{**row, "split": row["split"].replace("test", "val")} for row in read_rows(folder / file)]
-            write(folder / file, list(rows[0]), [list(row.values()) for row in rows])
+        for file in folder.glob("*.csv"):
+            rows = read_rows(file)
+            val = [{k: v.replace("test", "val") for k, v in row.items()} for row in rows]
+            test = [] if file.name.startswith("oof") else [opposite(row) for row in rows if row["split"] == "test"]
+            write(file, list(rows[0]), [list(row.values()) for row in val + test])
         write_json(folder / "metrics.json", {"stages": {}})
         (folder / "model").mkdir()
         write_json(folder / "model" / "use.json", {"crop": NO_CROP, "classes": ["a", "b", "c"]})
