@@ -135,7 +135,7 @@ def _review(metrics: Mapping[str, Any], review: Mapping[str, Any]) -> list[str]:
     for split in [split for split in ("cv", "val", "test") if "automatic" in metrics.get(split, {})]:
         key, scores = "automatic_accuracy", metrics[split]
         accuracy = format_number(scores[key], scores[f"{key}_ci_low"], scores[f"{key}_ci_high"])
-        parts.append(f"{scores['automatic']:.0%} of {scores['n_records']} {split} records, accuracy {accuracy}")
+        parts.append(f"{100 * scores['automatic']:.0f} % of {scores['n_records']} {split} records, accuracy {accuracy}")
     if not parts:
         return []
     if review["coverage"] is not None:
