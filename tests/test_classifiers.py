@@ -1,5 +1,6 @@
 """The contract of all classifiers, the cascade included."""
 
+import copy
 import json
 import pickle
 import subprocess
@@ -252,6 +253,23 @@ def test_saved_and_loaded_in_a_new_process(fitted, tmp_path):
     for name in MAKERS:
         expected = fitted(name).predict_proba(X)
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_graph_for_export_gives_the_same_probabilities(fitted, name):
+    """A step that the graph lacks, or does otherwise, would make the exported file another model."""
+    import torch
+
+    from spectro.classifiers.whole_graph import WholeGraph, to_fp32
+    from spectro.data.images import pixels_of
+
+    classifier = copy.deepcopy(fitted(name))
+    to_fp32(classifier)
+    X, _ = toy((6, 6, 6), seed=3)
+    X[0], X[1], X[2] = 0, 255, 7  # no gradients, and none of any record
+    with torch.no_grad():
+        p = WholeGraph(classifier).eval()(*(torch.from_numpy(pixels_of(X, spec)) for spec in classifier.specs))
+    np.testing.assert_allclose(p.numpy(), classifier.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["hog_svm", "pixels", "embed", "vpt deep", "cnn bf16", "cascade soft"])

@@ -158,8 +158,9 @@ class EmbedClassifier(BackboneParams, SvmClassifier):
         pixels = np.zeros((_BATCH, *self.specs[0].shape), dtype=np.uint8)
         pixels[: len(X)] = pixels_of(X, self.specs[0])
         images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
-        (maps,) = _maps(self.backbone_, images.to(self._device), [block])
-        result: np.ndarray = maps[: len(X)].clamp(-6e4, 6e4).half().cpu().numpy()  # float16 ends at 65504
+        with torch.inference_mode():
+            (maps,) = maps_of(self.backbone_, images.to(self._device), [block])
+        result: np.ndarray = maps[: len(X)].cpu().numpy()
         return result
 
     def _effects(self, X: Any, labels: np.ndarray, others: np.ndarray) -> Effects:
@@ -262,18 +263,16 @@ def _shapes(model: "nn.Module", size: tuple[int, ...], blocks: tuple[int, ...]) 
     import torch
 
     device = next(model.parameters()).device
-    maps = _maps(model, torch.zeros(1, 3, *size, device=device), blocks)
+    with torch.inference_mode():
+        maps = maps_of(model, torch.zeros(1, 3, *size, device=device), blocks)
     return [(part.shape[1], part.shape[2], part.shape[3]) for part in maps]
 
 
-def _maps(model: "nn.Module", images: "Tensor", blocks: Sequence[int]) -> "list[Tensor]":
-    """What blocks give for images: ``(n, channels, rows, columns)`` each, in the order of ``blocks``."""
-    import torch
-
-    with torch.inference_mode():
-        indices = sorted({block - 1 for block in blocks})
-        maps = model.forward_intermediates(  # type: ignore[operator]
-            images, indices=indices, intermediates_only=True, stop_early=True, output_fmt="NCHW"
-        )
-        by_index = dict(zip(indices, maps, strict=True))
-        return [by_index[block - 1] for block in blocks]
+def maps_of(model: "nn.Module", images: "Tensor", blocks: Sequence[int]) -> "list[Tensor]":
+    """What blocks give for images: float16 ``(n, channels, rows, columns)`` each, in the order of ``blocks``."""
+    indices = sorted({block - 1 for block in blocks})
+    maps = model.forward_intermediates(  # type: ignore[operator]
+        images, indices=indices, intermediates_only=True, stop_early=True, output_fmt="NCHW"
+    )
+    by_index = dict(zip(indices, maps, strict=True))
+    return [by_index[block - 1].clamp(-6e4, 6e4).half() for block in blocks]  # float16 ends at 65504

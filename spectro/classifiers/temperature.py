@@ -14,7 +14,7 @@ from spectro.classifiers.fit_context import current
 # With fewer records than this a temperature is mostly noise.
 MIN_RECORDS = 8
 # The smallest probability whose logarithm is taken.
-_SMALLEST = 1e-12
+SMALLEST = 1e-12
 _LOG_BOUNDS = (np.log(1e-2), np.log(1e2))
 
 
@@ -86,7 +86,7 @@ def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
 
 def scores_of(probabilities: np.ndarray) -> np.ndarray:
     """Scores whose softmax at temperature 1 are these probabilities ``(n, k)``: their logarithms."""
-    return np.log(np.maximum(probabilities, _SMALLEST))
+    return np.log(np.maximum(probabilities, SMALLEST))
 
 
 def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float | None:

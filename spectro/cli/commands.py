@@ -16,6 +16,7 @@ COMMANDS = {
     "suggest": ("suggest", "choose the images to label next from a folder of unlabelled ones"),
     "look-alikes": ("look_alikes", "find the classes that a run confuses beyond chance, for a cascade"),
     "promote": ("promote", "register the best run as a named model, if it beats what is there"),
+    "export": ("export", "write the model of a run as an ONNX file, for programs without spectro"),
     "resend": ("resend", "send runs to MLflow that it does not have yet"),
     "learning-curve": ("learning_curve", "macro-F1 against the number of training records"),
     "show-augmentation": ("show_augmentation", "draw training records and their augmented views"),

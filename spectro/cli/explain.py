@@ -18,6 +18,7 @@ from spectro.knobs import did_you_mean, not_allowed
 # What is installed by an extra of spectro: launchers that Hydra finds in packages, and packages that are imported.
 _EXTRAS = {"joblib": "joblib", "ray": "ray", "ray_aws": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 _EXTRAS |= {"cmaes": "cmaes", "psycopg": "postgres", "cleanlab": "audit"}
+_EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 
 
 def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = None) -> str | None:

@@ -19,7 +19,7 @@ from spectro.data.images import Images, ImageStore, cached_rows, pixels_of
 _CODE_VERSION = 1
 _CHUNK = 16
 # Keeps the norm of an empty block from zero; scikit-image's value.
-_EPS = 1e-5
+EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,7 @@ class Hog:
         down[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
         right[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
         down, right = down[:, : rows * cell, : cols * cell], right[:, : rows * cell, : cols * cell]
-        turn = 360.0 if self.signed else 180.0
-        degrees = np.rad2deg(np.arctan2(down, right)) % turn
-        bins = (degrees / (turn / self.orientations)).astype(np.intp)
-        # A tiny negative angle becomes a whole turn by rounding, past the last bin.
-        np.minimum(bins, self.orientations - 1, out=bins)
+        bins = self.bins(down, right)
         cell_no = (np.arange(rows * cell) // cell)[:, None] * cols + np.arange(cols * cell) // cell
         index = (np.arange(n)[:, None, None] * (rows * cols) + cell_no) * self.orientations + bins
         histogram = np.bincount(
@@ -96,17 +92,25 @@ class Hog:
         blocks = windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
         return self._normalise(blocks).reshape(n, -1)
 
+    def bins(self, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """The orientation bin of gradients, whose two parts are given, in any shape."""
+        turn = 360.0 if self.signed else 180.0
+        degrees = np.rad2deg(np.arctan2(down, right)) % turn
+        bins: np.ndarray = (degrees / (turn / self.orientations)).astype(np.intp)
+        # A tiny negative angle becomes a whole turn by rounding, past the last bin.
+        return np.minimum(bins, self.orientations - 1, out=bins)
+
     def _normalise(self, blocks: np.ndarray) -> np.ndarray:
         """Contrast normalisation over the last axis."""
         if self.block_norm == "none":
             return blocks
         if self.block_norm.startswith("L1"):
-            out = blocks / (blocks.sum(axis=-1, keepdims=True) + _EPS)
+            out = blocks / (blocks.sum(axis=-1, keepdims=True) + EPS)
             return np.sqrt(out) if self.block_norm == "L1-sqrt" else out
-        out = blocks / np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + _EPS**2)
+        out = blocks / np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + EPS**2)
         if self.block_norm == "L2-Hys":
             np.minimum(out, 0.2, out=out)
-            out /= np.sqrt((out**2).sum(axis=-1, keepdims=True) + _EPS**2)
+            out /= np.sqrt((out**2).sum(axis=-1, keepdims=True) + EPS**2)
         return out
 
     def features(self, X: Images | np.ndarray) -> np.ndarray:

@@ -77,6 +77,10 @@ class Network(nn.Module, ABC):
         """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
         return self.forward_from(self.frozen(images))
 
+    def whole(self, images: Tensor) -> Tensor:
+        """`forward` in one piece, for export: `frozen` has a size of batch in it, which no graph may have."""
+        return self.head(self._standardised(self.rest(self.prefix(images)).float(), self.thumbnails(images)))
+
     def features(self, images: Tensor) -> Tensor:
         """The inputs of the head before dropout, ``(n, d)``, fp32."""
         return self.features_from(self.frozen(images))
@@ -129,7 +133,7 @@ class Network(nn.Module, ABC):
     def thumbnails(self, images: Tensor) -> Tensor:
         """Grey means of 0 to 1 ``(n, width * height)``, row by row; ``(n, 0)`` where none are configured."""
         if self.pixels is None:
-            return images.new_zeros(len(images), 0)
+            return images.new_zeros(images.shape[0], 0)
         channels = zip(_LUMA, *self.normalisation, images.float().unbind(1), strict=True)
         grey: Any = sum(luma * (channel * std + mean) for luma, mean, std, channel in channels)
         return pooled_to(grey[:, None], self.pixels[::-1])

@@ -161,7 +161,7 @@ class PromptedViT(Network):
         if isinstance(vit, Eva):
             return vit.norm_pre(vit._pos_embed(patches)[0])
         if isinstance(vit, Beit):
-            tokens = torch.cat([vit.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+            tokens = torch.cat([vit.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
             return tokens if vit.pos_embed is None else tokens + vit.pos_embed
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(patches)))
 
@@ -235,7 +235,7 @@ class PromptedViT(Network):
 
     def _with_prompts(self, tokens: Tensor, prompts: Tensor) -> Tensor:
         prefix, patches = tokens.tensor_split([self.backbone.num_prefix_tokens], dim=1)
-        return torch.cat([prefix, prompts.expand(len(tokens), -1, -1), patches], dim=1)
+        return torch.cat([prefix, prompts.expand(tokens.shape[0], -1, -1), patches], dim=1)
 
     def _without_prompts(self, tokens: Tensor) -> Tensor:
         n_prefix = self.backbone.num_prefix_tokens
