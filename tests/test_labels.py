@@ -20,6 +20,7 @@ from spectro.errors import DataError
 from spectro.labels.look_alikes import confusions, groups_of_look_alikes
 from spectro.labels.suggest import choose
 from spectro.runs.predictions import Predictions
+from spectro.runs.runinfo import RunInfo
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Two classes that are alike, and a third one; as names of folders.
@@ -122,10 +123,17 @@ def test_look_alikes_become_a_mapping_that_a_cascade_takes(
     named = spectro("look-alikes", flat_run, "--cascade", cascade)
     assert comparison in named.stdout, named.stderr
     made = len(list((tmp_path / "outputs" / "look_alikes").iterdir()))
+    trial = RunInfo.read(flat_run)
+    trial.folder, trial.data = tmp_path / "trial", None
+    trial.folder.mkdir()
+    trial.write()
+    assert "a trial of one, or a comparison; allowed: a finished run" in spectro("look-alikes", trial.folder).stderr
     for run in (cascade, run_here(*words[:3], "cascade_stage=flat", name="holdout")):
         done = spectro("look-alikes", run)
         assert done.returncode == 2
-        assert "spectro train model=pixels cascade_stage=flat validation=kfold" in done.stderr
+        command = done.stderr.splitlines()[1].split()
+        assert command[:2] == ["spectro", "train"]
+        assert command[-2:] == ["cascade_stage=flat", "validation=kfold"]
     assert len(list((tmp_path / "outputs" / "look_alikes").iterdir())) == made
 
 

@@ -176,24 +176,12 @@ def compare_cascade(flat: list[Predictions], cascade: list[Predictions], seed: i
     Raises:
         DataError: They are not of the same records, labels and number of repeats.
     """
-    aligned = []
-    for predictions in (flat, cascade):
-        order = sorted(range(len(predictions[0].records)), key=lambda i: str(predictions[0].records[i].path))
-        aligned.append([_taken(p, order) for p in predictions])
-    keys = [[(str(r.path), y) for r, y in zip(p[0].records, p[0].y_true, strict=True)] for p in aligned]
-    folds = [[np.array(p.fold).tolist() for p in predictions] for predictions in aligned]
-    if keys[0] != keys[1] or folds[0] != folds[1]:
+    first, second = (
+        [(str(r.path), str(y), int(f)) for r, y, f in zip(p.records, p.y_true, np.array(p.fold), strict=True)]
+        for p in (flat[0], cascade[0])
+    )
+    if first != second or len(flat) != len(cascade):
         raise DataError("--cascade: got a run of other records, labels or folds; allowed: a cascade on those of RUN")
-    models = [Model(name, predictions) for name, predictions in zip(("flat", "cascade"), aligned, strict=True)]
+    models = [Model(name, predictions) for name, predictions in (("flat", flat), ("cascade", cascade))]
     (pair,) = compare_pairs([(models[0], models[1])], seed)
     return pair if pair.difference.value >= 0 else compare_pairs([(models[1], models[0])], seed)[0]
-
-
-def _taken(predictions: Predictions, order: list[int]) -> Predictions:
-    return replace(
-        predictions,
-        records=[predictions.records[i] for i in order],
-        y_true=predictions.y_true[order],
-        probabilities=predictions.probabilities[order],
-        fold=None if predictions.fold is None else predictions.fold[order],
-    )

@@ -1,5 +1,7 @@
 """The run whose labels are looked at, and the commands that make another one of it."""
 
+import json
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -9,14 +11,18 @@ import numpy as np
 import yaml
 
 from spectro.comparison.load import Run, read_run
+from spectro.config.schema import Common
 from spectro.errors import DataError
-from spectro.paths import in_shell, new_folder
+from spectro.paths import flatten, in_shell, new_folder
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
 
+# Groups and keys of a search, which a run has not.
+_OF_SEARCH = "sweeper|sweep|n_trials|study|storage|n_jobs|hydra"
+
 
 def find_run(name: str, outputs: Path) -> Path:
-    """The directory of a run: a path, or the name of a folder in ``outputs/runs``.
+    """The directory of a run: a path, or the name of a folder in ``outputs/runs``; of a search its one final run.
 
     Raises:
         DataError: It is none.
@@ -24,7 +30,8 @@ def find_run(name: str, outputs: Path) -> Path:
     folders = [path for path in (Path(name).expanduser(), outputs / "runs" / name) if (path / "run.json").is_file()]
     if not folders:
         raise DataError(f"RUN: got {name!r}; allowed: a run directory, which holds run.json")
-    return folders[0]
+    finals = [file.parent for file in folders[0].glob("final_*/run.json")]
+    return finals[0] if len(finals) == 1 else folders[0]
 
 
 def read_kfold_run(folder: Path, stages: Collection[str], needed: Sequence[str]) -> Run:
@@ -39,7 +46,9 @@ def read_kfold_run(folder: Path, stages: Collection[str], needed: Sequence[str])
         DataError: It is another one; the message has the command.
     """
     info = RunInfo.read(folder)
-    stage = (info.config.get("cascade_stage") or {}).get("name")
+    if info.data is None or not {"model", "cascade_stage"} <= info.config.keys():
+        raise DataError(f"RUN: got {str(folder)!r}, a search, a trial of one, or a comparison; allowed: a finished run")
+    stage = info.config["cascade_stage"]["name"]
     if not (folder / "oof_predictions.csv").is_file() or stage not in stages:
         got = f"cascade_stage={stage}" if stage not in stages else "no out-of-fold predictions"
         raise DataError(f"RUN: got {str(folder)!r} ({got}); allowed: the run of\n  {train_command(info, needed)}")
@@ -60,7 +69,13 @@ def train_command(
         without: Groups, such as ``data``, whose words are left out.
         brought: Groups whose option is added where the command line has none, as another option brought it.
     """
-    typed, choices = [f"model={info.config['model']['name']}"], {}
+    if info.config.get("ensemble", {}).get("runs"):
+        return f"spectro ensemble RUN RUN ...  with runs of {' '.join(needed)}"
+    # The final run of a search has no words but its settings beside those of the search.
+    typed = [word for word in info.command[1:] if re.match(rf"(?!({_OF_SEARCH})[=.])[\w.]+=", word)]
+    settings = {key: value for key, value in info.config.items() if key not in Common.model_fields}
+    typed += [f"{key}={json.dumps(value)}" for key, value in flatten(settings).items()]
+    choices: dict[str, str] = {}
     with suppress(OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         files = [info.folder / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml")]
         words, hydra = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
