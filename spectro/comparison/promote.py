@@ -80,7 +80,8 @@ def promote(
             try:
                 others.append((what, _model(_champion(champion.run_id, best, outputs, scratch, uri, split), split)))
             except DataError as error:
-                refusals.append(f"{what}, cannot be compared: {error}")
+                reason = str(error).removesuffix("; allowed: finished runs")
+                refusals.append(f"{what}, cannot be compared: {reason}")
         with status("comparing"):
             for what, other in others:
                 # The best first: a correction for the number of runs that could have been it.

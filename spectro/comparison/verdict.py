@@ -112,8 +112,7 @@ def _command(model: Model) -> str:
     run = model.runs[0]
     if run.is_fetched:
         uri = shlex.quote(redact(str(run.info.mlflow.tracking_uri)))
-        fetch = f"MLFLOW_TRACKING_URI={uri} mlflow artifacts download -r {run.info.folder.name} -a model -d DIR"
-        return f"{fetch} && spectro predict DIR/model new_images/ --out predictions.csv"
+        return f"spectro predict {run.info.folder.name} new_images/ --tracking-uri {uri} --out predictions.csv"
     return f"spectro predict {shlex.quote(short(run.info.folder))} new_images/ --out predictions.csv"
 
 

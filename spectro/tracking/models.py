@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spectro.classifiers.manifest import MANIFEST
-from spectro.files import link, write_json, write_text
+from spectro.files import link, remove_drafts, write_json, write_text
 
 # A copy of it is logged with each model.
 _CODE = Path(__file__).parents[1] / "runs" / "mlflow_model.py"
@@ -57,6 +57,8 @@ def log_model(client: Any, stored: Any, run_dir: Path, run: Mapping[str, Any], f
             inside = (path for path in files if path.is_relative_to(source))
             logged |= {f"{INSIDE}/{path.relative_to(source).as_posix()}": path for path in inside}
             folder = local_folder(model.artifact_location)
+            if folder is not None:
+                remove_drafts(folder)
             for name, path in logged.items():
                 if folder is not None:
                     link(path, folder / name)
