@@ -12,18 +12,18 @@ _ABSOLUTE = {"brightness": 10.0, "saturation": 10.0, "red minus green": 10.0, "b
 QUANTITIES = (*_RELATIVE, *_ABSOLUTE)
 # Share of images outside a range from which there is a warning.
 _MANY = 0.1
-# An image is measured on so many places a side.
-_PLACES = 32
+# An image is measured on so many places a side, at least.
+_PLACES = 48
 
 
 def look_of(image: Image.Image) -> np.ndarray:
     """The quantities of an image of mode ``L`` or ``RGB``: float64 ``(7,)``, as `QUANTITIES`; the colours 0 to 255."""
-    small = image.resize((_PLACES, _PLACES), Image.Resampling.BOX).convert("RGB")
-    pixels = np.asarray(small, dtype=np.float64).reshape(-1, 3)
-    red, green, blue = pixels.mean(axis=0)
-    saturation = (pixels.max(axis=1) - pixels.min(axis=1)).mean()
+    small = image.reduce((max(1, image.width // _PLACES), max(1, image.height // _PLACES))).convert("RGB")
+    red, green, blue = np.asarray(small).reshape(-1, 3).T.astype(np.float32)
+    r, g, b = red.mean(), green.mean(), blue.mean()
+    saturation = (np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)).mean()
     width, height = image.size
-    colours = ((red + green + blue) / 3, saturation, red - green, blue - green)
+    colours = ((r + g + b) / 3, saturation, r - g, b - g)
     return np.array([width, height, width / height, *colours])
 
 

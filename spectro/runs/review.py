@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,9 @@ from spectro.evaluation.selective import (
 from spectro.files import write_csv, write_json
 from spectro.knobs import validate
 from spectro.runs.predictions import Predictions
-from spectro.runs.task import Task
+
+if TYPE_CHECKING:
+    from spectro.runs.task import Task
 
 FILE, _ARRAYS = "review.json", "review.safetensors"
 # A larger file of arrays is none that was written here.
@@ -127,7 +129,7 @@ class Review:
 
 
 def review_run(
-    task: Task, classifier: ImageClassifier, splits: Mapping[str, Predictions], temperature: Mapping[str, float]
+    task: "Task", classifier: ImageClassifier, splits: Mapping[str, Predictions], temperature: Mapping[str, float]
 ) -> tuple[Review | None, dict[str, Predictions]]:
     """The review of a fitted classifier; None where there are no records to choose thresholds on.
 
