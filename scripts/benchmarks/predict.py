@@ -3,11 +3,11 @@
     python scripts/benchmarks/predict.py --images 600
     python scripts/benchmarks/predict.py --models resnet18,deit_vpt --images 192
 
-Models are fitted to demo data, networks from random weights; the images are demo records of 300x220 pixels. ``plain``
-reads, decodes and classifies one image after another with the same classifier. ``forward`` is `classifier.outputs` of
-batches that are decoded already; for a network, what ours is slower is what decoding and the table cost. Speeds are
-images per second of wall time and of processor time, which other processes on the machine change less; two cores that
-are never idle do twice the latter. Medians over --repeats alternating rounds.
+Models are fitted to demo data, networks from random weights, and loaded before the clock runs; the images are demo
+records of 300x220 pixels. ``plain`` reads, decodes and classifies one image after another with the same classifier.
+``forward`` is `classifier.outputs` of batches that are decoded already; for a network, what ours is slower is what
+decoding and the table cost. Speeds are images per second of wall time and of processor time, which other processes on
+the machine change less; two cores that are never idle do twice the latter. Medians over --repeats alternating rounds.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from spectro.classifiers import load
 from spectro.cli import main as cli
 from spectro.data import Images, ImageStore
 from spectro.data.inputs import find_inputs
@@ -52,10 +51,10 @@ def measure(model: str, folder: Path, paths: list[Path], repeats: int) -> None:
     if model in PREFIXES:
         words += ["cascade_stage=flat", f"{PREFIXES[model]}.pretrained=false", "train.epochs=1"]
     run(cli.composed(words), run_dir, quiet=True)
-    inputs, classifier = find_inputs([paths[0].parent]), load(run_dir / "model")
+    inputs, predictor = find_inputs([paths[0].parent]), Predictor(run_dir / "model")
+    classifier = predictor.classifier
 
     def ours(number: int) -> None:
-        predictor = Predictor(run_dir / "model")
         table = PredictionTable(folder / f"{model}_{number}.csv", predictor.columns)
         for batch in predictor.stream(inputs):
             table.append(predictor.rows_of(batch))
