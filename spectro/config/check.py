@@ -1,6 +1,6 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from spectro.config.schema import (
     CrossValidationKnobs,
     DemoKnobs,
     EnsembleKnobs,
+    KFoldKnobs,
     MemberKnobs,
     ModelKnobs,
     Plugins,
@@ -128,7 +129,14 @@ class Config:
     @property
     def changes(self) -> dict[str, Any]:
         """The settings that make another model than the defaults of its option do, by dotted keys."""
-        defaults = {**flatten(model_defaults(self.model)), "ensemble.members": 1, "validation.name": "holdout"}
+        crop = type(self.common.data).model_fields["crop"].default
+        validation = {**KFoldKnobs().model_dump(), "name": "holdout"}
+        sections = {"validation": validation, "data": {"crop": asdict(crop)}}
+        defaults = {
+            **flatten({**model_defaults(self.model), **sections}),
+            "ensemble.members": 1,
+            "cascade.gate": "soft",
+        }
         defaults["augmentation.name"] = "mirror_halves" if isinstance(self.common.data, DemoKnobs) else "none"
         values = flatten(self.raw) | {"augmentation.name": self.common.augmentation.label}
         return {

@@ -284,7 +284,8 @@ class Search:
         run_dir = self.folder / f"final_trial{several}_{'_'.join(numbers)}_seed_{seed}"
         before = _read_info(run_dir)
         first = next((t for t in complete(self._study) if t.user_attrs[DRAW] == 0 and t.number != best.number), None)
-        of_defaults = f" (the settings before the search: {first.values[0]:.4f})" if first and self._start else ""
+        is_whole = self._start.keys() == self._space.distributions.keys()  # else some of its settings were drawn
+        of_defaults = f" (the settings before the search: {first.values[0]:.4f})" if first and is_whole else ""
         say(f"best: {shown}{of_defaults}; fitted again, and then on test:")
         if before is not None and before.status == "FINISHED":
             before.check_files()  # its scores become the search's
