@@ -69,7 +69,7 @@ def users_conf(tmp_path: Path) -> Path:
         ),
         (["data=demo_lake", "seed=3", "augmentation=none"], "hog_svm full (augmentation=none) seed 3"),
         (["data=folder", "data.root=images", "data.crop.left=9"], "hog_svm flat (left=9) seed 0"),
-        (["validation=kfold", "validation.k=3", "cascade.gate=hard"], "(validation=kfold, k=3, gate=hard) seed 0"),
+        (["validation=kfold", "validation.k=3", "cascade.gate=hard"], "(gate=hard, validation=kfold, k=3) seed 0"),
     ],
 )
 def test_a_run_is_named_by_what_differs_from_the_defaults(words, name, tmp_path):

@@ -135,7 +135,7 @@ class Config:
         defaults = {
             **flatten({**model_defaults(self.model), **sections}),
             "ensemble.members": 1,
-            "cascade.gate": "soft",
+            "cascade.gate": "soft" if self.stage == "full" else None,
         }
         defaults["augmentation.name"] = "mirror_halves" if isinstance(self.common.data, DemoKnobs) else "none"
         values = flatten(self.raw) | {"augmentation.name": self.common.augmentation.label}
