@@ -1,13 +1,15 @@
 """README and docs: their links lead somewhere, their commands are valid, README's Python examples run."""
 
-import importlib
+import importlib.util
+import json
 import os
 import re
 import shlex
-import subprocess
+import socket
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,20 +119,50 @@ def test_commands_are_valid(line: str, tmp_path: Path, monkeypatch: pytest.Monke
         cli.composed([re.sub(r"^([^\[{]+=)([^,(\[{]+),.*$", r"\1\2", word) for word in point])
 
 
+def tutorial(name: str = "notebook") -> Any:
+    """A function of the script that makes the notebook of the tutorial."""
+    pytest.importorskip("nbclient")
+    spec = importlib.util.spec_from_file_location(
+        "tutorial_notebook", HOME / "scripts" / "docs" / "tutorial_notebook.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+TUTORIAL = HOME / "docs" / "start" / "tutorial.md"
+
+
+def test_the_notebook_is_that_of_the_tutorial() -> None:
+    """`python scripts/docs/tutorial_notebook.py` makes it anew; by hand one of the two would be forgotten."""
+    cells = json.loads(TUTORIAL.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
+    expected = tutorial()(TUTORIAL.read_text(encoding="utf-8")).cells
+    assert ["".join(cell["source"]) for cell in cells] == [cell.source for cell in expected]
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
-    """Its commands as they stand there, on fewer images: a first hour must not end in an error."""
-    script = tmp_path / "spectro"
+def test_the_tutorial_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its commands in their order, as the notebook has them, on fewer images; none may end in an error."""
+    pytest.importorskip("cleanlab")
+    script = tmp_path / "bin" / "spectro"
+    script.parent.mkdir()
     script.write_text(f"#!{sys.executable}\nfrom spectro.cli.commands import main\nmain()\n", encoding="utf-8")
     script.chmod(0o755)
-    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PYTHONPATH": str(HOME), "PATH": path}
-    text = (HOME / "docs" / "start" / "tutorial.md").read_text(encoding="utf-8")
-    for block in [block for mark, kind, block in BLOCK.findall(text) if kind == "sh" and not mark]:
-        sweeps = [folder.name for folder in tmp_path.glob("outputs/sweeps/*")]
-        commands = re.sub(r"scale=\d+", "scale=1", block).replace("SWEEP", max(sweeps, default=""))
-        subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, env=environment, check=True)
+    monkeypatch.setenv("PATH", f"{script.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(HOME))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    # So few records may show no difference from the baseline.
+    page = re.sub(r"(spectro promote .*)", r"\1 --force", TUTORIAL.read_text(encoding="utf-8")).replace("5001", port)
+    book = tutorial()(page.replace("scale=4", "scale=1").replace("n_trials=8", "n_trials=2"))
+    tutorial("execute")(book, tmp_path)
     assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 1 + 116
+    printed = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", []))
+    assert '"prediction": "' in printed
+    assert str(tmp_path) not in printed
 
 
 def test_the_examples_with_arrays_run() -> None:

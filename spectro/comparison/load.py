@@ -201,6 +201,8 @@ def read_run(folder: Path, split: str) -> Run:
         raise DataError("a trial of a search, which never reads test")
     if info.data is None or not {"model", "cascade_stage"} <= info.config.keys():
         raise DataError("a comparison or a search and not a run")
+    if info.config.get("seed", info.seed) != info.seed:
+        raise DataError(f"run.json: damaged: got seed {info.seed}, and {info.config['seed']} in config")
     if not MLFLOW_ID.fullmatch(folder.name):
         info.check_files()  # of a run that only MLflow has no metrics are fetched
     tables, out_of_fold = read_predictions(folder / "predictions.csv"), folder / "oof_predictions.csv"
