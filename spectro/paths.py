@@ -53,6 +53,15 @@ def in_shell(words: Iterable[str]) -> str:
     return " ".join(f'"{word}"' if "'" in word and not hard.search(word) else shlex.quote(word) for word in words)
 
 
+def override(key: str, text: str) -> str:
+    """``KEY=TEXT`` for Hydra, in quotes where its grammar or an interpolation would read the text otherwise."""
+    if re.fullmatch(r"[\w./-]+", text, re.ASCII):
+        return f"{key}={text}"
+    # Backslashes are doubled before a quote only.
+    text = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), text.replace("${", "\\${"))
+    return f"{key}='{text}'"
+
+
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,5 +1,6 @@
 """The review of labels: wrong ones, near-duplicates, images to label next, and classes that look alike."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from PIL import Image
 from spectro.cli import main as cli
 from spectro.data import Record
 from spectro.errors import DataError
+from spectro.labels.audit import write_corrected
 from spectro.labels.look_alikes import confusions, groups_of_look_alikes
+from spectro.labels.runs import read_kfold_run
 from spectro.labels.suggest import choose
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
@@ -165,7 +168,19 @@ def test_an_audit_finds_what_is_wrong_and_applies_what_a_person_decides(
         done = spectro("audit", flat_run, "--apply", tmp_path / "edited.csv")
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
         assert not (tmp_path / "labels.csv").exists()
+    run = read_kfold_run(flat_run, ["flat"], [])
+    run.info.config["mapping"]["look_alikes"] = {"alike": ALIKE}
+    rest = [line for line in edited if f"/{ALIKE[0]}/" not in line]
+    (tmp_path / "edited.csv").write_text("\n".join([header, *rest]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"label 'b \$.*': got no row"):
+        write_corrected(run, tmp_path / "edited.csv", tmp_path / "labels.csv")
     (tmp_path / "edited.csv").write_text("\n".join([header, *edited]), encoding="utf-8-sig")
+    odd = tmp_path / "a=[b], it's (${1})"
+    odd.mkdir()
+    done = spectro("audit", flat_run, "--apply", tmp_path / "edited.csv", "--out", odd / "labels.csv")
+    words = shlex.split(next(line for line in done.stdout.splitlines() if line.startswith("train:")))
+    data = cli.composed([word for word in words if word.startswith("data")]).raw["data"]
+    assert data["table"] == str(odd / "labels.csv")
     done = spectro("audit", flat_run, "--apply", tmp_path / "edited.csv")
     assert done.stdout.startswith("1 labels changed, 1 of 62 records left out"), done.stderr
     assert "data=table data.table=" in done.stdout
@@ -230,15 +245,17 @@ def test_one_image_of_each_kind_is_chosen() -> None:
 
 
 def test_suggestions_leave_out_what_is_labelled_and_what_is_no_image(
-    flat_run: Path, records: Path, tmp_path: Path, spectro: Callable[..., Any]
+    flat_run: Path, records: Path, tmp_path: Path, spectro: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of the run's records, under whatever name, is not suggested again; a folder of nothing else is refused."""
+    """A file of the run's records, under whatever name, is not suggested again; a folder of nothing else is refused. A
+    whole batch that holds no image is passed over."""
     new, rng = tmp_path / "new", np.random.default_rng(1)
     for i in range(8):
         draw(new / f"{i}.png", ALIKE[0], rng)
     shutil.copy(next((records / "train" / OTHER).iterdir()), new / "old.png")
     shutil.copy(new / "0.png", new / "twice.png")
     (new / "bad.png").write_bytes(b"no image")
+    monkeypatch.setattr("spectro.runs.predict._BATCH", 8)
     done = spectro("suggest", flat_run, new, "-n", 5)
     assert (done.returncode, "bad.png" in done.stderr) == (3, True), done.stderr
     assert done.stdout.startswith("5 of 8 images; 2 more")

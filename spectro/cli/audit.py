@@ -70,7 +70,7 @@ def _apply(run: "Run", table: Path, out: Path | None) -> None:
     from spectro.errors import DataError
     from spectro.labels.audit import write_corrected
     from spectro.labels.runs import train_command
-    from spectro.paths import short
+    from spectro.paths import override, short
     from spectro.progress import say
 
     out = out or table.with_name("labels.csv")
@@ -78,7 +78,7 @@ def _apply(run: "Run", table: Path, out: Path | None) -> None:
         raise DataError(f"--out: got {str(out)!r}; allowed: a new file in a folder that exists")
     changed, removed = write_corrected(run, table, out)
     config = run.info.config
-    words = ["data=table", f"data.table={out.absolute()}", f"data.root={run.data.root}"]
+    words = ["data=table", override("data.table", str(out.absolute())), override("data.root", str(run.data.root))]
     words += [f"data.crop.{side}={px}" for side, px in (config["data"].get("crop") or {}).items() if px]
     # Which the demo data bring with them, and a table does not.
     brought = ("mapping", "augmentation") if config["data"]["kind"] == "demo" else ()

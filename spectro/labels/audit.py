@@ -259,8 +259,9 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
         raise DataError(f"--apply: got {str(table)!r} ({error}); allowed: an edited audit.csv") from error
     record_of = {record.path.as_posix(): record for record in run.records}
     folders = run.info.config["mapping"].get("classes") or {}
+    mapped = {*folders, *(label for group in run.look_alikes.values() for label in group)}
     classes = sorted({record.label for record in run.records})
-    problems, corrected, seen = [], [], set[str]()
+    problems, corrected, seen, left = [], [], set[str](), set[str]()
     for path, label, new in given:
         if path in seen or path not in record_of:
             problems.append(f"path: got {path!r} {'twice' if path in seen else ''}; allowed: each record of RUN once")
@@ -277,6 +278,12 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
             folder = (folders.get(new) or [new])[0] if is_new else record_of[path].folder
             corrected.append((is_new, [path, folder, record_of[path].split, record_of[path].source]))
         seen.add(path)
+        left.add(new or label)
+    problems += [
+        f"label {label!r}: got no row; allowed: one or more, as RUN has it in its mapping"
+        for label in classes
+        if given and label in mapped - left
+    ]
     if problems or not corrected:
         more = f"\n  and {len(problems) - 20} more" * (len(problems) > 20)
         raise DataError("\n  ".join([f"--apply: got {str(table)!r}", *(problems[:20] or ["no rows"])]) + more)

@@ -107,7 +107,8 @@ def suggest(run: Path, paths: Sequence[Path], n: int) -> Suggestion:
     for batch in predictor.stream(new):
         bad |= {batch.inputs[row].name: reason for row, reason in batch.bad.items()}
         items += [batch.inputs[row] for row in batch.good]
-        parts.append((batch.stages[""].probabilities, batch.features))
+        if batch.good:  # else the features have no columns
+            parts.append((batch.stages[""].probabilities, batch.features))
     if not items:
         raise DataError(f"got no image to label in {', '.join(map(str, paths))}; {n_known} are labelled already")
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
