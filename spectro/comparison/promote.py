@@ -9,10 +9,11 @@ from spectro.comparison.baselines import baseline_runs, load_dataset, majority_b
 from spectro.comparison.load import Run, by_path, check_comparable, load_runs
 from spectro.comparison.models import PIXELS, Model
 from spectro.comparison.pairs import MIN_RECORDS, Pair, compare_pairs
-from spectro.errors import DataError
-from spectro.evaluation.format import format_p
+from spectro.errors import DataError, SpectroError
+from spectro.evaluation.format import format_p, markdown_text
 from spectro.evaluation.paired import Estimate, score_over_seeds
 from spectro.files import read_json
+from spectro.paths import in_shell
 from spectro.progress import status
 from spectro.tracking import MLFLOW_ID, MlflowEntry
 from spectro.tracking.lookup import download
@@ -68,7 +69,8 @@ def promote(
         n, where = len(best.predictions.records), f"{len(best.predictions.records)} {_RECORDS[split]} records"
         of = f", the highest of {len(runs)} runs" if len(runs) > 1 else ""
         lines = [*notes, f"{_name(best)}: macro-F1 {score[best.origin]} on {where}{of}"]
-        if champion is not None and champion.run_id == best.info.mlflow.run_id:
+        run_id = _id(best)
+        if champion is not None and champion.run_id == run_id:
             return Promotion([*lines, f"It is {name}@{alias} already."], [], champion.number)
         refusals, others = [], list[tuple[str, Model]]()
         try:
@@ -79,7 +81,7 @@ def promote(
             what = f"today's {alias}, version {champion.number}"
             try:
                 others.append((what, _model(_champion(champion.run_id, best, outputs, scratch, uri, split), split)))
-            except DataError as error:
+            except SpectroError as error:  # its run may be deleted
                 reason = str(error).removesuffix("; allowed: finished runs")
                 refusals.append(f"{what}, cannot be compared: {reason}")
         with status("comparing"):
@@ -96,13 +98,13 @@ def promote(
             return Promotion(lines, refusals, None)
         with status("registering"):
             is_local = not best.is_fetched
-            source = best.info.folder if is_local else download(uri, _id(best), ["metrics.json"], scratch)
-            tags = {"split": split, "n_records": str(n), **({"forced": "true"} if refusals else {})}
-            gate = "**Forced**: the gate refuses it." if refusals else "The gate was passed."
+            source = best.info.folder if is_local else download(uri, run_id, ["metrics.json"], scratch)
+            tags = {"split": split, "n_records": str(n), f"forced.{alias}": str(bool(refusals)).lower()}
+            gate = f"- {alias}: " + ("**forced**, the gate refused it" if refusals else "the gate was passed")
             table = result_table(read_json(source / "metrics.json") or {})
-            text = "\n".join([*(f"- {line}" for line in (*lines, gate)), "", *table])
+            text = "\n".join([gate, *(f"- {markdown_text(line)}" for line in lines), "", *table])
             run_dir = best.info.folder if is_local else None
-            return Promotion(lines, refusals, register(uri, _id(best), run_dir, name, alias, text, tags))
+            return Promotion(lines, refusals, register(uri, run_id, run_dir, name, alias, text, tags))
 
 
 def _load(target: str, outputs: Path, scratch: Path, uri: str) -> tuple[list[Run], list[str], str]:
@@ -129,7 +131,17 @@ def _load(target: str, outputs: Path, scratch: Path, uri: str) -> tuple[list[Run
 
 
 def _id(run: Run) -> str:
-    return run.info.folder.name if run.is_fetched else str(run.info.mlflow.run_id)
+    """The id of a run in MLflow.
+
+    Raises:
+        DataError: It was never sent.
+    """
+    run_id = run.info.folder.name if run.is_fetched else run.info.mlflow.run_id
+    if not run_id:
+        raise DataError(
+            f"{run.origin}: MLflow does not have it; allowed: after {in_shell(['spectro', 'resend', run.origin])}"
+        )
+    return run_id
 
 
 def _name(run: Run) -> str:
@@ -171,9 +183,9 @@ def _champion(run_id: str | None, best: Run, outputs: Path, scratch: Path, uri: 
     """The run of the present version.
 
     Raises:
-        DataError: It is gone, or was evaluated on other records.
+        SpectroError: It is gone, or was evaluated on other records.
     """
-    if run_id is None:
+    if not run_id:
         raise DataError("it comes from no run")
     (scratch / "champion").mkdir()
     (run,), _ = load_runs([run_id], outputs=outputs, scratch=scratch / "champion", tracking_uri=uri, split=split)

@@ -9,13 +9,15 @@ from typing import Any
 from spectro.classifiers.manifest import MANIFEST, check_manifest
 from spectro.errors import ModelError, SpectroError
 from spectro.files import read_json
-from spectro.paths import redact
+from spectro.paths import cut, redact
 from spectro.tracking import store
 from spectro.tracking.lookup import asking
 from spectro.tracking.models import INSIDE, has_model, local_folder, log_model, model_of_run
 from spectro.tracking.sender import MLFLOW_ID, files_of
 
 _BY_NAME = re.compile(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))")
+# Of a version, in MLflow's databases.
+_MAX_DESCRIPTION = 5000
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ def _location(client: Any, name: str, uri: str) -> tuple[str, str]:
     if run is None:
         raise ModelError(f"MODEL: got MLflow run id {name!r}; allowed: the id of a run in {redact(uri)}")
     final = f"tags.`mlflow.parentRunId` = '{name}' and tags.final = 'true'"
-    run = next(iter(client.search_runs([run.info.experiment_id], final)), run)
+    finals = client.search_runs([run.info.experiment_id], f"{final} and attributes.status = 'FINISHED'")
+    if len(finals) > 1:
+        several = ", ".join(sorted(run.info.run_id for run in finals))
+        raise ModelError(
+            f"MODEL: got MLflow run id {name!r}, a search with several final runs; allowed: one of {several}"
+        )
+    run = finals[0] if finals else run
     logged = model_of_run(client, run.info.experiment_id, run.info.run_id)
     return (run.info.artifact_uri, "model") if logged is None else (logged.artifact_location, INSIDE)
 
@@ -120,8 +128,8 @@ def register(
         folder: Its directory, whose model is logged if it was not; None: only MLflow has the run.
         name: The registered model, which is created if there is none.
         alias: The alias, which moves to this version as the last step.
-        description: Of the version, in Markdown.
-        tags: Of the version.
+        description: Of the version, in Markdown; of a version that has one the first paragraph is put above it.
+        tags: Of the version; others that it has stay.
 
     Returns:
         The number of the version.
@@ -146,9 +154,9 @@ def register(
             name, model.artifact_location, run_id=run_id, model_id=model.model_id
         )
         number = str(version.version)
-        client.update_model_version(name, number, description)
-        for key in version.tags.keys() - tags.keys():
-            client.delete_model_version_tag(name, number, key)
+        first, _, others = description.partition("\n\n")
+        text = f"{first}\n\n{version.description or others}"
+        client.update_model_version(name, number, cut(text, _MAX_DESCRIPTION))
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
         client.set_registered_model_alias(name, alias, number)
