@@ -164,7 +164,11 @@ def as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     `read_csv` takes off again.
     """
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([[_cell(value) for value in row] for row in (header, *rows)])
+    plain, quoted = (csv.writer(table, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    for row in (header, *rows):
+        cells = [_cell(value) for value in row]
+        # Before Python 3.13 a carriage return gets no quotes, and then it ends the row.
+        (quoted if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
     return table.getvalue()
 
 

@@ -438,7 +438,7 @@ def test_a_spreadsheet_runs_no_cell_of_a_table(tmp_path: Path) -> None:
     """A class or a file may be named like a formula; what was escaped is read back unchanged."""
     from spectro.files import read_csv, write_csv
 
-    texts = ["=1+1", "+a", "-a", "@a", "\ta", "'=a", "''=a", "'a", "a=1", "-1.5", "+1e-3", ""]
+    texts = ["=1+1", "+a", "-a", "@a", "\ta", "'=a", "''=a", "'a", "a\rb", "a=1", "-1.5", "+1e-3", ""]
     write_csv(tmp_path / "t.csv", ["=x", "number"], [[text, -0.5] for text in texts])
     assert read_csv(tmp_path / "t.csv") == [{"=x": text, "number": "-0.5"} for text in texts]
     lines = (tmp_path / "t.csv").read_text().splitlines()
