@@ -1,5 +1,6 @@
 """Where new images lie: files, folders, globs and zip archives, which are read in place."""
 
+import functools
 import glob
 import os
 import stat
@@ -78,46 +79,57 @@ def find_inputs(paths: Iterable[Path]) -> list[ImageInput]:
     Links to folders are followed, each folder once. Hidden files, and an archive inside a folder, are passed over.
 
     Raises:
-        DataError: A path that is not there, a damaged archive, or no images at all.
+        DataError: A path that is not there, a damaged archive, a folder that cannot be read, or no images at all.
     """
     paths, found = list(paths), dict[tuple[Path, str], ImageInput]()
+    resolved = functools.cache(Path.resolve)
+
+    def add(path: Path, archive: zipfile.ZipFile | None = None, entry: str = "") -> None:
+        # A folder may be given as its name and as a whole path; a link to a file is an image beside that file.
+        found.setdefault((resolved(path.parent) / path.name, entry), ImageInput(path, archive, entry))
+
     for path in (match for given in paths for match in _matches(given)):
         if path.is_dir():
-            found |= {(file, ""): ImageInput(file) for file in _inside(path)}
+            for file in _inside(path):
+                add(file)
         elif path.is_file() and path.suffix.lower() == ".zip":
             try:
                 archive = zipfile.ZipFile(path)
             except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
                 raise DataError(f"{path}: not a zip archive ({error})") from error
             for entry in archive.NameToInfo:
-                if _is_image(Path(entry)) and not entry.startswith("__MACOSX/"):
-                    found[path, entry] = ImageInput(path, archive, entry)
+                if _is_image(Path(entry)) and not entry.startswith("__MACOSX/") and not entry.endswith("/"):
+                    add(path, archive, entry)
         elif os.path.lexists(path):
-            found[path, ""] = ImageInput(path)
+            add(path)
         else:
             raise DataError(f"{path}: no such file or folder")
     if not found:
         raise DataError(f"no images found in {', '.join(map(str, paths))}")
-    return [found[key] for key in sorted(found)]
+    return sorted(found.values(), key=lambda item: (item.path, item.entry))
 
 
 def _matches(path: Path) -> list[Path]:
     """The path itself, or what it matches as a glob; a shell without globs leaves them to the program."""
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
-    return [Path(name) for name in glob.glob(str(path), recursive=True)] or [path]
+    return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))] or [path]
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
 def _inside(top: Path) -> Iterator[Path]:
     visited: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(top, followlinks=True):
+    for folder, folders, names in os.walk(top, followlinks=True, onerror=_refuse):
         # A link to a folder above would give its images again and again.
         place = os.stat(folder)
         is_new = (place.st_dev, place.st_ino) not in visited
         visited.add((place.st_dev, place.st_ino))
-        folders[:] = [name for name in folders if is_new and not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
         yield from (path for path in (Path(folder, name) for name in names if is_new) if _is_image(path))
