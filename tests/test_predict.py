@@ -6,8 +6,11 @@ import re
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
@@ -19,9 +22,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spectro.cli import main as cli
+from spectro.data.decode import BadImageError
 from spectro.data.inputs import find_inputs
 from spectro.data.look import LookCheck, look_of, ranges_of
 from spectro.errors import DataError
+from spectro.files import draft_of
 from spectro.runs import predict, prediction_table
 from spectro.runs.predict import Predictor
 from spectro.runs.prediction_table import PredictionTable
@@ -77,6 +82,36 @@ def test_all_formats_hold_the_same_rows(run_dir: Path, images: Path, tmp_path: P
     assert {name for name in good if name.startswith("easy/p_")}
     assert (bad["prediction"], bad["review"], bad["reason"]) == (None, True, "not a PNG, JPEG, TIFF, BMP or WebP image")
     assert sorted(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_whole_table_is_compared_before_it_is_left_as_it_is(
+    ending: str, run_dir: Path, images: Path, tmp_path: Path, spectro: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script with --resume must learn of bad images again, of new ones, and of another model."""
+    out, command = tmp_path / f"out.{ending}", ["predict", run_dir, images, "--out", tmp_path / f"out.{ending}"]
+    with mock.patch.object(Predictor, "thumbnail", side_effect=BadImageError("it has vanished")):
+        assert spectro(*command, "--contact-sheet", tmp_path / "a.png").returncode == 3
+    whole, files = out.read_bytes(), set(tmp_path.iterdir())
+    done = spectro(*command, "--resume", "--contact-sheet", tmp_path / "a.png")
+    assert (done.returncode, "whole already" in done.stderr) == (3, True)
+    assert set(tmp_path.iterdir()) - files == {tmp_path / "a.png"}
+    for changed, message in (
+        (["predict", run_dir, images / "0.png", "--out", out], "not among the images"),
+        ([*command[:3], save_image(tmp_path / "more" / "more.png"), "--out", out], "has no .*more.png"),
+    ):
+        done = spectro(*changed, "--resume")
+        assert (done.returncode, bool(re.search(message, done.stderr))) == (2, True), done.stderr
+    rows_of_model = Predictor.rows_of
+    with mock.patch.object(
+        Predictor, "rows_of", lambda self, batch: [[*r[:2], 0.55, *r[3:]] for r in rows_of_model(self, batch)]
+    ):
+        done = spectro(*command, "--resume")
+    assert (done.returncode, "another model" in done.stderr, out.read_bytes()) == (2, True, whole)
+    if ending == "parquet":
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        done = spectro("predict", run_dir, images, "--out", tmp_path / "new.parquet")
+        assert (done.returncode, "pyarrow" in done.stderr, list(tmp_path.glob("new*"))) == (2, True, [])
 
 
 @settings(max_examples=20, deadline=None)
@@ -139,14 +174,19 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(
     whole, out = tmp_path / f"whole.{ending}", tmp_path / f"out.{ending}"
     assert spectro("predict", run_dir, images, "--out", whole, "--sort-into", tmp_path / "a").returncode == 3
     command = ["predict", run_dir, images, "--out", out, "--sort-into", tmp_path / "b"]
+    left = [draft_of(out).name, f"b/{next((tmp_path / 'a').iterdir()).name}/{draft_of(out).name}"]
     if (child := os.fork()) == 0:
+        for name in left:
+            path = tmp_path / name.replace(f".{os.getppid()}.", f".{os.getpid()}.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         MOMENTS[moment]()
         spectro(*command)
         os._exit(0)
     is_parquet_only = moment == "while the table gets its name" and ending != "parquet"
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1]) != is_parquet_only
     assert out.exists() == (moment == "at the end" or is_parquet_only)
-    if not out.exists() and out.with_name(f"{out.name}.part").exists():
+    if not out.exists() and out.with_name(f"{out.name}.part").stat().st_size:
         done = spectro(*command)
         assert (done.returncode, "--resume" in done.stderr) == (2, True)
     spectro(*command, "--resume")
@@ -177,12 +217,38 @@ def test_a_draft_of_something_else_is_left_alone(
         done = spectro("predict", run_dir, images, "--out", out, "--resume")
         assert (done.returncode, out.exists(), draft.read_text(encoding="utf-8")) == (2, False, text), name
         assert str(draft) in done.stderr
-    draft.write_text("".join(lines[:4]), encoding="utf-8")
-    fcntl = pytest.importorskip("fcntl")
-    with draft.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        done = spectro("predict", run_dir, images, "--out", out, "--resume")
-    assert (done.returncode, "another process" in done.stderr) == (2, True)
+    pytest.importorskip("fcntl")
+    columns = whole.splitlines()[0].split(",")
+    for text in ("", "".join(lines[:4]) + "half"):
+        draft.write_text(text, encoding="utf-8")
+        # Its half row may be one that it is writing.
+        with closing(PredictionTable(out, columns, resume=True)):
+            text = draft.read_text(encoding="utf-8")
+            with draft.open("a", encoding="utf-8") as file:
+                file.write("half" if text else "")
+            for more in ([], ["--resume"]):
+                done = spectro("predict", run_dir, images, "--out", out, *more)
+                assert (done.returncode, "another process" in done.stderr) == (2, True)
+            assert draft.read_text(encoding="utf-8") == text + ("half" if text else "")
+        assert draft.exists() == bool(text)
+    # The other process ends between a look at its table and the lock.
+    monkeypatch.setattr(prediction_table, "_locked_draft", lambda path: path.rename(out).open("a"))
+    with pytest.raises(DataError, match="exists already"):
+        PredictionTable(out, columns)
+    assert out.read_text(encoding="utf-8") == text + "half"
+
+
+def test_stdout_that_is_closed_or_full_has_a_message_at_most(run_dir: Path, images: Path) -> None:
+    """``| head -1`` is no error of the program, and ``> /dev/full`` must be named."""
+    main = "from spectro.cli.commands import main; main()"
+    command = [sys.executable, "-c", main, "predict", str(run_dir), str(images / "0.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait()) == ("", 141)
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, done.stderr.count("\n"), "stdout" in done.stderr) == (2, 1, True), done.stderr
 
 
 def test_entries_of_an_archive_leave_it_only_as_rows(
@@ -193,6 +259,7 @@ def test_entries_of_an_archive_leave_it_only_as_rows(
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name in ("a/good.png", "b/good.png", "../../out.png", "/root.png", "damaged.png", ".hidden.png", "x.txt"):
             zipped.writestr(name, good)
+        zipped.writestr("folder.png/", "")
         link = zipfile.ZipInfo("link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         zipped.writestr(link, "/etc/passwd")
@@ -218,14 +285,15 @@ def test_entries_of_an_archive_leave_it_only_as_rows(
     assert spectro("predict", run_dir, tmp_path / "no.zip").returncode == 2
 
 
-def test_inputs_are_found_once(tmp_path: Path) -> None:
-    """Files, folders, globs and links, in one order; a pipe would be read for ever."""
+def test_inputs_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, folders, globs and links, in any spelling, in one order; a pipe would be read for ever."""
+    monkeypatch.chdir(tmp_path)
     for name in ("a/1.png", "a/b/2.JPG", "c/3.png"):
         save_image(tmp_path / name.replace("JPG", "jpg"))
     os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
-    inputs = find_inputs([tmp_path / "*" / "*.png", tmp_path / "a", tmp_path / "c" / "3.png"])
-    assert [item.path.name for item in inputs] == ["1.png", "2.jpg", "pipe.png", "3.png", "3.png"]
+    inputs = find_inputs([tmp_path / "*" / "*.png", tmp_path / "a", Path("a"), Path("c", "3.png")])
+    assert [item.path.name for item in inputs] == ["1.png", "2.jpg", "pipe.png", "3.png"]
     with pytest.raises(ValueError, match="regular"):
         inputs[2].read(1)
     with pytest.raises(ValueError, match="large"):
@@ -233,6 +301,23 @@ def test_inputs_are_found_once(tmp_path: Path) -> None:
     for path in ("nothing.png", "*.bmp"):
         with pytest.raises(DataError, match="no such"):
             find_inputs([tmp_path / path])
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scan(f"{path}/not there" if str(path).endswith("b") else path))
+    with pytest.raises(DataError, match=r"b/not there: cannot be read"):
+        find_inputs([tmp_path / "a"])
+
+
+def test_sorted_images_and_the_sheet_are_no_inputs(
+    run_dir: Path, images: Path, tmp_path: Path, spectro: Callable
+) -> None:
+    """A glob finds them after --resume: each image would get a second row."""
+    shutil.copytree(images, tmp_path / "new")
+    command = ["predict", run_dir, "new/**/*.png", "--sort-into", "new/sorted", "--contact-sheet", "new/sheet.png"]
+    for options in (["--out", "one.csv"], ["--out", "two.csv", "--resume"]):
+        assert spectro(*command, *options).returncode == 3
+    assert len(read_rows(tmp_path / "one.csv")) == 11
+    assert read_rows(tmp_path / "one.csv") == read_rows(tmp_path / "two.csv")
+    assert spectro("predict", run_dir, "new/sorted/**/*.png", "--sort-into", "new/sorted").returncode == 2
 
 
 def test_sorted_images_overwrite_nothing(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ Exit code: 0 all images are classified, 2 invalid arguments, 3 some files hold n
 """
 
 import argparse
+import glob
 import heapq
 import os
-import re
 import sys
 import tempfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,10 @@ def main() -> None:
         "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
     )
     arguments = parser.parse_args()
+    from spectro.runs.prediction_table import ENDINGS
+
     for option, path, endings in (
-        ("--out", arguments.out, (".csv", ".jsonl", ".parquet")),
+        ("--out", arguments.out, ENDINGS),
         ("--contact-sheet", arguments.contact_sheet, (".png",)),
     ):
         if path is not None and path.suffix.lower() not in endings:
@@ -71,27 +74,46 @@ def main() -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from spectro.data.inputs import find_inputs
     from spectro.errors import DataError
+    from spectro.files import remove_drafts
     from spectro.plugins import load_plugins
     from spectro.runs.predict import Predictor
     from spectro.runs.prediction_table import PredictionTable
 
-    for option, made in (("--sort-into", arguments.sort_into), ("--contact-sheet", arguments.contact_sheet)):
+    results = {"--sort-into": arguments.sort_into, "--contact-sheet": arguments.contact_sheet}
+    for option, made in results.items():
         for folder in arguments.inputs if made else []:
             # Else it would be among the images that are classified after --resume.
             if folder.is_dir() and made.resolve().is_relative_to(folder.resolve()):
                 raise DataError(f"{option}: got {made}, which lies in {folder}; allowed: outside of the images")
     load_plugins(arguments.plugin)
     inputs = find_inputs(arguments.inputs)
+    # A glob may match what an earlier command, which was killed, has put there.
+    for place in [made.resolve() for made in results.values() if made is not None]:
+        inputs = [item for item in inputs if not item.path.resolve().is_relative_to(place)]
+    if not inputs:
+        raise DataError("INPUT: got only files in --sort-into or of --contact-sheet; allowed: images outside of them")
     with tempfile.TemporaryDirectory() as scratch:
         predictor = Predictor(_model_folder(arguments.model, arguments.tracking_uri, Path(scratch)))
-    table = PredictionTable(arguments.out, predictor.columns, resume=arguments.resume)
-    if table.is_whole:
-        _say(f"{arguments.out} is whole already")
-        return
-    n_bad, uncertain = _classify(predictor, table, inputs, arguments.sort_into)
+    with closing(PredictionTable(arguments.out, predictor.columns, resume=arguments.resume)) as table:
+        if table.is_whole:
+            _say(f"{arguments.out} is whole already")
+        for path in filter(None, (arguments.out, arguments.contact_sheet)):
+            remove_drafts(path.absolute().parent, f".{glob.escape(path.name)}.*.tmp")
+        if arguments.sort_into is not None:
+            remove_drafts(arguments.sort_into, "*/.*.tmp")
+        try:
+            n_bad, uncertain = _classify(predictor, table, inputs, arguments.sort_into)
+        except OSError as error:
+            if arguments.out is None:
+                # Python would write the rest of the rows at its end, with a second error.
+                with suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                sys.exit(141)  # as of other programs behind which `head` has ended
+            raise
+        table.finish()
     if arguments.contact_sheet is not None:
         _draw(predictor, [item for item in inputs if item.name in uncertain], uncertain, arguments.contact_sheet)
-    table.finish()
     if n_bad:
         sys.exit(3)
 
@@ -101,11 +123,12 @@ def _model_folder(model: str, uri: str | None, scratch: Path) -> Path:
     from spectro.errors import ModelError
 
     run = Path(model)
-    if not run.exists() and re.fullmatch(r"models:/.*|[0-9a-f]{32}", model):
-        from spectro.tracking.registry import fetch_model
+    if not run.exists():
+        from spectro.tracking.registry import fetch_model, is_reference
 
-        uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('outputs', 'mlflow.db').absolute()}"
-        return fetch_model(model, uri, scratch)
+        if is_reference(model):
+            uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('outputs', 'mlflow.db').absolute()}"
+            return fetch_model(model, uri, scratch)
     finals = list(run.glob("final_*/model"))
     folder = finals[0] if len(finals) == 1 else run if (run / "model.json").exists() else run / "model"
     if not folder.is_dir():
@@ -137,7 +160,7 @@ def _classify(
             for row in batch.good if folder else []:
                 place = REVIEW if rows[row][-2] else folder_name(rows[row][1])
                 sort_into(Path(folder or "", place), batch.inputs[row], predictor.max_megapixels)
-            rows = rows[-table.append(rows) :]
+            rows = rows[len(rows) - table.append(rows) :]
             for path, label, *_, reason in rows:
                 if label is None:
                     n_bad, n_named = n_bad + 1, n_named + 1
@@ -172,14 +195,14 @@ def _most_uncertain(rows: "list[tuple[float, str, str]]") -> "list[tuple[float, 
 def _draw(
     predictor: "Predictor", items: "list[ImageInput]", uncertain: dict[str, tuple[str, float]], out: Path
 ) -> None:
+    from spectro.data.decode import BadImageError
     from spectro.figures.gallery import contact_sheet
 
-    if not items or out.exists():
-        return
-    items = sorted(items, key=lambda item: uncertain[item.name][1])
-    lines = [
-        [uncertain[item.name][0], f"p = {uncertain[item.name][1]:.2f}", "/".join(item.name.split("/")[-2:])]
-        for item in items
-    ]
-    images = [predictor.thumbnail(item, _SHEET_PX) for item in items]
-    contact_sheet(images, lines, out, "the most uncertain images", "p: probability of the predicted label")
+    images, lines = [], []
+    for item in [] if out.exists() else sorted(items, key=lambda item: uncertain[item.name][1]):
+        with suppress(BadImageError):  # it has vanished since it was classified
+            images.append(predictor.thumbnail(item, _SHEET_PX))
+            label, p = uncertain[item.name]
+            lines.append([label, f"p = {p:.2f}", "/".join(item.name.split("/")[-2:])])
+    if images:
+        contact_sheet(images, lines, out, "the most uncertain images", "p: probability of the predicted label")

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,51 +29,65 @@ class PredictionTable:
     Args:
         out: The file; None: CSV on the terminal.
         columns: ``path``, ``prediction``, numbers, ``review``, ``reason``.
-        resume: Go on with the draft of a killed process; without a draft from the beginning.
+        resume: Go on with the draft of a killed process, or compare with the whole table; else from the beginning.
 
     Attributes:
-        done: Path -> prediction and its probability for the rows that a draft has; a bad image has "" and 1.
+        done: Path -> prediction and its probability for the rows that are there; a bad image has "" and 1.
         is_whole: Whether the table is whole already.
 
     Raises:
-        DataError: The file exists, or its draft does and ``resume`` is not set, or the draft is of another table.
+        DataError: The file exists, or its draft does and ``resume`` is not set, or it is of another table, another
+            process writes it, or pyarrow is not there.
     """
 
     def __init__(self, out: Path | None, columns: Sequence[str], *, resume: bool = False):
         self._out, self._columns, self.done = out, list(columns), dict[str, tuple[str, float]]()
         self._is_csv = out is None or out.suffix.lower() == ".csv"
         self._last: dict[str, Any] | None = None
-        self._open = ExitStack()
         # Not later: a progress bar puts itself in the place of stdout.
         self._file: Any = sys.stdout if out is None else None
         self._has_header = not self._is_csv
-        self.is_whole = out is not None and resume and out.exists()
-        if out is None or self.is_whole:
+        self.is_whole = out is not None and out.exists()
+        if out is None:
             return
-        self._draft = out.with_name(f"{out.name}.part")
-        if out.exists():
-            raise DataError(f"--out: got {out}, which exists already; allowed: a new file")
-        if self._draft.exists():
-            if not resume:
-                raise DataError(f"--out: {self._draft} is the draft of a killed command; allowed: --resume")
+        if out.suffix.lower() == ".parquet":
             try:
-                self._read_draft()
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise DataError(f"{self._draft}: not a draft of this table, or damaged ({error})") from error
+                import pyarrow.parquet  # noqa: F401
+            except ImportError as error:
+                raise DataError(f"--out: got {out}; allowed without the package pyarrow: .csv, .jsonl") from error
+        self._draft = out.with_name(f"{out.name}.part")
+        # The lock comes before a look at the draft: what another process writes must not be read or cut.
+        if not self.is_whole:
+            self._file = _locked_draft(self._draft)
+            self.is_whole = out.exists()
+        self._source = out if self.is_whole else self._draft
+        try:
+            if self.is_whole and not resume:
+                raise DataError(f"--out: got {out}, which exists already; allowed: a new file")
+            if self._source.stat().st_size:
+                if not resume:
+                    raise DataError(f"--out: {self._draft} is the draft of a killed command; allowed: --resume")
+                self._read()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, ValueError | KeyError | TypeError | RecursionError):
+                raise DataError(f"{self._source}: not a table of this model, or damaged ({error})") from error
+            raise
 
     def remaining(self, inputs: Sequence[ImageInput]) -> list[ImageInput]:
         """The inputs without a row, after the one of the last row, by which `append` sees that the model is the same.
 
         Raises:
-            DataError: The image of the last row is not there.
+            DataError: The image of a row is not there, or a whole table has no row of an image.
         """
-        if self._last is None:
-            return list(inputs)
-        path = self._last["path"]
-        last = [item for item in inputs if item.name == path]
-        if not last:
-            raise DataError(f"--resume: {self._draft} has {path}, which is not among the images")
-        return last + [item for item in inputs if item.name not in self.done]
+        names = {item.name for item in inputs}
+        for path in self.done:
+            if path not in names:
+                raise DataError(f"--resume: {self._source} has {path}, which is not among the images")
+        new = [item for item in inputs if item.name not in self.done]
+        if new and self.is_whole:
+            raise DataError(f"--resume: {self._source} is whole and has no {new[0].name}; allowed: a new --out")
+        return [item for item in inputs if self._last is not None and item.name == self._last["path"]] + new
 
     def append(self, rows: Sequence[Sequence[Any]]) -> int:
         """Writes rows in the order of the columns; returns how many are new.
@@ -84,8 +98,10 @@ class PredictionTable:
         """
         if self._last is not None:
             if not _is_same(self._last, dict(zip(self._columns, rows[0], strict=True))):
-                raise DataError(f"--resume: {self._draft} is of another model, or {self._last['path']} has changed")
+                raise DataError(f"--resume: {self._source} is of another model, or {self._last['path']} has changed")
             self._last, rows = None, rows[1:]
+        if self.is_whole:
+            return 0
         if self._is_csv:
             text = "" if self._has_header else as_csv(self._columns, [])
             self._has_header = True
@@ -94,13 +110,11 @@ class PredictionTable:
         else:
             lines = (dict(zip(self._columns, row, strict=True)) for row in rows)
             text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        if self._file is None:
-            self._file = self._open.enter_context(_locked_draft(self._draft))
         try:
             self._file.write(text)
             self._file.flush()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._out and self._draft)) from error
+            raise OSError(error.errno, error.strerror, str(self._draft if self._out else "stdout")) from error
         return len(rows)
 
     def finish(self) -> None:
@@ -109,21 +123,48 @@ class PredictionTable:
         Raises:
             DataError: Another process has made the file meanwhile.
         """
-        if self._out is None:
+        if self._out is None or self.is_whole:
             return
-        self._open.close()
         if self._out.exists():
             raise DataError(f"--out: {self._out} was made by another process; the table is {self._draft}")
         if self._out.suffix.lower() == ".parquet":
             self._write_parquet(self._out)
+        if os.name == "nt":
+            self._file.close()  # Windows renames and removes no open file
+        if self._out.suffix.lower() == ".parquet":
             self._draft.unlink()
         else:
             self._draft.rename(self._out)
+        self._file.close()
 
-    def _read_draft(self) -> None:
-        """Cuts a half last row off, and reads the others."""
+    def close(self) -> None:
+        """Leaves the draft to the next process; an empty one is removed."""
+        if self._out is None or self._file is None or self._file.closed:
+            return
+        with suppress(OSError):  # the disk may be full
+            if os.fstat(self._file.fileno()).st_size == 0:
+                self._draft.unlink()
+        with suppress(OSError):
+            self._file.close()
+
+    def _read(self) -> None:
+        """Reads the rows that are there; a half last row of a draft is cut off."""
+        is_text = self._source.suffix.lower() != ".parquet"
+        whole = self._whole_bytes() if is_text else 0
+        for row in self._rows(whole):
+            if list(row) != self._columns:
+                raise ValueError("other columns")
+            best = max((value for name, value in row.items() if name.startswith("p_") and value is not None), default=1)
+            self.done[row["path"]] = row["prediction"] or "", best
+            self._last = row
+        self._has_header |= bool(self.done)
+        if not self.is_whole:
+            os.truncate(self._draft, whole if self.done else 0)
+
+    def _whole_bytes(self) -> int:
+        """How many bytes the whole rows take."""
         start = as_csv(self._columns, []).encode() if self._is_csv else b'{"path": '
-        with self._draft.open("rb") as file:
+        with self._source.open("rb") as file:
             if not start.startswith(file.read(len(start))):
                 raise ValueError("other columns")
             file.seek(0)
@@ -133,19 +174,20 @@ class PredictionTable:
                 # A cell of CSV may hold a line break, between quotes; a line of JSON holds none.
                 if line.endswith(b"\n") and not (self._is_csv and quotes % 2):
                     whole = size
-        rows = self._rows(whole)
-        for row in rows:
-            if list(row) != self._columns:
-                raise ValueError("other columns")
-            best = max((value for name, value in row.items() if name.startswith("p_") and value is not None), default=1)
-            self.done[row["path"]] = row["prediction"] or "", best
-            self._last = row
-        self._has_header |= bool(self.done)
-        os.truncate(self._draft, whole if self.done else 0)
+        if self.is_whole and whole < size:
+            raise ValueError("half a row")
+        return whole
 
     def _rows(self, size: int) -> Iterator[dict[str, Any]]:
-        """The rows in the first ``size`` bytes of the draft."""
-        with self._draft.open(newline="", encoding="utf-8") as file:
+        """The rows in the first ``size`` bytes of the text that is there, or all of a Parquet file."""
+        if self._source.suffix.lower() == ".parquet":
+            from pyarrow.parquet import ParquetFile
+
+            with ParquetFile(self._source) as table:
+                for batch in table.iter_batches(_ROW_GROUP):
+                    yield from batch.to_pylist()
+            return
+        with self._source.open(newline="", encoding="utf-8") as file:
             left = [size]
 
             def lines() -> Iterator[str]:
@@ -176,6 +218,9 @@ def _locked_draft(path: Path) -> Any:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two lines above another process may have renamed or removed it.
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise OSError
     except ImportError:
         pass
     except OSError as error:
