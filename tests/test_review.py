@@ -100,6 +100,10 @@ def test_odd_training_records_have_neighbours() -> None:
     assert (alike.distances(np.zeros((2, 3))) > alike.limit).tolist() == [False, False]
     assert fit_neighbours(np.ones((1, 3)), np.zeros(1, int)).limit is None
     assert fit_neighbours(np.random.default_rng(0).normal(size=(6, 2)), np.zeros(6, int)).limit is None
+    # Features that were learned from the labels of the training records need others for a limit.
+    learned = np.random.default_rng(0).normal(size=(60, 4))
+    assert fit_neighbours(learned, None, learned[:18]).limit is None
+    assert fit_neighbours(learned[:40], None, learned[40:]).limit is not None
     many = fit_neighbours(np.random.default_rng(0).normal(size=(50, 20_000)), np.arange(50))
     assert sum(v.nbytes for v in vars(many).values() if isinstance(v, np.ndarray)) < 200_000
 

@@ -63,14 +63,15 @@ class Neighbours:
         return np.sqrt(np.partition(squares, k - 1, axis=1)[:, k - 1])
 
 
-def fit_neighbours(features: Floats, groups: NDArray[np.intp], new: Floats | None = None) -> Neighbours:
+def fit_neighbours(features: Floats, groups: NDArray[np.intp] | None, new: Floats | None = None) -> Neighbours:
     """Neighbours with a limit that at most 5 % of records like the training records exceed, on average.
 
     Args:
         features: Of at most `MAX_RECORDS` training records, ``(m, d)``.
-        groups: Group of each, ``(m,)``: a recording is no neighbour of its own records.
+        groups: Group of each, ``(m,)``: a recording is no neighbour of its own records. None: the features were learned
+            from the labels of these records, whose distances say nothing of new ones then.
         new: Features of records that the model was not fitted to, such as val, for the limit, ``(n, d)``. None, or with
-            fewer than 19 of them: the training records, each without those of its group.
+            fewer than 19 of them: the training records, each without those of its group; without groups no limit.
     """
     (m, d), mean = features.shape, features.mean(axis=0)
     r = int(np.clip((_MAX_NUMBERS - d - m) // (d + m), 1, min(_COMPONENTS, m, d)))
@@ -85,6 +86,8 @@ def fit_neighbours(features: Floats, groups: NDArray[np.intp], new: Floats | Non
     reduced, left_out = _project(features, *singles)
     neighbours = Neighbours(*singles, reduced.astype(np.float32), left_out.astype(np.float32))
     if new is None or len(new) < MIN_RECORDS:
+        if groups is None:
+            return neighbours
         distances = neighbours.distances(features, groups[:, None] == groups)
     else:
         distances = neighbours.distances(new)
