@@ -157,10 +157,11 @@ def review_run(
     some = np.unique(np.linspace(0, len(records) - 1, min(len(records), MAX_RECORDS)).astype(int))
     records = [records[i] for i in some]
     new = classifier.features(task.dataset.images(val)) if val else None
-    is_learned = getattr(
-        classifier, "easy_", classifier
-    ).draws_views  # a network's features fit its records more closely
-    features, groups = classifier.features(task.dataset.images(records)), None if is_learned else group_numbers(records)
+    # Whose features they are: a network's fit the records that it was trained on more closely than others.
+    source: Any = getattr(classifier, "easy_", classifier)
+    source = getattr(source, "members_", [source])[0]
+    groups = None if source.draws_views else group_numbers(records)
+    features = classifier.features(task.dataset.images(records))
     neighbours = fit_neighbours(features, groups, new)
     return Review.of(task.config.common.review, split, reviewed[split], neighbours), reviewed
 
