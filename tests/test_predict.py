@@ -27,7 +27,7 @@ from spectro.data.inputs import find_inputs
 from spectro.data.look import LookCheck, look_of, ranges_of
 from spectro.errors import DataError
 from spectro.files import draft_of
-from spectro.runs import predict, prediction_table
+from spectro.runs import predict, prediction_table, sorted_images
 from spectro.runs.predict import Predictor
 from spectro.runs.prediction_table import PredictionTable
 from spectro.runs.sorted_images import folder_name, sort_into
@@ -308,9 +308,9 @@ def test_inputs_are_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_sorted_images_and_the_sheet_are_no_inputs(
-    run_dir: Path, images: Path, tmp_path: Path, spectro: Callable
+    run_dir: Path, images: Path, tmp_path: Path, spectro: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A glob finds them after --resume: each image would get a second row."""
+    """A glob finds them after --resume: each image would get a second row. One that is gone meanwhile ends nothing."""
     shutil.copytree(images, tmp_path / "new")
     command = ["predict", run_dir, "new/**/*.png", "--sort-into", "new/sorted", "--contact-sheet", "new/sheet.png"]
     for options in (["--out", "one.csv"], ["--out", "two.csv", "--resume"]):
@@ -318,6 +318,9 @@ def test_sorted_images_and_the_sheet_are_no_inputs(
     assert len(read_rows(tmp_path / "one.csv")) == 11
     assert read_rows(tmp_path / "one.csv") == read_rows(tmp_path / "two.csv")
     assert spectro("predict", run_dir, "new/sorted/**/*.png", "--sort-into", "new/sorted").returncode == 2
+    monkeypatch.setattr(sorted_images, "sort_into", mock.Mock(side_effect=BadImageError("cannot be opened (gone)")))
+    done = spectro(*command[:5], "--out", "three.csv")
+    assert (done.returncode, done.stderr.count("not sorted: new/")) == (3, 10)
 
 
 def test_sorted_images_overwrite_nothing(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def _classify(
     predictor: "Predictor", table: "PredictionTable", inputs: "list[ImageInput]", folder: Path | None
 ) -> tuple[int, dict[str, tuple[str, float]]]:
     """Writes all rows; returns the number of bad images, and the most uncertain ones: path -> label, probability."""
+    from spectro.data.decode import BadImageError
     from spectro.data.look import LookCheck
     from spectro.progress import progress
     from spectro.runs.sorted_images import REVIEW, folder_name, sort_into
@@ -159,7 +160,10 @@ def _classify(
                 _say(f"warning: {warning}")
             for row in batch.good if folder else []:
                 place = REVIEW if rows[row][-2] else folder_name(rows[row][1])
-                sort_into(Path(folder or "", place), batch.inputs[row], predictor.max_megapixels)
+                try:
+                    sort_into(Path(folder or "", place), batch.inputs[row], predictor.max_megapixels)
+                except BadImageError as error:  # it was there a moment ago
+                    _say(f"not sorted: {batch.inputs[row].name}: {error}")
             rows = rows[len(rows) - table.append(rows) :]
             for path, label, *_, reason in rows:
                 if label is None:
