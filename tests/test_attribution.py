@@ -276,6 +276,7 @@ def test_a_run_draws_what_figures_asks_for(stage, figures, demo_root, run_here):
     assert "test" in wrong, "nothing is wrong, and nothing is tested"
     names = {path.stem for path in run_dir.glob("figures/*")}
     basic = {"confusion_val", "confusion_test", "recall", "reliability", "wrong_test", "attribution_test"}
+    basic |= {"risk_coverage"}
     if figures != "all":
         assert names == (basic if figures == "basic" else set())
     else:

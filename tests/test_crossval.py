@@ -297,7 +297,7 @@ def test_a_run(run_here, demo_root, capsys):
     assert metrics["objective"] == metrics["stages"]["hard"]["cv"]["accuracy"]
     assert list(metrics) == ["cv", "test", "stages", "objective"]
     assert set(metrics["stages"]["easy"]) == {"cv", "test"}
-    assert metrics["cv"] == cv.report("", seed=0)
+    assert metrics["cv"].items() >= cv.report("", seed=0).items()
     assert metrics["stages"]["easy"]["cv"]["macro_f1"] == cv.averages("easy")["macro_f1"]
     rows = read_rows(run_dir / "oof_predictions.csv")
     assert list(rows[0])[:6] == ["repeat", "fold", "path", "source", "label", "predicted"]
