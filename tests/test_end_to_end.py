@@ -23,7 +23,7 @@ from spectro.runs.hints import hints
 from spectro.runs.task import Task, load_data
 
 TRAIN = CONF.parent / "train.py"
-FILES = {"metrics.json", "predictions.csv", "records.csv", "run.json", "model", "figures"}
+FILES = {"metrics.json", "predictions.csv", "records.csv", "risk_coverage.csv", "run.json", "model", "figures"}
 LABELS = ["brak_Empty zone", "шум", "a[1].b"]
 FLAT = ["data=folder", "cascade_stage=flat"]
 # Small descriptors: what they see is not the point here.
