@@ -82,6 +82,11 @@ def sqlite_path(uri: str | None) -> Path | None:
     return None if match is None or ":memory:" in match[1] else Path(match[1]).expanduser().absolute()
 
 
+def mlflow_database(outputs: Path) -> str:
+    """The address of the MLflow database in a folder of results."""
+    return f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+
+
 def flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Sections as dotted keys: ``{"svm": {"C": 1}}`` gives ``{"svm.C": 1}``.
 

@@ -21,7 +21,7 @@ from spectro.data import Crop, Images, ImageStore
 from spectro.data.images import file_digest
 from spectro.data.inputs import find_inputs
 from spectro.evaluation.format import format_number, markdown_table
-from spectro.evaluation.selective import automatic_report
+from spectro.evaluation.selective import automatic_report, confidence_of
 from spectro.files import read_json
 from spectro.runs.predictions import read_predictions
 from spectro.runs.review import Review, load_review, tempered
@@ -47,7 +47,7 @@ def measure(folder: Path, foreign: list[Path], counted: dict[str, Any]) -> None:
     for target in TARGETS:
         chosen = Review.of(ReviewKnobs(target_accuracy=target), review.split, chosen_on, review.neighbours)
         for name, p in {"chosen": chosen_on, "test": test["test"]}.items():
-            automatic = chosen.thresholds.automatic(p.probabilities.max(axis=1).round(9), p.predicted)
+            automatic = chosen.thresholds.automatic(confidence_of(p.probabilities), p.predicted)
             sources = [f"{folder} {source}" for source in p.sources]
             counted[f"{name} {target}"] += list(zip(p.predicted == p.y_true, automatic, sources, strict=True))
     root = Path(str(info.data.root))

@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("model.onnx"), help="a new file; default: %(default)s")
     parser.add_argument("--int8", action="store_true", help="a second file with 8-bit weights, FILE.int8.onnx")
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
-    )
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     cli.guard(lambda: _export(arguments))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectro import beside, interrupt
+from spectro.paths import mlflow_database
 
 if TYPE_CHECKING:
     from spectro.config.check import Config
@@ -51,6 +52,18 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
         sys.exit(2)
     finally:
         beside.stop()
+
+
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    """The option ``--plugin`` of commands that load a model."""
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
+    )
+
+
+def store_of(uri: str | None, outputs: Path) -> str:
+    """The MLflow store that is asked: the one on the command line, ``MLFLOW_TRACKING_URI``, or that of ``outputs``."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or mlflow_database(outputs)
 
 
 def composed(overrides: Sequence[str]) -> "Config":

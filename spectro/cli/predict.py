@@ -50,9 +50,7 @@ def main() -> None:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, or that of outputs"
     )
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
-    )
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     from spectro.runs.prediction_table import ENDINGS
 
@@ -127,7 +125,7 @@ def _model_folder(model: str, uri: str | None, scratch: Path) -> Path:
         from spectro.tracking.registry import fetch_model, is_reference
 
         if is_reference(model):
-            uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('outputs', 'mlflow.db').absolute()}"
+            uri = cli.store_of(uri, Path("outputs"))
             return fetch_model(model, uri, scratch)
     finals = list(run.glob("final_*/model"))
     folder = finals[0] if len(finals) == 1 else run if (run / "model.json").exists() else run / "model"

@@ -13,7 +13,6 @@ Exit code: 0 registered, 2 invalid arguments or runs, 3 refused by the gate: not
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def _promote(arguments: argparse.Namespace) -> None:
     from spectro.comparison.promote import promote
 
     outputs, name, alias = arguments.outputs, arguments.name, arguments.alias
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+    uri = cli.store_of(arguments.tracking_uri, outputs)
     force = arguments.force
     promotion = promote(arguments.target, name=name, alias=alias, outputs=outputs, uri=uri, force=force)
     print(*promotion.lines, sep="\n")

@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="UNLABELLED_DIR", help="folders, images, zip archives")
     parser.add_argument("-n", type=int, default=50, help="how many images (default %(default)s)")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
-    )
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     if arguments.n < 1:
         parser.error(f"-n: got {arguments.n}; allowed: 1 or more")

@@ -12,7 +12,7 @@ from typing import Any
 from spectro.data import Record
 from spectro.errors import DataError
 from spectro.files import read_csv
-from spectro.paths import short
+from spectro.paths import mlflow_database, short
 from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.runinfo import DataInfo, RunInfo
 from spectro.tracking import MLFLOW_ID
@@ -112,7 +112,7 @@ def load_runs(
     Raises:
         SpectroError: Something that is not a run, runs that cannot be compared, or no run at all.
     """
-    uri = tracking_uri or f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+    uri = tracking_uri or mlflow_database(outputs)
     of_mlflow = partial(_of_mlflow, outputs, scratch, uri)
     named = [(name, _folders(name, outputs) or of_mlflow([name])) for name in names]
     if experiment is not None:

@@ -22,8 +22,6 @@ from spectro.evaluation.selective import accuracy_at, confidence_of
 OTHER = "another class"
 # Shares of the records that are automatic, the most confident ones, in per cent.
 COVERAGES = (100, 90, 80, 50)
-
-
 # Scores that have tables of their own.
 _OF_A_PART = ("recall/", "accuracy_at/")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from spectro.errors import SpectroError
 from spectro.files import WAIT_S, as_json, is_draft, link, locked, read_json, remove_drafts
-from spectro.paths import redact, sqlite_path
+from spectro.paths import mlflow_database, redact, sqlite_path
 from spectro.tracking import store
 from spectro.tracking.models import has_model, local_folder, log_model
 from spectro.tracking.notes import note_tags
@@ -74,7 +74,7 @@ class MlflowEntry:
         Raises:
             SpectroError: No store was named, and the entry's is another one.
         """
-        default = f"sqlite:///{(outputs / 'mlflow.db').absolute()}"
+        default = mlflow_database(outputs)
         allowed = [uri] if uri is not None else [default, os.environ.get("MLFLOW_TRACKING_URI")]
         entries = [MlflowEntry.new(address, outputs) for address in allowed if address]
         same = next((entry for entry in entries if entry.tracking_uri == self.tracking_uri), None)
