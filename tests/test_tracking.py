@@ -22,8 +22,9 @@ from spectro.cli.resend import resend
 from spectro.paths import CONF
 from spectro.runs.runinfo import Cost, DataInfo, RunInfo
 from spectro.tracking import MlflowEntry, store
+from spectro.tracking import open_run as open_in_mlflow
 from spectro.tracking.notes import NOTE, note_tags
-from spectro.tracking.values import flatten_metrics, flatten_params, safe_name, safe_names
+from spectro.tracking.values import flatten_metrics, flatten_params, safe_name
 
 CLASSES = ["brak_Empty zone", "шум", "a[1].b", "a[b", "a]b"]
 
@@ -76,7 +77,8 @@ def read(run_dir: Path) -> dict[str, Any]:
 def open_run(run_dir: Path) -> bool:
     """Opens the MLflow run of a run directory; whether the store took it."""
     info = RunInfo.read(run_dir)
-    info.open_in_mlflow()
+    info.mlflow = open_in_mlflow(run_dir, info.content())
+    info.write()
     return info.mlflow.run_id is not None
 
 
@@ -388,29 +390,24 @@ def test_numbers_of_a_run_are_metrics(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.lists(st.text(st.sampled_from("ab[]. /:-_\nё̈") | st.characters(), max_size=130), unique=True))
 def test_no_two_labels_share_a_name(labels: list[str]) -> None:
-    """Any labels at all, and the names that others are given, stay apart and are names that MLflow takes."""
+    """Any labels at all stay apart and get names that MLflow takes; such a name is left as it is."""
     from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
-    labels = sorted({*labels, *(safe_name(label) for label in labels)})
-    names = safe_names(labels)
-    assert len(set(names.values())) == len(labels)
-    assert names == safe_names(reversed(labels))
-    for label, name in names.items():
+    names = {safe_name(label) for label in labels}
+    assert len(names) == len(labels)
+    for name in names:
         _validate_metric_name(f"test/recall/{name}")
         _validate_param_name(name)
         assert len(name) <= 100
-        if safe_name(label) == label:
-            assert name == label
+        assert safe_name(name) == name
 
 
 def test_labels_that_nearly_meet() -> None:
-    """Brackets, cut ends and a label that is another one's mangled form."""
+    """Brackets and cut ends."""
     long = "x" * 100
-    labels = ["a[b", "a]b", safe_name("a[b"), long + "1", long + "2", long, ".", "..", "", "plain name"]
-    names = safe_names(labels)
-    assert len(set(names.values())) == len(labels)
-    assert names["plain name"] == "plain name"
-    assert names[safe_name("a[b")] == safe_name("a[b")
+    labels = ["a[b", "a]b", long + "1", long + "2", long, ".", "..", "", "plain name"]
+    assert len({safe_name(label) for label in labels}) == len(labels)
+    assert safe_name("plain name") == "plain name"
     assert len(flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
 
 

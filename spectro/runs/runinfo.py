@@ -272,20 +272,12 @@ class RunInfo:
             except OSError as error:
                 raise DataError(f"{name}: damaged or not there ({error.strerror})") from error
 
-    def open_in_mlflow(self) -> None:
-        """Creates the run in MLflow and writes its id; without a store a warning is logged."""
-        self.mlflow = tracking.open_run(self.folder, self.content())
-        self.write()
-
     def open_in_mlflow_beside(self) -> Callable[[], None]:
-        """`open_in_mlflow` in the second process; returns what waits for it and writes the id."""
-        opened = self._beside(tracking.open_run)
+        """Creates the run in MLflow, in the second process; returns what waits for it and writes its id.
 
-        def wait() -> None:
-            self.mlflow = opened()
-            self.write()
-
-        return wait
+        Without a store a warning is logged.
+        """
+        return self._beside(tracking.open_run)
 
     def send_to_mlflow(self) -> None:
         """Copies the run directory into MLflow and writes whether all of it was sent; logs a warning if not."""
@@ -294,24 +286,20 @@ class RunInfo:
 
     def send_to_mlflow_beside(self) -> None:
         """`send_to_mlflow` in the second process, after what that is at."""
-        self.mlflow = self._beside(tracking.send)()
-        self.write()
+        self._beside(tracking.send)()
 
-    def _beside(self, action: Callable[[Path, dict[str, Any]], MlflowEntry]) -> Callable[[], MlflowEntry]:
+    def _beside(self, action: Callable[[Path, dict[str, Any]], MlflowEntry]) -> Callable[[], None]:
         if self.mlflow.tracking_uri is None:
-            return lambda: self.mlflow
+            return self.write
         result = beside.start(action, self.folder.absolute(), self.content())
 
-        def wait() -> MlflowEntry:
+        def wait() -> None:
             try:
-                return result()
+                self.mlflow = result()
             except beside.KilledError:
-                _log.warning(
-                    "MLflow did not take the run (its process was killed). Nothing is lost; send it later: "
-                    "spectro resend %s",
-                    shlex.quote(str(self.folder)),
-                )
-                return self.mlflow
+                reason = "MLflow did not take the run (its process was killed). Nothing is lost; send it later:"
+                _log.warning("%s spectro resend %s", reason, shlex.quote(str(self.folder)))
+            self.write()
 
         return wait
 

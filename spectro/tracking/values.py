@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
     for stages in (metrics.get("stages", {}), run["networks"]):
         for stage, content in stages.items():
             values |= dict(_numbers(content, *stage.split("/", 1)))
-    names = safe_names(part for path in values for part in path)
-    return {"/".join(names[part] for part in path): value for path, value in sorted(values.items())}
+    return {"/".join(map(safe_name, path)): value for path, value in sorted(values.items())}
 
 
 def _numbers(node: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -56,22 +55,18 @@ def flatten_params(config: Mapping[str, Any]) -> dict[str, str]:
 
     Text stays as it is, everything else is compact JSON (None is ``null``); long values are cut with a visible mark.
     """
-    values = flatten(config)
-    names = safe_names(values, limit=MAX_NAME)
 
     def text(value: Any) -> str:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
-    return {names[key]: cut(text(value), MAX_PARAM) for key, value in values.items()}
+    return {safe_name(key, limit=MAX_NAME): cut(text(value), MAX_PARAM) for key, value in flatten(config).items()}
 
 
 def read_history(path: Path) -> list[tuple[str, float, int]]:
     """The learning curves of history.csv: ``<stage>/history/<column>``, value, epoch. Empty without the file."""
-    rows = read_csv(path) if path.exists() else []
-    names = safe_names(name for row in rows for name in ("history", row["stage"], *row))
     return [
-        (f"{names[row['stage']]}/{names['history']}/{names[column]}", float(text), int(row["epoch"]))
-        for row in rows
+        (f"{safe_name(row['stage'])}/history/{safe_name(column)}", float(text), int(row["epoch"]))
+        for row in (read_csv(path) if path.exists() else [])
         for column, text in row.items()
         if column not in ("stage", "epoch", "best") and text and math.isfinite(float(text))
     ]
@@ -84,38 +79,17 @@ def tags_of(tags: Mapping[str, str | None]) -> dict[str, str]:
     return {key: cut(value, MAX_TAG) for key, value in shown.items() if value is not None}
 
 
-def safe_name(label: str, *, limit: int = MAX_LABEL, digits: int = 8) -> str:
-    """The label if MLflow takes it as one part of a name, else a readable form of it plus a hash.
+def safe_name(label: str, *, limit: int = MAX_LABEL) -> str:
+    """The label if MLflow takes it as one part of a name of ``limit`` characters, else a readable form plus a hash.
 
-    MLflow takes letters and digits of any script, `_ - . : space`, and no part that a path would resolve away.
-
-    Args:
-        label: Any text.
-        limit: Most characters of the result.
-        digits: Length of the hash in hexadecimal digits.
+    MLflow takes letters and digits of any script, `_ - . : space`, and no part that a path would resolve away. The hash
+    holds names apart that read the same.
     """
     if len(label) <= limit and re.fullmatch(r"[\w.\- :]+", label) and label != "." and label[:2] != "..":
         return label
-    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
-    readable = re.sub(r"^\.\.|[^\w.\- :]", "_", label)[: limit - digits - 1]
+    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    readable = re.sub(r"^\.\.|[^\w.\- :]", "_", label)[: limit - len(digest) - 1]
     return f"{readable}-{digest}"
-
-
-def safe_names(labels: Iterable[str], *, limit: int = MAX_LABEL) -> dict[str, str]:
-    """Maps every label to a name that MLflow takes; no two labels share a name, valid labels keep theirs.
-
-    The result depends on the set of labels only, so that a resend gives the same names.
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    # Valid labels first: one of them may look like the mangled form of another label, and must not move.
-    for label in sorted(set(labels), key=lambda text: (safe_name(text, limit=limit) != text, text)):
-        digits = 8
-        while (name := safe_name(label, limit=limit, digits=digits)) in taken:
-            digits += 8
-        names[label] = name
-        taken.add(name)
-    return names
 
 
 def cut(text: str, limit: int) -> str:
