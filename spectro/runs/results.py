@@ -147,15 +147,8 @@ def draw(
                 jobs += _wrong(info, split, splits[split], task.dataset, classifier)
     except Exception as error:  # images that are gone, or an attribution that fails, are not worth a run
         failed.append(f"wrong records were not drawn ({type(error).__name__}: {error})")
-    drawn = beside.start(figures.draw, jobs)
-
-    def wait() -> list[str]:
-        try:
-            return [*failed, *drawn()]
-        except RuntimeError as error:  # it was killed, or a figure could not be computed
-            return [*failed, f"figures were not drawn ({error})"]
-
-    return wait
+    drawn = figures.draw_beside(figures.draw, jobs)
+    return lambda: [*failed, *drawn()]
 
 
 def _reports(info: RunInfo, metrics: Mapping[str, Any], has_stages: bool) -> list[Job]:

@@ -11,9 +11,9 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.markup import escape
 
-from spectro import beside
 from spectro.config.schema import Common
 from spectro.evaluation import METRICS
+from spectro.figures import draw_beside
 from spectro.figures.search import Parameter, Trial, search_figures
 from spectro.files import read_json, write_csv, write_json, write_text
 from spectro.progress import say
@@ -106,24 +106,19 @@ def draw(folder: Path, study: optuna.Study, space: Space, common: Common) -> Cal
     """
     if common.figures == "none":
         return list
-    keys = list(space.distributions)
     parameters = [
         Parameter(name, tuple(map(str, d.choices)))
         if hasattr(d, "choices")
         else Parameter(name, (), float(d.low), float(d.high), bool(d.log))
         for name, d in space.shown(space.distributions).items()
     ]
-
-    def place(key: str, value: Any) -> float:
-        distribution = space.distributions[key]
-        return float(distribution.to_internal_repr(value))
-
+    searched = space.distributions.items()
     trials = [
         Trial(
             t.number,
             t.state.name,
             t.values[0] if t.state.name == "COMPLETE" else None,
-            [place(key, t.params[key]) if key in t.params else math.nan for key in keys],
+            [d.to_internal_repr(t.params[key]) if key in t.params else math.nan for key, d in searched],
         )
         for t in counting(study)
         if t.state.is_finished()
@@ -131,15 +126,7 @@ def draw(folder: Path, study: optuna.Study, space: Space, common: Common) -> Cal
     *stage, split, metric = str(common.objective).split("/")
     label = METRICS[metric].label if metric in METRICS else metric
     objective = f"{label} on {split}{''.join(f', stage {part}' for part in stage[:1])}"
-    drawn = beside.start(search_figures, folder.absolute() / "figures", trials, parameters, objective, study.study_name)
-
-    def wait() -> list[str]:
-        try:
-            return drawn()
-        except RuntimeError as error:  # it was killed, or a figure could not be computed
-            return [f"figures were not drawn ({error})"]
-
-    return wait
+    return draw_beside(search_figures, folder.absolute() / "figures", trials, parameters, objective, study.study_name)
 
 
 def _text(value: Any) -> str:
