@@ -16,12 +16,7 @@ _MOST = 50_000  # runs that MLflow gives at a time
 def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) -> dict[str, dict[str, str]]:
     """Runs of a store, or those of an experiment that were not deleted, from the oldest to the newest.
 
-    In the place of a run that has children (a sweep) stand its children.
-
-    Args:
-        uri: The store.
-        ids: Ids of runs.
-        experiment: The name of an experiment; takes the place of ``ids``.
+    In the place of a run that has children (a sweep) stand its children. An experiment takes the place of ``ids``.
 
     Returns:
         Id -> tags of the run.
@@ -43,7 +38,7 @@ def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) 
                 raise SpectroError(f"MLflow experiment: got {experiment!r}; allowed in {redact(uri)}: {names}")
             runs, ids = search(known.experiment_id), ()
         for run_id in ids:
-            run = store.find_run(client, run_id)
+            run = store.found(client.get_run, run_id)
             if run is None or run.info.lifecycle_stage == "deleted":
                 raise SpectroError(f"got MLflow run id {run_id!r}; allowed: the id of a run in {redact(uri)}")
             runs += search(run.info.experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'") or [run]
@@ -52,16 +47,10 @@ def find_runs(uri: str, ids: Iterable[str] = (), experiment: str | None = None) 
 
 
 def download(uri: str, run_id: str, names: Iterable[str], into: Path) -> Path:
-    """Fetches files of a run; one that the run does not have is left out.
-
-    Args:
-        uri: The store.
-        run_id: The run.
-        names: Files, with forward slashes below the run's artifacts.
-        into: An existing folder; a folder named after the run is made in it.
+    """Fetches files of a run, named by their paths below its artifacts; one that the run does not have is left out.
 
     Returns:
-        The folder with the files.
+        The folder with the files, which is made in the existing folder ``into`` and named after the run.
 
     Raises:
         SpectroError: The store cannot be asked.

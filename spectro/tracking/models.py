@@ -35,8 +35,8 @@ def log_model(client: Any, stored: Any, run_dir: Path, run: Mapping[str, Any], f
     Args:
         client: The client of the store.
         stored: The run in it.
-        run_dir: The run directory.
-        run: The content of its run.json.
+        run_dir: The run directory, whose run.json holds ``run``.
+        run: Its content.
         files: Files of the run directory that may be sent; where MLflow's are files of this machine they are linked.
 
     Returns:

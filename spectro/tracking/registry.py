@@ -38,7 +38,7 @@ def fetch_model(name: str, uri: str, into: Path) -> Path:
 
     Args:
         name: ``models:/NAME@ALIAS``, ``models:/NAME/NUMBER``, or the id of a run; of a search it is its final run's.
-        uri: The store, the only one that is asked.
+        uri: The only store that is asked.
         into: An existing folder, for files that are not on this machine.
 
     Raises:
@@ -68,12 +68,14 @@ def _location(client: Any, name: str, uri: str) -> tuple[str, str]:
     if match:
         model, alias, number = match.groups()
         ask = client.get_model_version_by_alias if alias else client.get_model_version
-        version = _found(lambda: ask(model, alias or number))
+        version = store.found(ask, model, alias or number)
         if version is None:
-            known = ", ".join(_names(client)) or "none is registered"
-            raise ModelError(f"MODEL: got {name!r}, which is not in {redact(uri)}; allowed there: {known}")
+            models = client.search_registered_models()
+            known = [f"models:/{model.name}@{alias}" for model in models for alias in sorted(model.aliases)]
+            allowed = ", ".join(known) or "none is registered"
+            raise ModelError(f"MODEL: got {name!r}, which is not in {redact(uri)}; allowed there: {allowed}")
         return client.get_model_version_download_uri(version.name, version.version), INSIDE
-    run = store.find_run(client, name)
+    run = store.found(client.get_run, name)
     if run is None:
         raise ModelError(f"MODEL: got MLflow run id {name!r}; allowed: the id of a run in {redact(uri)}")
     final = f"tags.`mlflow.parentRunId` = '{name}' and tags.final = 'true'"
@@ -88,24 +90,6 @@ def _location(client: Any, name: str, uri: str) -> tuple[str, str]:
     return (run.info.artifact_uri, "model") if logged is None else (logged.artifact_location, INSIDE)
 
 
-def _found(question: Any) -> Any:
-    """The answer; None where MLflow has no such thing."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return question()
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
-def _names(client: Any) -> list[str]:
-    """All models with an alias, as they are asked for."""
-    models = client.search_registered_models()
-    return [f"models:/{model.name}@{alias}" for model in models for alias in sorted(model.aliases)]
-
-
 def champion_of(uri: str, name: str, alias: str) -> Version | None:
     """The version of a registered model that has an alias; None where there is none.
 
@@ -113,7 +97,7 @@ def champion_of(uri: str, name: str, alias: str) -> Version | None:
         SpectroError: The store cannot be asked.
     """
     with asking(uri) as client:
-        version = _found(lambda: client.get_model_version_by_alias(name, alias))
+        version = store.found(client.get_model_version_by_alias, name, alias)
     return None if version is None else Version(str(version.version), version.run_id)
 
 
@@ -138,7 +122,7 @@ def register(
         SpectroError: The store cannot be asked, or does not have the run or its model.
     """
     with asking(uri) as client:
-        run = store.find_run(client, run_id)
+        run = store.found(client.get_run, run_id)
         if run is None:
             raise SpectroError(f"MLflow at {redact(uri)} does not have the run {folder or run_id}: spectro resend")
         model = model_of_run(client, run.info.experiment_id, run_id)
@@ -147,7 +131,7 @@ def register(
             model = model_of_run(client, run.info.experiment_id, run_id)
         if model is None:
             raise SpectroError(f"the run {folder or run_id} has no model in MLflow; allowed: a run with one")
-        if not _found(lambda: client.get_registered_model(name)):
+        if store.found(client.get_registered_model, name) is None:
             client.create_registered_model(name)
         versions = client.search_model_versions(f"name = '{name}'")
         version = next((v for v in versions if v.run_id == run_id), None) or client.create_model_version(

@@ -52,12 +52,7 @@ class MlflowEntry:
 
     @classmethod
     def new(cls, uri: str | None, outputs: Path) -> "MlflowEntry":
-        """The entry of a run that is not in MLflow yet, with absolute addresses.
-
-        Args:
-            uri: The store; None for none.
-            outputs: The folder of all runs, where files go whose store is a database.
-        """
+        """The entry of a run that is not in MLflow yet, with absolute addresses; files of a database go to outputs."""
         database = sqlite_path(uri)
         return cls(
             tracking_uri=uri if database is None else f"sqlite:///{database}",
@@ -67,9 +62,7 @@ class MlflowEntry:
     def to(self, uri: str | None, outputs: Path) -> "MlflowEntry":
         """The entry of the same run for a store; of a run.json, which may be anybody's, only the ids are taken.
 
-        Args:
-            uri: The store that was named for it; None: the database of ``outputs``, or ``MLFLOW_TRACKING_URI``.
-            outputs: The folder of all runs.
+        Without ``uri`` the store is the database of ``outputs``, or ``MLFLOW_TRACKING_URI``.
 
         Raises:
             SpectroError: No store was named, and the entry's is another one.
@@ -103,11 +96,7 @@ def page_of(entry: MlflowEntry) -> str | None:
 
 
 def open_run(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
-    """Creates the MLflow run of a run directory, with status RUNNING, tags and parameters.
-
-    Args:
-        run_dir: The run directory.
-        run: The content of its run.json.
+    """Creates the MLflow run of a run directory, whose run.json holds ``run``: status RUNNING, tags and parameters.
 
     Returns:
         The new entry ``mlflow`` of run.json; the present one if the store could not be used, after a warning on the
@@ -120,10 +109,6 @@ def send(run_dir: Path, run: Mapping[str, Any]) -> MlflowEntry:
     """Sends everything that a run directory holds and ends its MLflow run; sending again duplicates nothing.
 
     A run that is still marked RUNNING ends as KILLED if its process is gone, and is not sent if it lives.
-
-    Args:
-        run_dir: The run directory.
-        run: The content of its run.json, with the final status.
 
     Returns:
         The new entry ``mlflow`` of run.json, with ``sent`` false if something could not be sent; at most one warning
@@ -224,7 +209,7 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
         from mlflow.entities import Param, ViewType
 
         client = store.connect(str(entry.tracking_uri))
-        stored = store.find_run(client, entry.run_id) if entry.run_id else None
+        stored = store.found(client.get_run, entry.run_id) if entry.run_id else None
         if stored is None or stored.info.lifecycle_stage == "deleted":
             experiment = store.experiment_id(client, run["experiment"], entry.artifact_location)
             # The run may be there without its id here: the answer was lost, or run.json was written over.
@@ -232,11 +217,8 @@ def _open(run_dir: Path, run: Mapping[str, Any]) -> tuple[Any, Any, MlflowEntry]
             if same:
                 stored = same[0]
             else:
-                tags, started_ms = (
-                    {**tags_of(run["tags"]), **_parent(run_dir, run), _KEY: key},
-                    run["started_at"] * 1000,
-                )
-                stored = client.create_run(experiment, start_time=int(started_ms), tags=tags, run_name=name)
+                tags = {**tags_of(run["tags"]), **_parent(run_dir, run), _KEY: key}
+                stored = client.create_run(experiment, int(run["started_at"] * 1000), tags, name)
             if stored.info.lifecycle_stage == "deleted":
                 client.restore_run(stored.info.run_id)
     with store.settings(store.PATIENT):

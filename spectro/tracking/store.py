@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,14 +136,14 @@ def experiment_id(client: Any, name: str, artifact_location: str | None) -> str:
     return str(experiment.experiment_id)
 
 
-def find_run(client: Any, run_id: str) -> Any:
-    """The run, or None if the store has none of this id."""
+def found(question: Callable[..., Any], *arguments: str) -> Any:
+    """What a method of the client returns; None where the store has no such thing."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id)
+        return question(*arguments)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return None
 

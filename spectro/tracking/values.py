@@ -25,10 +25,6 @@ def flatten_metrics(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> dict[
     Names are ``<split>/<metric>`` and ``<split>/<metric>/<class>``, with a stage before the split:
     ``hard/test/macro_f1``. Facts of networks are named by their stages: ``easy/parameters/trainable``. Null and
     infinite values and the support of single classes are left out. Values have four decimals.
-
-    Args:
-        metrics: Content of metrics.json.
-        run: Content of run.json.
     """
     values = dict(_numbers({**metrics, "stages": None, **{key: run[key] for key in _SECTIONS}}))
     for stages in (metrics.get("stages", {}), run["networks"]):
