@@ -21,7 +21,7 @@ from spectro.files import write_csv, write_json, write_text
 from spectro.paths import cut, new_folder
 from spectro.plugins import load_plugins
 from spectro.progress import status
-from spectro.runs.runinfo import RunInfo, git_commit
+from spectro.runs.runinfo import RunInfo
 from spectro.tracking import MlflowEntry
 
 __all__ = ["Result", "compare"]
@@ -142,7 +142,6 @@ def _start(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {str(out or outputs)!r} ({error.strerror})") from error
-    commit = git_commit(Path(__file__).parent)
     info = RunInfo.start(
         out,
         run_name=cut(f"comparison of {names}", 100),
@@ -152,11 +151,9 @@ def _start(
             "mlflow.source.name": "compare.py",
             "mapping": first.info.tags.get("mapping", first.info.experiment),
             "data_fingerprint": first.data.fingerprint,
-            "git_commit": commit or "unknown",
         },
         config={"split": result.split, "seed": seed, "runs": [run.origin for run in result.runs]},
         seed=seed,
-        git_commit=commit,
         data=first.data,
         mlflow=mlflow,
         started_at=started_at,

@@ -21,7 +21,7 @@ from spectro.runs import results
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions, read_predictions, write_predictions
 from spectro.runs.review import Review, load_review, tempered
-from spectro.runs.runinfo import Cost, RunInfo, git_commit
+from spectro.runs.runinfo import Cost, RunInfo
 from spectro.runs.terminal import show_result
 
 # What files of predictions hold: split or repeat -> predictions.
@@ -179,7 +179,7 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     first = members[0]
     counts = Counter(str(info.config["model"]["name"]) for info in members)
     name = name or "+".join(f"{n}x{model}" if n > 1 else model for model, n in counts.items())
-    stage, seed, commit = first.config["cascade_stage"]["name"], first.seed or 0, git_commit(Path(__file__).parent)
+    stage, seed = first.config["cascade_stage"]["name"], first.seed or 0
     folder = new_folder(outputs / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_ensemble_{stage}")
     shared = {key: value for key, value in first.config.items() if key in Common.model_fields and key != "stages"}
     if any(info.config.get("validation") != first.config.get("validation") for info in members):
@@ -196,7 +196,7 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     tags: dict[str, str] = {
         k: first.tags[k] for k in ("mapping", "augmentation", "data_fingerprint") if k in first.tags
     }
-    tags |= {"model": name, "stage": stage, "seed": str(seed), "git_commit": commit or "unknown", "ensemble": "true"}
+    tags |= {"model": name, "stage": stage, "seed": str(seed), "ensemble": "true"}
     return RunInfo.start(
         folder,
         run_name=f"{name} {stage}",
@@ -204,7 +204,6 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
         tags=tags,
         config=shared | {"model": {"name": name, "family": "ensemble"}, "ensemble": {"runs": of_members}},
         seed=seed,
-        git_commit=commit,
         data=first.data,
         mlflow=replace(first.mlflow, run_id=None, experiment_id=None, sent=False),
         networks=networks,

@@ -162,14 +162,17 @@ class RunInfo:
             content: Further attributes.
         """
         remove_drafts(folder)
+        commit = git_commit(Path(__file__).parent)
         process: dict[str, Any] = {
             "started_at": time.time(),
             "pid": os.getpid(),
             "host": socket.gethostname(),
+            "git_commit": commit,
             "versions": _versions(),
             "command": [Path(sys.argv[0]).name, *map(redact, sys.argv[1:])],
         }
         info = cls(folder=folder, **{**process, **content})
+        info.tags = {"git_commit": commit or "unknown", **info.tags}
         if before is not None:
             info.started_at, info.wall_s = before.started_at, before.wall_s
             info.resumed_at = [*before.resumed_at, time.time()]
@@ -188,15 +191,14 @@ class RunInfo:
             before: The same run when it was killed.
             content: Further attributes; ``tags`` are added to those of the configuration.
         """
-        common, commit = config.common, git_commit(Path(__file__).parent)
-        uri, sections = common.tracking.uri, [value for value in config.raw.values() if isinstance(value, dict)]
+        common, uri = config.common, config.common.tracking.uri
+        sections = [value for value in config.raw.values() if isinstance(value, dict)]
         backbones = [str(section["backbone"]) for section in sections if "backbone" in section]
         described: dict[str, Any] = {
             "run_name": content.get("run_name") or common.name or _run_name(config),
             "experiment": experiment_of(config),
             "config": {**config.raw, "tracking": {**config.raw["tracking"], "uri": uri and redact(uri)}},
             "seed": common.seed,
-            "git_commit": commit,
             "mlflow": MlflowEntry.new(uri, Path(common.outputs)),
             **content,
             "tags": {
@@ -207,7 +209,6 @@ class RunInfo:
                 **({"backbone": ", ".join(backbones)} if backbones else {}),
                 "augmentation": common.augmentation.label,
                 "seed": str(common.seed),
-                "git_commit": commit or "unknown",
                 **content.get("tags", {}),
             },
         }
