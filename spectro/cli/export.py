@@ -31,6 +31,4 @@ def _export(arguments: argparse.Namespace) -> None:
     from spectro.runs.export import export_onnx
 
     load_plugins(arguments.plugin)
-    result = export_onnx(arguments.run, arguments.out, int8=arguments.int8)
-    print("\n".join(result.lines()))
-    print(f"written: {arguments.out}")
+    print(*export_onnx(arguments.run, arguments.out, int8=arguments.int8), f"written: {arguments.out}", sep="\n")

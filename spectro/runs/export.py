@@ -50,52 +50,7 @@ class Measured:
     probabilities: np.ndarray
 
 
-@dataclass(frozen=True)
-class Export:
-    """What was measured while a model was exported.
-
-    Attributes:
-        models: The original first.
-        classes: Of the columns of the probabilities.
-        y_true: Labels ``(n,)``; None where the images are random ones.
-        sources: Source of each image.
-        notes: What the images are, and what is to be known about the numbers.
-    """
-
-    models: list[Measured]
-    classes: list[Any]
-    y_true: np.ndarray | None
-    sources: list[str]
-    notes: list[str]
-
-    def lines(self) -> list[str]:
-        """A table for a person."""
-        header = ["", "MB", "images/s", "macro-F1", "loss", "largest difference"]
-        rows, original = [header], self.models[0]
-        macro_f1 = []
-        for model in self.models:
-            cells = [model.name, format_amount(model.n_bytes / 1e6), format_amount(model.images_per_s), "", "", ""]
-            if self.y_true is not None:
-                predicted = np.array(self.classes, dtype=object)[model.probabilities.argmax(axis=1)]
-                scores = score(self.y_true, predicted, self.classes, sources=self.sources)
-                ends = scores["macro_f1_ci_low"], scores["macro_f1_ci_high"]
-                macro_f1.append(scores["macro_f1"])
-                cells[3] = format_number(macro_f1[-1], *ends)
-            if model is not original:
-                cells[4] = f"{macro_f1[0] - macro_f1[-1]:.3f}" if macro_f1 else ""
-                cells[5] = f"{difference(model, original):.1e}"
-            rows.append(cells)
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return [*table, *self.notes]
-
-
-def difference(model: Measured, original: Measured) -> float:
-    """The largest difference of a probability."""
-    return float(abs(model.probabilities - original.probabilities).max(initial=0))
-
-
-def export_onnx(run: Path, out: Path, *, int8: bool = False) -> Export:
+def export_onnx(run: Path, out: Path, *, int8: bool = False) -> list[str]:
     """Writes the model of a run as an ONNX file, and with ``int8`` a second one with 8-bit weights beside it.
 
     Its inputs are uint8 images in the geometries that the model reads, its output is ``probabilities``; everything
@@ -105,6 +60,9 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> Export:
         run: The run directory.
         out: The file; the one of 8 bits is called ``<stem>.int8.onnx``.
         int8: Whether weights are quantised as well.
+
+    Returns:
+        Lines for a person: a table of size, speed and macro-F1 of the models, and what is to be known about it.
 
     Raises:
         SpectroError: No run with a model, a family without a graph, a file that exists, or probabilities that differ
@@ -154,7 +112,7 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> Export:
             onnx.helper.set_model_props(content, {"spectro": json.dumps(about, ensure_ascii=False)})
             onnx.save(content, draft)
         models.append(_measured("onnx", draft, classifier.specs, images))
-        if not (largest := difference(models[1], models[0])) <= TOLERANCE:
+        if not (largest := _difference(*models)) <= TOLERANCE:
             other = (models[1].probabilities.argmax(axis=1) != probabilities.argmax(axis=1)).sum()
             raise ModelError(
                 f"onnx: got probabilities that differ by up to {largest:.1e} from the original's, and {other} of "
@@ -164,7 +122,30 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> Export:
             with drafted(small) as small_draft:
                 _quantise(draft, small_draft)
                 models.append(_measured("int8", small_draft, classifier.specs, images))
-    return Export(models, about["classes"], y_true, sources, notes)
+    return [*_table(models, about["classes"], y_true, sources), *notes]
+
+
+def _table(models: Sequence[Measured], classes: list[Any], y_true: np.ndarray | None, sources: list[str]) -> list[str]:
+    """The lines of a table with a row for each model, the original first; without labels it has no macro-F1."""
+    original = models[0]
+    rows, macro_f1 = [["", "MB", "images/s", "macro-F1", "loss", "largest difference"]], []
+    for model in models:
+        cells = [model.name, format_amount(model.n_bytes / 1e6), format_amount(model.images_per_s), "", "", ""]
+        if y_true is not None:
+            predicted = np.array(classes, dtype=object)[model.probabilities.argmax(axis=1)]
+            scores = score(y_true, predicted, classes, sources=sources)
+            macro_f1.append(scores["macro_f1"])
+            cells[3] = format_number(macro_f1[-1], scores["macro_f1_ci_low"], scores["macro_f1_ci_high"])
+        if model is not original:
+            cells[4] = f"{macro_f1[0] - macro_f1[-1]:.3f}" if macro_f1 else ""
+            cells[5] = f"{_difference(original, model):.1e}"
+        rows.append(cells)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _difference(original: Measured, model: Measured) -> float:
+    return float(abs(model.probabilities - original.probabilities).max(initial=0))
 
 
 def _named(specs: Sequence[ImageSpec]) -> dict[str, ImageSpec]:
