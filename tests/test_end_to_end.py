@@ -19,7 +19,7 @@ from spectro.cli import main as cli
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
 from spectro.runs import run as experiment
-from spectro.runs.hints import hints
+from spectro.runs.results import hints
 from spectro.runs.task import Task, load_data
 
 TRAIN = CONF.parent / "train.py"

@@ -17,7 +17,6 @@ from spectro.errors import DataError, SpectroError
 from spectro.files import is_disk_full, write_json
 from spectro.runs import results
 from spectro.runs.crossval import Folds, cross_validate
-from spectro.runs.hints import hints
 from spectro.runs.predictions import never_predicted, write_predictions
 from spectro.runs.review import review_run
 from spectro.runs.runinfo import Cost, DataInfo, RunInfo, peak_memory_mb
@@ -94,7 +93,7 @@ def run(
         info.warn(cv.warnings if cv else [])
         in_val = {stage: [splits["val"]] for stage, splits in stages.items() if "val" in splits}
         info.warn(never_predicted(in_val, "val", "try validation=kfold, which fits the model to train and val"))
-        info.warn(hints(task, metrics))
+        info.warn(results.hints(task, metrics))
         info.warn(untempered)
 
         with info.phase("figures"):
