@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,11 @@ def _cell(value: Any) -> Any:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes a table under a temporary name and renames it; see `as_csv`."""
     write_text(path, as_csv(header, rows))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> None:
+    """Writes a table of rows, column -> value; ``header`` is that of a table without rows. See `write_csv`."""
+    write_csv(path, list(rows[0]) if rows else header, [list(row.values()) for row in rows])
 
 
 def read_csv(path: Path, separator: str = ",") -> list[dict[str, str]]:

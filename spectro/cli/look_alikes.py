@@ -33,7 +33,7 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
 
     from spectro.errors import DataError, SpectroError
     from spectro.evaluation.format import format_number, format_p
-    from spectro.files import write_csv, write_text
+    from spectro.files import write_rows, write_text
     from spectro.labels import look_alikes as la
     from spectro.labels.runs import find_run, read_kfold_run, result_folder, train_command
     from spectro.paths import in_shell, short
@@ -60,7 +60,7 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
             + (" -> look-alikes" if pair.is_beyond_chance else "")
         )
     folder = result_folder(outputs, "look_alikes", run.info.folder)
-    write_csv(folder / "pairs.csv", list(pairs[0].row), [list(pair.row.values()) for pair in pairs])
+    write_rows(folder / "pairs.csv", [pair.row for pair in pairs])
     if groups:
         la.write_mapping(folder, run.info.config, groups)
         words = [f"mapping={la.OPTION}", "cascade_stage=full", "validation=kfold"]

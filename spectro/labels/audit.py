@@ -1,8 +1,6 @@
 """Records whose label may be wrong, near-duplicates, records unlike all others; and a corrected copy of the labels."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from spectro.comparison.baselines import load_dataset
 from spectro.comparison.load import Run
 from spectro.data import Dataset
 from spectro.errors import DataError
-from spectro.files import as_csv, read_csv, write_csv, write_text
+from spectro.files import read_csv, write_csv, write_rows
 from spectro.knobs import did_you_mean
 from spectro.labels.page import SIDE_PX, Card, Section, data_uri, write_page
 from spectro.labels.runs import mean_probabilities
@@ -22,6 +20,8 @@ from spectro.runs.predictions import Predictions
 # From this cosine on two records are near-duplicates; docs/how-to/labels.md has what it finds.
 NEAR = 0.985
 _NEIGHBOURS = 5
+# Records that are compared with all others at a time.
+_CHUNK = 500
 # What the page shows at most; the tables have everything.
 _MAX_LABELS, _MAX_PAIRS, _MAX_UNLIKE = 60, 40, 24
 
@@ -128,7 +128,7 @@ def near_duplicates(features: np.ndarray, sources: np.ndarray, kinds: np.ndarray
     """
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     nearest: dict[tuple[int, int], float] = {}
-    for rows in _chunks(len(unit)):
+    for rows in np.array_split(np.arange(len(unit)), -(-len(unit) // _CHUNK)):
         cosine = unit[rows] @ unit.T
         cosine[sources[rows][:, None] == sources] = -1
         same = kinds[rows][:, None] == kinds
@@ -149,7 +149,7 @@ def unlike_others(features: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray
         sources: Number of each record's source, ``(n,)``.
     """
     squares, mean = (features**2).sum(axis=1), np.zeros(len(features))
-    for rows in _chunks(len(features)):
+    for rows in np.array_split(np.arange(len(features)), -(-len(features) // _CHUNK)):
         distance = np.sqrt(np.maximum(squares[rows][:, None] + squares - 2 * features[rows] @ features.T, 0))
         distance[sources[rows][:, None] == sources] = np.inf
         nearest = np.sort(distance, axis=1)[:, :_NEIGHBOURS]
@@ -159,15 +159,11 @@ def unlike_others(features: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray
     return mean / max(middle, 1e-12), mean > high + 3 * (high - low)
 
 
-def _chunks(n: int, size: int = 500) -> Iterator[np.ndarray]:
-    return (np.arange(start, stop) for start, stop in pairwise([*range(0, n, size), n]) if stop > start)
-
-
 def write(audit: Audit, folder: Path, title: str, note: str) -> None:
     """Writes ``audit.csv``, ``duplicates.csv`` and ``audit.html``, with a title and a note, into a new folder."""
+    write_rows(folder / "audit.csv", audit.rows)
     names = ["path_a", "path_b", "label_a", "label_b", "split_a", "split_b", "cosine", "differs_in"]
-    write_csv(folder / "audit.csv", list(audit.rows[0]), [list(row.values()) for row in audit.rows])
-    write_csv(folder / "duplicates.csv", names, [list(pair.values()) for pair in audit.pairs])
+    write_rows(folder / "duplicates.csv", audit.pairs, names)
     write_page(folder / "audit.html", title, note, _sections(audit))
 
 
@@ -287,5 +283,5 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
     if problems or not corrected:
         more = f"\n  and {len(problems) - 20} more" * (len(problems) > 20)
         raise DataError("\n  ".join([f"--apply: got {str(table)!r}", *(problems[:20] or ["no rows"])]) + more)
-    write_text(out, as_csv(["path", "label", "split", "source"], [row for _, row in corrected]))
+    write_csv(out, ["path", "label", "split", "source"], [row for _, row in corrected])
     return sum(is_new for is_new, _ in corrected), len(run.records) - len(corrected)

@@ -20,7 +20,7 @@ from spectro.data.images import map_chunks
 from spectro.data.look import QUANTITIES, look_of, ranges_of
 from spectro.evaluation.format import format_number
 from spectro.figures import Job
-from spectro.files import link, read_csv, write_csv, write_json
+from spectro.files import link, read_csv, write_csv, write_json, write_rows
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions
 from spectro.runs.runinfo import RunInfo
@@ -38,7 +38,7 @@ def history_writer(path: Path, on_epoch: OnEpoch) -> OnEpoch:
         stages[stage] = history
         rows = [{"epoch": row["epoch"], "stage": name, **row} for name, epochs in stages.items() for row in epochs]
         if rows:
-            write_csv(path, list(rows[0]), [list(row.values()) for row in rows])
+            write_rows(path, rows)
         on_epoch(stage, history)
 
     return write

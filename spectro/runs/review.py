@@ -22,7 +22,7 @@ from spectro.evaluation.selective import (
     risk_coverage,
     thresholds,
 )
-from spectro.files import write_csv, write_json
+from spectro.files import write_json, write_rows
 from spectro.knobs import validate
 from spectro.runs.predictions import Predictions
 
@@ -109,13 +109,12 @@ class Review:
         """Writes ``risk_coverage.csv``, and what `load_review` reads into ``model/``, before its list of files."""
         from safetensors.numpy import save
 
-        rows = []
-        for split, p in splits.items():
-            curve = risk_coverage(confidence_of(p.probabilities), p.predicted == p.y_true, p.sources)
-            rows += [{"split": split, **point} for point in curve]
-        write_csv(
-            run_dir / "risk_coverage.csv", list(rows[0]) if rows else ["split"], [[*row.values()] for row in rows]
-        )
+        rows = [
+            {"split": split, **point}
+            for split, p in splits.items()
+            for point in risk_coverage(confidence_of(p.probabilities), p.predicted == p.y_true, p.sources)
+        ]
+        write_rows(run_dir / "risk_coverage.csv", rows, ["split"])
         state = asdict(self.neighbours)
         arrays = {name: np.ascontiguousarray(v) for name, v in state.items() if isinstance(v, np.ndarray)}
         content = {
