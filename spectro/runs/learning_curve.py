@@ -33,13 +33,11 @@ class Point:
     """One cross-validation with a share of the training records.
 
     Attributes:
-        model: The model's name.
         seed: Seed of the folds, of the share, and of the model.
         share: Share of each fold's training records.
         counts: Class -> its training records, mean over the folds.
         predictions: Out-of-fold predictions.
         averages: Metric -> value.
-        wall_s: Seconds.
     """
 
     model: str
@@ -72,9 +70,7 @@ class LearningCurve:
     def measure(self, configs: Mapping[str, Sequence[Config]], shares: Sequence[float]) -> None:
         """Measures every model at every share, seed by seed, and writes everything, also if it is interrupted.
 
-        Args:
-            configs: Model -> a configuration with ``validation=kfold`` and one repeat for each seed.
-            shares: Above 0, at most 1.
+        ``configs`` are, for each model and seed, a configuration with ``validation=kfold`` and one repeat.
         """
         n_seeds = max(map(len, configs.values()))
         todo = [(i, m, share) for i in range(n_seeds) for m in configs for share in sorted(shares)]
@@ -162,14 +158,7 @@ class LearningCurve:
 
 
 def gain_line(model: str, n_before: float, n_after: float, gain: Difference) -> str:
-    """Whether more labels would help, as far as these records can show it.
-
-    Args:
-        model: The model's name.
-        n_before: Training records before the last step, mean over folds and seeds.
-        n_after: Training records after it.
-        gain: The difference in macro-F1.
-    """
+    """Whether more labels would help, as far as these records can show it: training records before and after a step."""
     number = format_number(gain.value, gain.ci_low, gain.ci_high, signed=True)
     text = f"{model}: from {n_before:.0f} to {n_after:.0f} training records {number}"
     if gain.ci_low is None or gain.ci_high is None:

@@ -70,9 +70,9 @@ def write_predictions(
 
     Args:
         path: The file.
-        groups: Split or repeat -> predictions, all of the same classes.
+        groups: Split or repeat, the column ``key`` -> predictions, all of the same classes.
         name_of: Record -> its path below the data set's folder.
-        key: The column of the group: ``split`` or ``repeat``.
+        key: ``split`` or ``repeat``.
     """
     rows: list[list[Any]] = []
     for group, p in groups.items():
@@ -88,10 +88,6 @@ def write_predictions(
 
 def read_predictions(path: Path, key: str = "split") -> dict[str, Predictions]:
     """Reads what `write_predictions` has written; the paths of the records are relative.
-
-    Args:
-        path: The file.
-        key: The column of the group: ``split`` or ``repeat``.
 
     Returns:
         Split or repeat -> predictions, ordered as in the file.

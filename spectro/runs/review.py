@@ -168,12 +168,9 @@ def review_run(
 def tempered(
     predictions: Predictions, temperature: Mapping[str, float], look_alikes: Mapping[str, Sequence[str]]
 ) -> Predictions:
-    """Out-of-fold predictions, whose temperature is 1, with that of the final classifier in each stage.
+    """Out-of-fold predictions of the whole task, whose temperature is 1, with that of each stage of the final classifier.
 
-    Args:
-        predictions: Of the whole task.
-        temperature: Stage -> temperature.
-        look_alikes: The groups of a cascade; none without one.
+    ``look_alikes`` are the groups of a cascade; none without one.
     """
     columns = {str(label): i for i, label in enumerate(predictions.classes)}
     names, p = hard_stage_names(list(look_alikes)), predictions.probabilities
@@ -198,11 +195,7 @@ def _power(p: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def load_review(model: Path, classes: Sequence[Any]) -> Review | None:
-    """What `Review.write` has written into a model's folder; None where there is nothing.
-
-    Args:
-        model: The ``model/`` folder of a run, whose files were compared with their list.
-        classes: The labels of the model.
+    """What `Review.write` has written into a model's folder, whose files were compared with their list; else None.
 
     Raises:
         ModelError: Damaged.

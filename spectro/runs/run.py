@@ -141,10 +141,7 @@ def run(
 def fit_and_score_trial(task: Task, info: RunInfo, on_epoch: OnEpoch) -> float:
     """One trial of a search: fits and evaluates what its objective needs, and never reads test.
 
-    Args:
-        task: The task.
-        info: The trial's ``run.json``; metrics, predictions and history are written beside it.
-        on_epoch: Called after every epoch with the stage and its history so far; its errors end the trial.
+    Metrics, predictions and history are written beside the trial's ``run.json``. ``on_epoch`` is as that of `run`.
 
     Returns:
         The objective.

@@ -185,11 +185,7 @@ class RunInfo:
     def of(cls, config: Config, folder: Path, /, *, before: Self | None = None, **content: Any) -> Self:
         """The run of a configuration that starts in this process, before its data are read.
 
-        Args:
-            config: The configuration.
-            folder: The run directory.
-            before: The same run when it was killed.
-            content: Further attributes; ``tags`` are added to those of the configuration.
+        Arguments are those of `start`; ``tags`` are added to those of the configuration.
         """
         common, uri = config.common, config.common.tracking.uri
         sections = [value for value in config.raw.values() if isinstance(value, dict)]

@@ -27,20 +27,13 @@ _TIMED = 32
 
 
 class Task:
-    """What a configuration fits and evaluates on a data set.
-
-    Args:
-        config: A valid configuration.
-        dataset: Its data, as `load_data` gives them.
+    """What a valid configuration fits and evaluates on its data set, as `load_data` gives it.
 
     Attributes:
-        config: The configuration.
-        dataset: The data set.
         records: Split -> the records of the configured stage: all, or the look-alikes of one group.
         labels: Split -> their labels as the stage sees them.
         look_alikes: The classes whose mean F1 is reported too; empty where the stage does not separate them.
         objective: The metric that is returned, such as ``val/macro_f1``; None for none.
-        seed: Seed of the run.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
@@ -145,9 +138,7 @@ class Task:
     ) -> dict[str, dict[str, Predictions]]:
         """Predictions of a fitted classifier: stage -> split -> predictions. The whole task's name is empty.
 
-        Args:
-            classifier: The classifier.
-            splits: None: those of the configuration.
+        Without ``splits`` they are those of the configuration.
         """
         stages: dict[str, dict[str, Predictions]] = {}
         for split in self.config.splits if splits is None else splits:

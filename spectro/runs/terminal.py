@@ -64,12 +64,7 @@ def show_network(stage: str, facts: Mapping[str, Any]) -> None:
 
 
 def show_result(info: RunInfo, metrics: Mapping[str, Any]) -> None:
-    """One table of val and test (of cv and test after a refit), where the run is, and how to open MLflow.
-
-    Args:
-        info: The content of ``run.json``.
-        metrics: The content of ``metrics.json``.
-    """
+    """Prints tables of val and test (of cv and test after a refit), where the run is, and how to open MLflow."""
     console = Console(highlight=False)
     show = partial(console.print, soft_wrap=True)
     test, splits = metrics["test"], [*[split for split in ("val", "cv") if split in metrics][:1], "test"]
@@ -161,12 +156,7 @@ def show_next(commands: Mapping[str, str]) -> None:
 
 
 def show_jobs(folder: Path, varied: Sequence[str]) -> None:
-    """Prints a table of the jobs of a multirun: what differs, and their macro-F1.
-
-    Args:
-        folder: The folder of the multirun.
-        varied: The keys in which its jobs differ.
-    """
+    """Prints a table of the jobs of a multirun: the ``varied`` keys in which they differ, and their macro-F1."""
     runs = sorted((path.parent for path in folder.glob("*/metrics.json")), key=lambda path: path.name.zfill(9))
     reports = [read_json(path / "metrics.json") for path in runs]
     splits = [split for split in ("cv", "val", "test") if any(split in report for report in reports)]
