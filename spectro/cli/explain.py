@@ -22,13 +22,7 @@ _EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 
 
 def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = None) -> str | None:
-    """The message for a user error; None for any other.
-
-    Args:
-        error: The error.
-        overrides: The overrides of the command line.
-        groups: The configuration groups; None: those of the command line's search path.
-    """
+    """The message for a user error, one of the command line's overrides among them; None for any other."""
     groups = groups or Groups(search_path(overrides))
     text = _message(error, overrides, groups)
     return text and "\n".join(_corrected(line, overrides, groups) for line in text.split("\n"))

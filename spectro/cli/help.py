@@ -54,11 +54,7 @@ _LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#]+):(?: (?P<value>.*?))?(?:\s+
 
 
 def knobs(text: str, section: str = "") -> Iterator[tuple[str, str, str]]:
-    """The keys of a configuration file.
-
-    Args:
-        text: The file.
-        section: The section that the file sets, empty for the top level.
+    """The keys of a configuration file, which sets a section; that is empty for the top level.
 
     Yields:
         Dotted key, default as it is written, comment or nothing.
@@ -83,10 +79,7 @@ def description(text: str) -> str:
 def help_text(overrides: Sequence[str], groups: Groups) -> str:
     """Groups, their options, and knobs: the most used ones, or all of the options that are named.
 
-    Args:
-        overrides: Overrides such as ``model=hog_svm``. Help is for finding what exists: options that do not exist are
-            passed over.
-        groups: The configuration groups.
+    Help is for finding what exists: overrides such as ``model=hog_svm`` of options that do not exist are passed over.
     """
     defaults = groups.composition().choices
     chosen, lists = [], {}

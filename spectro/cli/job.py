@@ -120,12 +120,7 @@ def checked(groups: "Groups", words: Sequence[str]) -> tuple[DictConfig, "Config
 
 
 def result_folder(cfg: DictConfig, mode: str, words: Sequence[str]) -> tuple[Path, str]:
-    """Makes the folder of a run or multirun: the user's choice, or a new one that no other process has.
-
-    Args:
-        cfg: The composed configuration.
-        mode: ``run`` or ``sweep``.
-        words: The overrides of the command line.
+    """Makes the folder of a ``run`` or ``sweep``: the user's choice, or a new one that no other process has.
 
     Returns:
         The folder, and the override by which Hydra takes it.

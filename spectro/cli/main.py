@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 
 def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Groups | None" = None) -> None:
-    """Does the work of a command and ends the process where it fails.
+    """Does the work of a command and ends the process where it fails; overrides and groups are for messages.
 
     Exit codes: 0 done; 2 user error, one message; 130 interrupted; 1 anything else, with a traceback. With
     ``HYDRA_FULL_ERROR=1`` every error has its traceback.
-
-    Args:
-        work: The work.
-        overrides: Hydra's overrides on the command line, for messages.
-        groups: The configuration groups; None: those of the overrides.
     """
     from spectro.runs import terminal
 
@@ -81,12 +76,7 @@ def composed(overrides: Sequence[str]) -> "Config":
 
 
 def parse_with_overrides(parser: argparse.ArgumentParser, help: str) -> argparse.Namespace:
-    """The arguments of a command that takes ``overrides``, in any order; ``--config-dir`` becomes one of them.
-
-    Args:
-        parser: The parser of the command's other arguments.
-        help: Describes the overrides.
-    """
+    """The arguments of a command that takes ``overrides``, in any order; ``--config-dir`` becomes one of them."""
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder with configuration groups of your own")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help)
     arguments = parser.parse_intermixed_args()

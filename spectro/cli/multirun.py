@@ -28,12 +28,7 @@ _MAX_CHECKED = 10
 
 
 def multirun(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None]) -> None:
-    """Runs the jobs of a command line, or the search that ``sweeper=`` names.
-
-    Args:
-        groups: The configuration groups.
-        words: The overrides of the command line.
-        run_hydra: Runs Hydra with a task function and further overrides.
+    """Runs the jobs of a command line, or the search that ``sweeper=`` names; its arguments are those of a run.
 
     Raises:
         ConfigError: A job is not valid; nothing was written.

@@ -18,12 +18,7 @@ _LOOK_ALIKES = "mapping.look_alikes"
 
 
 class Corrections:
-    """Corrections of words on a command line.
-
-    Args:
-        words: The words.
-        groups: The configuration groups.
-    """
+    """Corrections of the words of a command line."""
 
     def __init__(self, words: Sequence[str], groups: Groups):
         self._words, self._groups = words, groups
@@ -156,14 +151,7 @@ class Corrections:
 
 
 def unknown_flag(flag: str, arguments: Sequence[str], known: Iterable[str], groups: Groups) -> str:
-    """The message about a word that begins with a dash and is no flag; argparse's would print all flags.
-
-    Args:
-        flag: The word, such as ``--seed`` or ``--seed=1``.
-        arguments: The command line.
-        known: The flags that there are.
-        groups: The configuration groups.
-    """
+    """The message about a word such as ``--seed=1`` that is no flag; argparse's would print all flags."""
     name, is_pair, value = flag.lstrip("-").partition("=")
     if not is_pair:
         value = dict(pairwise(arguments)).get(flag, "VALUE")

@@ -25,11 +25,8 @@ def resume(words: Sequence[str]) -> None:
 
     A run that was killed after its end, while it was sent to MLflow, is sent.
 
-    Args:
-        words: The command line: ``resume=DIR`` and nothing else.
-
     Raises:
-        ConfigError: Something beside ``resume``, no run directory, a run that has finished or is in progress.
+        ConfigError: Something beside ``resume=DIR``, no run directory, a run that has finished or is in progress.
     """
     from spectro.config.check import check
     from spectro.config.groups import groups_of

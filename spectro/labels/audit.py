@@ -65,10 +65,6 @@ def label_issues(predictions: Predictions, probabilities: np.ndarray) -> tuple[n
 def audit(run: Run, outputs: Path) -> Audit:
     """Looks for doubtful records; the labels of test are compared with no prediction.
 
-    Args:
-        run: A run with out-of-fold predictions of the whole task.
-        outputs: Its ``cache`` keeps decoded images.
-
     Raises:
         SpectroError: The images are no longer there or have changed, or the run has no model, or one class.
     """

@@ -127,10 +127,7 @@ def groups_of_look_alikes(pairs: Sequence[Confusion]) -> dict[str, list[str]]:
 def write_mapping(folder: Path, config: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> None:
     """Writes ``mapping/look_alikes.yaml``, which ``--config-dir FOLDER mapping=look_alikes`` takes.
 
-    Args:
-        folder: A folder of configuration groups.
-        config: The configuration of the run.
-        groups: Merged label -> classes; classes and folders are those of the run's mapping.
+    ``groups`` are merged label -> classes; classes and folders are those of the run's mapping.
     """
     import yaml
 

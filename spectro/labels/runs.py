@@ -35,15 +35,11 @@ def find_run(name: str, outputs: Path) -> Path:
 
 
 def read_kfold_run(folder: Path, stages: Collection[str], needed: Sequence[str]) -> Run:
-    """A finished run with out-of-fold predictions of the whole task.
-
-    Args:
-        folder: The run directory.
-        stages: The stages that it may have, such as ``flat``.
-        needed: The words that make such a run of another one.
+    """A finished run with out-of-fold predictions of the whole task, and with one of some stages, such as ``flat``.
 
     Raises:
-        DataError: It is another one; the message has the command.
+        DataError: It is another one; the message has the command that makes such a run of it, with the words
+            ``needed``.
     """
     info = RunInfo.read(folder)
     if info.data is None or not {"model", "cascade_stage"} <= info.config.keys():

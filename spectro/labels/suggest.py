@@ -74,12 +74,7 @@ class Suggestion:
 
 
 def suggest(run: Path, paths: Sequence[Path], n: int) -> Suggestion:
-    """Chooses images to label by the model of a run.
-
-    Args:
-        run: A run directory.
-        paths: Images, folders, globs or zip archives.
-        n: How many at most.
+    """Chooses at most ``n`` images to label by the model of a run directory.
 
     Raises:
         SpectroError: The run has no model, a path is not there, or no image is left to label.
@@ -117,13 +112,7 @@ def suggest(run: Path, paths: Sequence[Path], n: int) -> Suggestion:
 
 
 def write(found: Suggestion, folder: Path, run: str) -> None:
-    """Writes ``suggest.csv``, with an empty column ``label``, and ``suggest.html`` into a new folder.
-
-    Args:
-        found: What was chosen.
-        folder: The folder.
-        run: The name of the run, for the page.
-    """
+    """Writes ``suggest.csv``, with an empty column ``label``, and ``suggest.html`` into a new folder."""
     classes, p = found.predictor.classifier.classes_, found.probabilities
     rows, cards = list[list[Any]](), list[Card]()
     for rank, (item, of_image) in enumerate(zip(found.chosen, p, strict=True), 1):

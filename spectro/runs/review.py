@@ -168,7 +168,7 @@ def review_run(
 def tempered(
     predictions: Predictions, temperature: Mapping[str, float], look_alikes: Mapping[str, Sequence[str]]
 ) -> Predictions:
-    """Out-of-fold predictions of the whole task, whose temperature is 1, with that of each stage of the final classifier.
+    """Out-of-fold predictions, whose temperature is 1, with that of the final classifier in each stage.
 
     ``look_alikes`` are the groups of a cascade; none without one.
     """

@@ -57,13 +57,7 @@ def end_info(
 ) -> None:
     """Closes a sweep's ``run.json``, writes its ``metrics.json`` and sends both to MLflow.
 
-    Args:
-        info: The sweep's ``run.json``.
-        study: The study.
-        space: Its search space.
-        status: How it ended.
-        reason: Why it did not finish.
-        final: The directory of its final run, if it has one.
+    Its score on test is that of the run in ``final``, if there is one.
     """
     trials, test = complete(study), (read_json(final / "metrics.json") or {}).get("test", {}) if final else {}
     best = max(trials, key=lambda trial: trial.values[0], default=None)

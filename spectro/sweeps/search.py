@@ -64,10 +64,7 @@ _TRUSTED = ("optuna.*", "hydra_plugins.hydra_optuna_sweeper.*")
 class Search:
     """One process's work on a study until that has all its trials.
 
-    Args:
-        space: The search space.
-        sweeper: The configuration ``hydra.sweeper``.
-        launch: Runs jobs in other processes; None: trials run in this one, one after the other.
+    ``launch`` runs jobs in other processes; without it trials run in this one, one after the other.
 
     Raises:
         SpectroError: A single run would be refused, or the study has other settings.

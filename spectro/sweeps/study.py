@@ -37,9 +37,6 @@ def open_storage(storage: str) -> optuna.storages.BaseStorage:
 
     A process has one connection to each database, so that finished trials are read once.
 
-    Args:
-        storage: ``sqlite:///FILE`` or another address that SQLAlchemy takes.
-
     Raises:
         ConfigError: It cannot be used.
     """
@@ -122,8 +119,8 @@ def claim(
 ) -> optuna.trial.Trial | None:
     """Draws the next trial, for this process to run. One process at a time may call this: hold a lock.
 
-    Every draw has a sampler and a random state of its own, and a killed trial gives its draw back. So the points
-    depend on the seed and on the trials before, but neither on restarts nor on which process draws.
+    Every draw has a sampler and a random state of its own, and a killed trial gives its draw back. So the points depend
+    on the seed and on the trials before, but neither on restarts nor on which process draws.
 
     Args:
         study: The study.
@@ -154,12 +151,12 @@ def claim(
 def end_trial(
     study: optuna.Study, number: int, state: str, value: float | None = None, *, counts: bool = True, **marks: Any
 ) -> None:
-    """Ends a trial, unless another process was faster.
+    """Ends a trial as ``COMPLETE``, ``PRUNED`` or ``FAIL``, unless another process was faster.
 
     Args:
         study: The study.
         number: The trial's number.
-        state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
+        state: Its state.
         value: The objective of a complete trial.
         counts: Whether it counts towards the total.
         marks: ``reason``, why it has no value, or ``same_as``, the earlier trial from which the value was copied.

@@ -36,9 +36,7 @@ class TrialSpec:
     """What another process needs besides the configuration to run a trial.
 
     Attributes:
-        storage: The study's database.
-        study: Its name.
-        number: The trial's number.
+        storage: The database of the study.
         params: The searched values as the trial's run shows them, in sections.
         cwd: The folder in which the search was started; relative paths refer to it.
     """

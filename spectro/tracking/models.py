@@ -32,12 +32,8 @@ def has_model(run: Mapping[str, Any], run_dir: Path) -> bool:
 def log_model(client: Any, stored: Any, run_dir: Path, run: Mapping[str, Any], files: Iterable[Path]) -> str:
     """Logs the model of a finished run as MLflow's own kind of model, once; no file holds a pickle.
 
-    Args:
-        client: The client of the store.
-        stored: The run in it.
-        run_dir: The run directory, whose run.json holds ``run``.
-        run: Its content.
-        files: Files of the run directory that may be sent; where MLflow's are files of this machine they are linked.
+    ``stored`` is the run in MLflow, ``run`` the content of its run.json. ``files`` of the run directory may be sent;
+    where MLflow's are files of this machine they are linked.
 
     Returns:
         The id of the logged model.
