@@ -150,8 +150,8 @@ class PredictionTable:
     def _read(self) -> None:
         """Reads the rows that are there; a half last row of a draft is cut off."""
         is_text = self._source.suffix.lower() != ".parquet"
-        whole = self._whole_bytes() if is_text else 0
-        for row in self._rows(whole):
+        whole, n_lines = self._whole() if is_text else (0, 0)
+        for row in self._rows(n_lines):
             if list(row) != self._columns:
                 raise ValueError("other columns")
             best = max((value for name, value in row.items() if name.startswith("p_") and value is not None), default=1)
@@ -161,25 +161,25 @@ class PredictionTable:
         if not self.is_whole:
             os.truncate(self._draft, whole if self.done else 0)
 
-    def _whole_bytes(self) -> int:
-        """How many bytes the whole rows take."""
+    def _whole(self) -> tuple[int, int]:
+        """How many bytes the whole rows and their header take, and how many lines."""
         start = as_csv(self._columns, []).encode() if self._is_csv else b'{"path": '
         with self._source.open("rb") as file:
             if not start.startswith(file.read(len(start))):
                 raise ValueError("other columns")
             file.seek(0)
-            size = whole = quotes = 0
-            for line in file:
+            size = whole = n_lines = quotes = 0
+            for number, line in enumerate(file, 1):
                 size, quotes = size + len(line), quotes + line.count(b'"')
                 # A cell of CSV may hold a line break, between quotes; a line of JSON holds none.
                 if line.endswith(b"\n") and not (self._is_csv and quotes % 2):
-                    whole = size
+                    whole, n_lines = size, number
         if self.is_whole and whole < size:
             raise ValueError("half a row")
-        return whole
+        return whole, n_lines
 
-    def _rows(self, size: int) -> Iterator[dict[str, Any]]:
-        """The rows in the first ``size`` bytes of the text that is there, or all of a Parquet file."""
+    def _rows(self, n_lines: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows in the first lines of the text that is there, or all of it or of a Parquet file."""
         if self._source.suffix.lower() == ".parquet":
             from pyarrow.parquet import ParquetFile
 
@@ -187,17 +187,9 @@ class PredictionTable:
                 for batch in table.iter_batches(_ROW_GROUP):
                     yield from batch.to_pylist()
             return
-        with self._source.open(newline="", encoding="utf-8") as file:
-            left = [size]
-
-            def lines() -> Iterator[str]:
-                for line in file:
-                    left[0] -= len(line.encode())
-                    if left[0] < 0:
-                        return
-                    yield line
-
-            yield from map(_values, csv_rows(lines())) if self._is_csv else map(json.loads, lines())
+        with self._source.open(newline="\n", encoding="utf-8") as file:
+            lines = itertools.islice(file, n_lines)
+            yield from map(_values, csv_rows(lines)) if self._is_csv else map(json.loads, lines)
 
     def _write_parquet(self, out: Path) -> None:
         import pyarrow as pa
@@ -205,7 +197,7 @@ class PredictionTable:
 
         types = {"path": pa.string(), "prediction": pa.string(), "review": pa.bool_(), "reason": pa.string()}
         schema = pa.schema([(name, types.get(name, pa.float64())) for name in self._columns])
-        rows = self._rows(self._draft.stat().st_size)
+        rows = self._rows()
         with drafted(out) as draft, ParquetWriter(draft, schema) as writer:
             while group := list(itertools.islice(rows, _ROW_GROUP)):
                 writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema))
