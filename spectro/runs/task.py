@@ -105,19 +105,15 @@ class Task:
         X, y = self.train
         return self.estimator().fit(X, y, self.dataset.images(self.records["val"]), self.labels["val"])
 
-    def refit(
-        self, epochs: Mapping[str, int] | None = None, out_of_fold: Mapping[str, Predictions] | None = None
-    ) -> ImageClassifier:
+    def refit(self, epochs: Mapping[str, int], out_of_fold: Mapping[str, Predictions]) -> ImageClassifier:
         """The configured classifier, fitted to the augmented records of train and val.
 
         Args:
-            epochs: Stage -> number of epochs where its network would choose on val, see `CrossValidated`; None: as
-                configured.
-            out_of_fold: Stage -> predictions that its temperature is fitted to; the whole task's name is empty. None:
-                it is 1.
+            epochs: Stage -> number of epochs where its network would choose on val, see `CrossValidated`.
+            out_of_fold: Stage -> predictions that its temperature is fitted to; the whole task's name is empty.
         """
         estimator = self.estimator()
-        for stage, number in (epochs or {}).items():
+        for stage, number in epochs.items():
             # A cascade's groups of look-alikes share the parameters of the hard stage: the last of them counts.
             stage, _, settings = stage.partition(" settings ")
             part = "" if stage == self.config.stage else f"{stage.split('/')[0]}__"
@@ -128,7 +124,7 @@ class Task:
                 estimator.set_params(**{name: number})
         classifier = estimator.fit(*self.training_set(self.train_and_val))
         for stage, model in self.stages_of(classifier).items():
-            if out_of_fold and isinstance(model, ScoringClassifier) and hasattr(model, "temperature_"):
+            if isinstance(model, ScoringClassifier) and hasattr(model, "temperature_"):
                 predictions = out_of_fold.get(stage, out_of_fold[""])
                 model.calibrate(predictions.probabilities, predictions.y_true)
         return classifier

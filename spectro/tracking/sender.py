@@ -258,7 +258,8 @@ def files_of(run_dir: Path) -> list[Path]:
             if file.is_file()
             and not any(part.is_symlink() for part in (file, *file.parents) if part.is_relative_to(path))
             and not is_draft(file)
-            and not _holds_password(file)
+            # A configuration that names an address with a password stays where it is.
+            and not (file.suffix == ".yaml" and redact(text := file.read_text(encoding="utf-8")) != text)
         ]
     return files
 
@@ -288,8 +289,3 @@ def _ending(run_dir: Path, run: Mapping[str, Any]) -> tuple[str, str | None, flo
         status, reason = "KILLED", reason or "the process ended without reporting a result"
     files = (path.stat().st_mtime for path in run_dir.rglob("*") if path.is_file() and path.name != "run.json")
     return status, reason, run["ended_at"] or max(files, default=run["started_at"])
-
-
-def _holds_password(path: Path) -> bool:
-    """Whether a configuration names an address with a password: then it stays where it is."""
-    return path.suffix == ".yaml" and redact(text := path.read_text(encoding="utf-8")) != text
