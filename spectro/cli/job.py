@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 def job(cfg: DictConfig, varied: Sequence[str] = (), n_jobs: int | None = None) -> float | None:
     """The task that Hydra runs: one run, which returns its objective, or one trial of a search.
 
-    Args:
-        cfg: The composed configuration.
-        varied: The keys in which the jobs of a multirun differ.
-        n_jobs: The number of its jobs; None where it is not known.
+    A multirun has the keys in which its jobs differ and, where that is known, their number.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -69,11 +66,7 @@ def _remove_unstarted(run_dir: Path) -> None:
 def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None], flags: Sequence[str] = ()) -> None:
     """One run.
 
-    Args:
-        groups: The configuration groups.
-        words: The overrides of the command line.
-        run_hydra: Runs Hydra with a task function and further overrides.
-        flags: What else the command line has, for messages.
+    ``run_hydra`` runs Hydra with a task function and further overrides. ``flags`` are what else the command line has.
 
     Raises:
         ConfigError: The configuration is not valid; nothing was written.

@@ -56,11 +56,9 @@ class Point:
 
 
 class LearningCurve:
-    """Measures points and keeps a folder up to date with them.
+    """Measures points and keeps a new folder up to date with them.
 
-    Args:
-        folder: A new folder; it gets ``curve.csv`` after every point, ``curve.png`` and ``curve.md`` at the end.
-        dataset: The data, the same for all models.
+    It gets ``curve.csv`` after every point, ``curve.png`` and ``curve.md`` at the end. All models have the same data.
     """
 
     def __init__(self, folder: Path, dataset: Dataset):

@@ -78,10 +78,7 @@ class Batch:
 
 
 class Predictor:
-    """A saved model with all that is needed to apply it to image files.
-
-    Args:
-        model: The ``model/`` folder of a run.
+    """A saved model, from the ``model/`` folder of a run, with all that is needed to apply it to image files.
 
     Attributes:
         classifier: The fitted classifier.

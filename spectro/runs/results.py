@@ -162,11 +162,8 @@ def draw(
 ) -> Callable[[], list[str]]:
     """Draws the figures that ``figures`` asks for, beside this process.
 
-    Args:
-        info: The run.
-        metrics: The content of ``metrics.json``.
-        fitted: The task, the fitted classifier of the whole task, and its predictions by split. Without it nothing is
-            drawn that needs images.
+    ``fitted`` are the task, the fitted classifier of the whole task, and its predictions by split. Without it nothing
+    is drawn that needs images.
 
     Returns:
         What waits until all is drawn, and returns a line for each figure that could not be.

@@ -108,12 +108,9 @@ class RunInfo:
         run_name: Name, also in MLflow.
         experiment: MLflow's experiment: the data set and the mapping.
         status: ``RUNNING``, ``FINISHED``, ``FAILED``, ``KILLED`` or ``PRUNED``.
-        reason: Why the run did not finish.
         started_at: Unix seconds; ``ended_at`` likewise, and ``resumed_at`` for each resumption.
         pid: The process that the run has, on ``host``.
         parent: The folder of the run that this one is a part of, relative to its own.
-        tags: Tags, as in MLflow.
-        config: The composed configuration.
         data: The data set; None for a run that has none of its own, such as a trial of a search.
         mlflow: Where the run is in MLflow.
         command: The command line, without passwords.

@@ -21,15 +21,12 @@ _MOST_NAMED = 5
 
 
 class ServedModel:
-    """A model for rows with an image each, under ``image`` or ``path``; threads may share it.
+    """A model, from the ``model/`` folder of a run, for rows with an image each; threads may share it.
 
-    ``image`` is the bytes of an image file, the same as base64 text, or its pixels before any margin is cut off: uint8
-    ``(height, width)`` or ``(height, width, 3)``, as an array or as nested lists. ``path`` is a file in `folder`.
-
-    Args:
-        model: The ``model/`` folder of a run.
-        folder: The folder of images that a path may lie in, relative to it or absolute; None: paths are refused, as
-            whoever may send a request to a server could then read its files.
+    An ``image`` is the bytes of an image file, the same as base64 text, or its pixels before any margin is cut off:
+    uint8 ``(height, width)`` or ``(height, width, 3)``, as an array or as nested lists. A ``path`` is a file in
+    ``folder``, relative to it or absolute; without a folder paths are refused, as whoever may send a request to a
+    server could then read its files.
 
     Raises:
         ModelError: Not a saved model.

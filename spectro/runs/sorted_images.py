@@ -19,12 +19,7 @@ def sort_into(folder: Path, item: ImageInput, max_megapixels: float) -> Path:
     """Links an image into a folder, or copies it: out of an archive, and to a disk without links.
 
     Nothing is overwritten. A file of this name and content is the image itself, from before the command was killed; any
-    other one of this name leaves it ``_2``, ``_3`` and so on.
-
-    Args:
-        folder: The folder; it is made if need be.
-        item: The image.
-        max_megapixels: The largest image that is unpacked from an archive.
+    other one of this name leaves it ``_2``, ``_3`` and so on. Images larger than ``max_megapixels`` are not unpacked.
 
     Returns:
         The file.

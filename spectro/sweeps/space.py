@@ -25,10 +25,8 @@ _MULTIPLE = "x"
 class Space:
     """The searched keys with their distributions, and the overrides that are the same in all trials.
 
-    Args:
-        loader: Hydra's configuration loader.
-        master: The configuration that Hydra composed for the whole command.
-        arguments: The command line's overrides; they have precedence over ``hydra.sweeper.params``.
+    They are read by Hydra's loader from the configuration of the whole command and its arguments, which have precedence
+    over ``hydra.sweeper.params``.
 
     Attributes:
         distributions: Key -> Optuna distribution.

@@ -151,15 +151,10 @@ def claim(
 def end_trial(
     study: optuna.Study, number: int, state: str, value: float | None = None, *, counts: bool = True, **marks: Any
 ) -> None:
-    """Ends a trial as ``COMPLETE``, ``PRUNED`` or ``FAIL``, unless another process was faster.
+    """Ends a trial as ``COMPLETE``, with its objective, ``PRUNED`` or ``FAIL``, unless another process was faster.
 
-    Args:
-        study: The study.
-        number: The trial's number.
-        state: Its state.
-        value: The objective of a complete trial.
-        counts: Whether it counts towards the total.
-        marks: ``reason``, why it has no value, or ``same_as``, the earlier trial from which the value was copied.
+    Without ``counts`` it does not count towards the total. Marks are ``reason``, why it has no value, and ``same_as``,
+    the earlier trial from which the value was copied.
     """
     trial = study.get_trials(deepcopy=False)[number]
     with suppress(optuna.exceptions.UpdateFinishedTrialError):

@@ -33,13 +33,8 @@ def note_tags(
 ) -> dict[str, str]:
     """The tags that make a run's description: its result as a table, its warnings and its figures.
 
-    Args:
-        run: Content of run.json.
-        metrics: Content of metrics.json; empty where there are none.
-        figures: Paths of images among the run's artifacts.
-        run_id: The run's id in MLflow.
-        tags: The run's tags in MLflow so far.
-        summary: Markdown of a comparison: its verdict and its first table.
+    ``figures`` are paths of images among the run's artifacts, ``tags`` those that it has in MLflow so far. ``summary``
+    is Markdown of a comparison: its verdict and its first table.
 
     Returns:
         Empty where there is no result, or a person has written a description.
