@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from spectro import plugins
 from spectro.errors import ConfigError
+from spectro.imports import quick_imports
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,8 +63,9 @@ def start(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[
 
 def load(modules: Iterable[str]) -> None:
     """Imports modules, for the calls to come."""
-    for name in modules:
-        __import__(name)
+    with quick_imports():
+        for name in modules:
+            __import__(name)
 
 
 @atexit.register

@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 from spectro import knobs
 from spectro.classifiers.frozen_file import share_frozen
@@ -19,6 +15,13 @@ from spectro.classifiers.manifest import write_manifest
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.errors import ConfigError, ModelError
+from spectro.imports import quick_imports
+
+with quick_imports("pandas"):  # scikit-learn 1.9 imports it, and pyarrow, where they are there, and does not use them
+    from sklearn.base import BaseEstimator, ClassifierMixin, clone
+    from sklearn.utils import Tags
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted
 
 # Raise it when the files of a saved model change their meaning.
 FORMAT = 5

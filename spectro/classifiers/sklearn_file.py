@@ -2,13 +2,13 @@
 
 import io
 import re
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spectro.errors import ModelError
+from spectro.imports import quick_imports
 
 # The date of every file in an archive.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -20,14 +20,8 @@ def _skops_io() -> Any:
     For its list of trusted types it imports every module of scikit-learn, one of which imports torch where it is there:
     two seconds and half a gigabyte for types that no model here has.
     """
-    if "torch" in sys.modules or "skops.io" in sys.modules:
+    with quick_imports("torch"):
         import skops.io
-    else:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # makes "import torch" an ImportError
-        try:
-            import skops.io
-        finally:
-            del sys.modules["torch"]
     return skops.io
 
 
