@@ -1,7 +1,5 @@
 """Attribution maps: they lie where the classes differ, in every family, and sum to what they explain."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -147,7 +145,6 @@ def test_a_cell_counts_what_replacing_it_changes(options, counts):
     classifier = svm(**options).fit(*toy(counts))
     (scaler, pca, svc), last = classifier.pipeline_, len(classifier.classes_) - 1
     features = classifier.hog.features(toy((1, 0, 0))[0]).astype(np.float64)
-    svc = copy.copy(svc).set_params(decision_function_shape="ovo", break_ties=False)
 
     def decision(scaled):  # for the first class, against the last one
         values = svc.decision_function(pca.transform(scaled.reshape(1, -1))).ravel()

@@ -24,7 +24,7 @@ with quick_imports("pandas"):  # scikit-learn 1.9 imports it, and pyarrow, where
     from sklearn.utils.validation import check_is_fitted
 
 # Raise it when the files of a saved model change their meaning.
-FORMAT = 5
+FORMAT = 6
 # What a family computes of n records: effects of places on the margin between two scores ``(n, h, w)``, in any unit;
 # the records as the model sees them, uint8 ``(n, height, width)`` or ``(n, height, width, 3)``; the method's name.
 Effects = tuple[np.ndarray, np.ndarray, str]

@@ -23,7 +23,7 @@ _ROWS_FOR_THREADS = 2000
 
 
 class PipelineClassifier(ScoringClassifier):
-    """A family whose scores are the decision values of a pipeline.
+    """A family whose scores are computed from the decision values of a pipeline.
 
     Attributes:
         pipeline_: The fitted pipeline.
@@ -46,6 +46,11 @@ class PipelineClassifier(ScoringClassifier):
     def _fit_pipeline(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Pipeline:
         """The pipeline, fitted to features ``(n, d)`` and class numbers ``(n,)``; ``groups`` as of `groups_of_rows`."""
 
+    @staticmethod
+    def _scores_of(decisions: np.ndarray) -> np.ndarray:
+        """Scores ``(n, k)`` from what the pipeline's ``decision_function`` gives."""
+        return columns(decisions)
+
     def _fit(self, X: Any, y: np.ndarray, X_val: Any, y_val: np.ndarray) -> None:
         features = self._features(X)
         with blas_threads(len(features)):
@@ -60,7 +65,7 @@ class PipelineClassifier(ScoringClassifier):
             for rows in (batch[i : i + _ROWS] for i in range(0, len(batch), _ROWS)):
                 filled = self.pipeline_[:-1].transform(np.pad(rows, ((0, _ROWS - len(rows)), (0, 0))))
                 features.append(filled[: len(rows)])
-                scores.append(columns(self.pipeline_[-1].decision_function(filled))[: len(rows)])
+                scores.append(self._scores_of(self.pipeline_[-1].decision_function(filled))[: len(rows)])
         return np.concatenate(scores), np.concatenate(features)
 
     def _save(self, folder: Path) -> dict[str, Any]:

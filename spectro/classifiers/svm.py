@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -28,6 +28,8 @@ from spectro.data.images import Images, groups_of_rows
 
 # Part of every cache key: raise it when the same images give other values.
 _CODE_VERSION = 2
+# Of the probabilities of pairs: a record on the margin has 0.95. From 2 to 5 the results are alike.
+STEEPNESS = 3.0
 # What `C=None` chooses from.
 _CS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
@@ -64,7 +66,7 @@ class SvmClassifier(PipelineClassifier):
         class_weight: ``balanced`` or None.
 
     Attributes:
-        pipeline_: The fitted scaler, PCA and SVM; the scores are its decision values.
+        pipeline_: The fitted scaler, PCA and SVM; see `_scores_of`.
         max_kernel_rows: Training rows up to which `out_of_fold` holds a whole kernel matrix: 128 MB.
     """
 
@@ -105,8 +107,8 @@ class SvmClassifier(PipelineClassifier):
         pca.components_ = pca.components_.astype(np.float32)
         reduced = pca.transform(scaled)
         C = self.C or self._choose_c(features, labels, groups)
-        svc = self._svc(len(self.classes_), self.kernel, C, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
-        predicted = set(svc.predict(reduced))
+        svc = self._svc(self.kernel, C, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)
+        predicted = set(self._scores_of(svc.decision_function(reduced)).argmax(axis=1))
         if len(predicted) == 1:
             warnings.warn(
                 f"the fitted SVM predicts {self.classes_[predicted.pop()]!r} for all {len(labels)} training images: "
@@ -130,8 +132,8 @@ class SvmClassifier(PipelineClassifier):
         labels = np.searchsorted(classes, y)
         with blas_threads(len(X)):
             C = self.C or self._choose_c(self._features(X), labels, groups_of_rows(X))
-            scores = self._decision(self._fold_scores(X, X_new))(C, labels, len(classes))
-        return probabilities(columns(scores), 1.0)
+            scores = self._decision(self._fold_scores(X, X_new))(C, labels)
+        return probabilities(scores, 1.0)
 
     def _choose_c(self, features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
         """C by cross-validation inside the training rows; scaler and PCA are fitted inside each fold."""
@@ -145,25 +147,24 @@ class SvmClassifier(PipelineClassifier):
             classes, numbers = np.unique(labels[train], return_inverse=True)
             if len(classes) == 1:
                 return np.full(len(new), classes[0])
-            scores = decision(tuple(train.tolist()), tuple(new.tolist()))(C, numbers, len(classes))
-            return np.asarray(classes[columns(scores).argmax(axis=1)])
+            scores = decision(tuple(train.tolist()), tuple(new.tolist()))(C, numbers)
+            return np.asarray(classes[scores.argmax(axis=1)])
 
         return choose(_CS, predict, labels, groups)
 
     def _decision(self, fold: Arrays) -> Callable[..., np.ndarray]:
-        """C, class numbers of a fold's training rows and number of classes -> decision values of its new rows."""
+        """C and class numbers of a fold's training rows -> scores of its new rows."""
         k = n_kept(fold["shares"], self._components(len(fold["shares"])))
         # Copied: a product of a slice of columns takes longer than the copy.
         train, new = np.ascontiguousarray(fold["train"][:, :k]), np.ascontiguousarray(fold["new"][:, :k])
         gamma = absolute_gamma(self.gamma, train) if self.kernel == "rbf" else None
         kernels = _kernel(train, train, gamma), _kernel(new, train, gamma)
 
-        def decide(C: float, labels: np.ndarray, n_classes: int) -> np.ndarray:
-            svc = self._svc(n_classes, "precomputed", C, "scale")
+        def decide(C: float, labels: np.ndarray) -> np.ndarray:
+            svc = self._svc("precomputed", C, "scale")
             # Validating these arrays takes as long as the fit.
             with config_context(assume_finite=True, skip_parameter_validation=True):
-                scores: np.ndarray = svc.fit(kernels[0], labels).decision_function(kernels[1])
-            return scores
+                return self._scores_of(svc.fit(kernels[0], labels).decision_function(kernels[1]))
 
         return decide
 
@@ -204,23 +205,43 @@ class SvmClassifier(PipelineClassifier):
         """
         scaler, pca, svc = self.pipeline_
         n_classes = len(svc.classes_)
-        pairwise = copy(svc).set_params(decision_function_shape="ovo", break_ties=False)
         column = {pair: i for i, pair in enumerate(zip(*np.triu_indices(n_classes, 1), strict=True))}
         effects = np.empty((len(features), len(in_cell)))
         for i, (label, other) in enumerate(zip(labels, others, strict=True)):
             whole = scaler.transform(features[i : i + 1])
             components = pca.transform(np.concatenate([whole, whole + in_cell * (pca.mean_ - whole)]))
-            decisions = pairwise.decision_function(components).reshape(len(components), -1)
+            decisions = svc.decision_function(components).reshape(len(components), -1)
             # Positive for the first class of a pair, but for the second one where there are only two.
             sign = (1 if label < other else -1) * (-1 if n_classes == 2 else 1)
             margins = sign * decisions[:, column[min(label, other), max(label, other)]]
             effects[i] = margins[0] - margins[1:]
         return effects
 
-    def _svc(self, n_classes: int, kernel: str, C: float, gamma: float | str) -> SVC:
-        # One decision value for each class, and their argmax is the SVM's own prediction.
-        scores = {"decision_function_shape": "ovr", "break_ties": n_classes > 2}
-        return SVC(kernel=kernel, C=C, gamma=gamma, class_weight=self.class_weight, **scores)
+    def _svc(self, kernel: str, C: float, gamma: float | str) -> SVC:
+        """A machine for each pair of classes; its decision values are those of all pairs."""
+        return SVC(kernel=kernel, C=C, gamma=gamma, class_weight=self.class_weight, decision_function_shape="ovo")
+
+    @staticmethod
+    def _scores_of(decisions: np.ndarray) -> np.ndarray:
+        """Scores ``(n, k)`` whose softmax is the product of a class's probabilities against each other class.
+
+        In a pair these are the logistic function of `STEEPNESS` times the decision value. The sums of their logarithms
+        are divided by it: the scores of two classes differ by their decision value. scikit-learn counts votes of pairs
+        instead, in steps of one, where no margin is near 0 (compared in docs/background/calibration.md).
+
+        Args:
+            decisions: Of all pairs, ``(n, k * (k - 1) / 2)``, in the order of ``np.triu_indices(k, 1)``, positive for
+                the first class; of two classes ``(n,)``, positive for the second one.
+        """
+        if decisions.ndim == 1:
+            return columns(decisions)
+        k = round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)
+        first, second = np.triu_indices(k, 1)
+        logs = np.zeros((len(decisions), k, k))
+        logs[:, first, second] = -np.logaddexp(0, -STEEPNESS * decisions)
+        logs[:, second, first] = -np.logaddexp(0, STEEPNESS * decisions)
+        scores: np.ndarray = logs.sum(axis=2) / STEEPNESS
+        return scores
 
 
 def _kernel(A: np.ndarray, B: np.ndarray, gamma: float | None) -> np.ndarray:

@@ -21,6 +21,7 @@ from spectro.classifiers.networks.network import NetworkClassifier
 from spectro.classifiers.networks.weights import normalisation
 from spectro.classifiers.pipeline import PipelineClassifier
 from spectro.classifiers.pixels import PixelsClassifier
+from spectro.classifiers.svm import STEEPNESS
 from spectro.classifiers.temperature import SMALLEST, ScoringClassifier
 from spectro.data.decode import ImageSpec
 from spectro.errors import ModelError
@@ -213,7 +214,7 @@ class _Linear(_Part):
 
 
 class _Svm(_Part):
-    """scikit-learn's ``SVC.decision_function`` of the shape ``ovr``: votes of all pairs, ties broken by their sums."""
+    """As `SvmClassifier._scores_of` the decision values of an SVM."""
 
     def __init__(self, svc: SVC):
         super().__init__()
@@ -241,10 +242,8 @@ class _Svm(_Part):
         decisions = self._pairs(kernel)
         if self._first.shape[1] == 2:
             return decisions
-        is_second = (decisions < 0).double()
-        votes = (1 - is_second) @ self._first + is_second @ self._second
-        sums = decisions @ (self._first - self._second)
-        return votes + sums / (3 * (sums.abs() + 1))
+        wins, losses = (functional.logsigmoid(sign * STEEPNESS * decisions) for sign in (1, -1))
+        return (wins @ self._first + losses @ self._second) / STEEPNESS
 
 
 class _Thumbnail(_Part):
