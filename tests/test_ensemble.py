@@ -14,6 +14,8 @@ from test_network_runs import history_of, results_of, tiny
 from spectro.classifiers import CascadeClassifier, EnsembleClassifier, PixelsClassifier
 from spectro.data.splits import bootstrap
 from spectro.runs import results
+from spectro.runs.predictions import read_predictions
+from spectro.runs.review import tempered
 from spectro.runs.runinfo import RunInfo
 
 
@@ -116,12 +118,18 @@ def test_finished_runs_of_different_families_become_a_run(run_here, demo_root, t
     info, metrics = RunInfo.read(run_dir), read_json(run_dir / "metrics.json")
     assert (info.status, info.config["model"]["name"], metrics["cv"]["k"]) == ("FINISHED", "both", 2)
     assert info.cost.fit_s == pytest.approx(sum(RunInfo.read(run).cost.fit_s for run in (hog, pixels)))
-    for name in ("predictions.csv", "oof_predictions.csv"):
-        tables = [{row["path"]: row for row in read_rows(run / name)} for run in (run_dir, hog, pixels)]
-        for path, row in tables[0].items():
-            for column in (key for key in row if key.startswith("p_")):
-                mean, *parts = (float(table[path][column]) for table in tables)
-                assert mean == pytest.approx(np.mean(parts))
+    tables = [{row["path"]: row for row in read_rows(run / "predictions.csv")} for run in (run_dir, hog, pixels)]
+    for path, row in tables[0].items():
+        for column in (key for key in row if key.startswith("p_")):
+            mean, *parts = (float(table[path][column]) for table in tables)
+            assert mean == pytest.approx(np.mean(parts))
+    # Out of fold as well the members have the temperatures of the saved models.
+    mean, *parts = (read_predictions(run / "oof_predictions.csv", "repeat")["1"] for run in (run_dir, hog, pixels))
+    look_alikes = info.config["mapping"]["look_alikes"]
+    for i, run in enumerate((hog, pixels)):
+        p = tempered(parts[i], RunInfo.read(run).temperature, look_alikes)
+        parts[i] = p.probabilities[np.argsort([str(record.path) for record in p.records])]
+    np.testing.assert_allclose(mean.probabilities, np.mean(parts, axis=0), atol=1e-9)
     out = tmp_path / "new.csv"
     assert spectro("predict", run_dir, demo_root / "test", "--out", out).returncode == 0
     predicted = [[float(v) for k, v in row.items() if k.startswith("p_")] for row in read_rows(out)]

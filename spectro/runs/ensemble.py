@@ -50,8 +50,15 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     if len(stages := {str(info.config["cascade_stage"]["name"]) for info in members}) > 1:
         raise DataError(f"cascade_stage: got {' and '.join(sorted(stages))}; allowed: runs that agree in it")
     tables = [read_predictions(info.folder / "predictions.csv") for info in members]
-    files = [info.folder / "oof_predictions.csv" for info in members]
-    folds: list[_Tables] = [read_predictions(path, "repeat") if path.exists() else {} for path in files]
+    shared = members[0].config
+    stage, look_alikes = shared["cascade_stage"]["name"], shared["mapping"].get("look_alikes") or {}
+    groups = look_alikes if stage == "full" else {}
+    folds: list[_Tables] = []
+    for info in members:
+        path = info.folder / "oof_predictions.csv"
+        repeats = read_predictions(path, "repeat") if path.exists() else {}
+        # As the saved models predict: without their temperatures members would have other weights in the mean.
+        folds.append({repeat: tempered(p, info.temperature, groups) for repeat, p in repeats.items()})
     notes = []
     if greedy:
         if not _means(folds):
@@ -62,12 +69,11 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
         notes = ["the members were chosen by the predictions out of fold that cv is computed from: it is optimistic"]
     classifier, use = _models(members)
     first, means = members[0], {split: p for split, p in _means(tables).items() if split in ("val", "test")}
-    stage, look_alikes = first.config["cascade_stage"]["name"], first.config["mapping"].get("look_alikes") or {}
     pair = [label for labels in look_alikes.values() for label in labels] if stage in ("full", "flat") else []
-    repeats, seed = list(_means(folds).values()), first.seed or 0
+    of_folds, seed = list(_means(folds).values()), first.seed or 0
     metrics: dict[str, Any] = {split: p.report(seed=seed, look_alikes=pair) for split, p in means.items()}
-    if repeats and repeats[0].fold is not None:
-        cv = CrossValidated({"": repeats}, int(repeats[0].fold.max()) + 1, pair, [], {})
+    if of_folds and of_folds[0].fold is not None:
+        cv = CrossValidated({"": of_folds}, int(of_folds[0].fold.max()) + 1, pair, [], {})
         metrics["cv"] = cv.report("", seed=seed)
     objective, split, metric = None, *str(first.config.get("objective")).rpartition("/")[::2]
     if all(info.config.get("objective") == first.config.get("objective") for info in members) and split in metrics:
@@ -75,12 +81,7 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     metrics |= {"stages": {}, "objective": objective}
 
     review, reviewed = load_review(first.folder / "model", list(classifier.classes_)), dict(means)
-    groups = look_alikes if stage == "full" else {}
-    folds = [
-        {repeat: tempered(p, member.temperature, groups) for repeat, p in repeats.items()}
-        for member, repeats in zip(members, folds, strict=True)
-    ]
-    if of_folds := list(_means(folds).values()):
+    if of_folds:
         reviewed = {"cv": of_folds[0]} | {split: p for split, p in means.items() if split != "val"}
     chosen_on = next((split for split in ("cv", "val") if split in reviewed and split in metrics), None)
     if review is not None and chosen_on is not None:
