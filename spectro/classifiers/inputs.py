@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -42,11 +42,13 @@ class Thumbnail:
         return ImageSpec(math.lcm(self.width_px, self.height_px), "L")
 
     def __call__(self, X: Images | np.ndarray) -> np.ndarray:
-        """Grey values ``(n, height_px * width_px)``, 0 to 255, float64: means over blocks of the square."""
-        square = pixels_of(X, self.spec)
-        n, size, _ = square.shape
-        blocks = square.reshape(n, self.height_px, size // self.height_px, self.width_px, size // self.width_px)
-        return blocks.mean(axis=(2, 4)).reshape(n, -1)
+        """Grey values ``(n, height_px * width_px)``, 0 to 255, float64."""
+        return self.means(pixels_of(X, self.spec))
+
+    def means(self, squares: Any) -> Any:
+        """Means over blocks of squares ``(n, size, size)``, in numpy or PyTorch: ``(n, height_px * width_px)``."""
+        w, h, size = self.width_px, self.height_px, self.spec.shape[0]
+        return squares.reshape(-1, h, size // h, w, size // w).mean(axis=(2, 4)).reshape(-1, h * w)
 
 
 def block_scaler(features: np.ndarray, sizes: Sequence[int], weights: Sequence[float]) -> StandardScaler:

@@ -12,7 +12,7 @@ from spectro.classifiers.base import ImageClassifier
 from spectro.classifiers.cascade import CascadeClassifier
 from spectro.classifiers.embed import EmbedClassifier, maps_of
 from spectro.classifiers.ensemble import EnsembleClassifier
-from spectro.classifiers.hog.descriptor import EPS, Hog
+from spectro.classifiers.hog.descriptor import Hog
 from spectro.classifiers.hog.svm import HogSvmClassifier
 from spectro.classifiers.inputs import Thumbnail
 from spectro.classifiers.networks.device import Place
@@ -175,16 +175,14 @@ class _Pipeline(_Part):
 
     def __init__(self, classifier: PipelineClassifier):
         super().__init__()
+        self._parts = nn.ModuleList()
         if isinstance(classifier, HogSvmClassifier):
-            parts: list[nn.Module] = [_Hog(classifier.hog)]
+            self._parts.append(_Hog(classifier.hog))
         elif isinstance(classifier, EmbedClassifier):
-            parts = [_Embed(classifier)]
-        else:
-            parts = []
-        thumbnail = classifier.thumbnail if isinstance(classifier, PixelsClassifier) else None
+            self._parts.append(_Embed(classifier))
+        self._thumbnail = classifier.thumbnail if isinstance(classifier, PixelsClassifier) else None
         if isinstance(classifier, HogSvmClassifier | EmbedClassifier) and classifier.pixels is not None:
-            thumbnail = Thumbnail(*classifier.pixels)
-        self._parts = nn.ModuleList([*parts, *([_Thumbnail(thumbnail)] if thumbnail else [])])
+            self._thumbnail = Thumbnail(*classifier.pixels)
         scaler, *pca, last = classifier.pipeline_
         # Scaler and PCA are one matrix, in single precision, as the features are; what follows is in double precision.
         matrix, centre = np.diag(1 / scaler.scale_), scaler.mean_
@@ -196,8 +194,10 @@ class _Pipeline(_Part):
         self._last = _Svm(last) if isinstance(last, SVC) else _Linear(last.coef_, last.intercept_)
 
     def forward(self, images: Inputs) -> Tensor:
-        features = torch.cat([part(images) for part in self._parts], dim=1)
-        return self._last(((features - self._centre) @ self._matrix).double())
+        parts = [part(images) for part in self._parts]
+        if self._thumbnail:
+            parts.append(self._thumbnail.means(images[self._thumbnail.spec].float()))
+        return self._last(((torch.cat(parts, dim=1) - self._centre) @ self._matrix).double())
 
 
 class _Linear(_Part):
@@ -246,17 +246,6 @@ class _Svm(_Part):
         return (wins @ self._first + losses @ self._second) / STEEPNESS
 
 
-class _Thumbnail(_Part):
-    def __init__(self, thumbnail: Thumbnail):
-        super().__init__()
-        self._spec, self._width, self._height = thumbnail.spec, thumbnail.width_px, thumbnail.height_px
-
-    def forward(self, images: Inputs) -> Tensor:
-        size = self._spec.shape[0]
-        shape = (self._height, size // self._height, self._width, size // self._width)
-        return images[self._spec].float().unflatten(2, shape[2:]).unflatten(1, shape[:2]).mean(dim=(2, 4)).flatten(1)
-
-
 class _Hog(_Part):
     """`Hog`. The bin of a gradient is looked up: at a bin's edge, rounding of an angle would choose another one."""
 
@@ -283,21 +272,7 @@ class _Hog(_Part):
         # (n, block row, block col, cell row, cell col, orientation)
         rows = [torch.stack([histogram[:, i : i + n_blocks, j : j + n_blocks] for j in range(b)], 3) for i in range(b)]
         blocks = torch.stack(rows, dim=3).flatten(3)
-        return self._normalised(blocks).flatten(1)
-
-    def _normalised(self, blocks: Tensor) -> Tensor:
-        """As `Hog._normalise`."""
-        norm = self._hog.block_norm
-        if norm == "none":
-            return blocks
-        if norm.startswith("L1"):
-            out = blocks / (blocks.sum(dim=-1, keepdim=True) + EPS)
-            return out.sqrt() if norm == "L1-sqrt" else out
-        out = blocks / (blocks.square().sum(dim=-1, keepdim=True) + EPS**2).sqrt()
-        if norm == "L2-Hys":
-            out = out.clamp_max(0.2)
-            out = out / (out.square().sum(dim=-1, keepdim=True) + EPS**2).sqrt()
-        return out
+        return hog.normalised(blocks).flatten(1)
 
 
 class _Embed(_Part):

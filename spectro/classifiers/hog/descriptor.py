@@ -7,6 +7,7 @@ threads; a test holds it to ``skimage.feature.hog``.
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from spectro.data.images import Images, ImageStore, cached_rows, pixels_of
 _CODE_VERSION = 1
 _CHUNK = 16
 # Keeps the norm of an empty block from zero; scikit-image's value.
-EPS = 1e-5
+_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Hog:
         # (n, block row, block col, orientation, cell row, cell col) -> orientation last
         windows = np.lib.stride_tricks.sliding_window_view(histogram, (self.block_cells,) * 2, axis=(1, 2))
         blocks = windows.transpose(0, 1, 2, 4, 5, 3).reshape(*windows.shape[:3], -1)
-        return self._normalise(blocks).reshape(n, -1)
+        return self.normalised(blocks).reshape(n, -1)
 
     def bins(self, down: np.ndarray, right: np.ndarray) -> np.ndarray:
         """The orientation bin of gradients, whose two parts are given, in any shape."""
@@ -100,17 +101,17 @@ class Hog:
         # A tiny negative angle becomes a whole turn by rounding, past the last bin.
         return np.minimum(bins, self.orientations - 1, out=bins)
 
-    def _normalise(self, blocks: np.ndarray) -> np.ndarray:
-        """Contrast normalisation over the last axis."""
+    def normalised(self, blocks: Any) -> Any:
+        """Blocks ``(..., d)`` with their contrast normalised over the last axis, in numpy or PyTorch."""
         if self.block_norm == "none":
             return blocks
         if self.block_norm.startswith("L1"):
-            out = blocks / (blocks.sum(axis=-1, keepdims=True) + EPS)
-            return np.sqrt(out) if self.block_norm == "L1-sqrt" else out
-        out = blocks / np.sqrt((blocks**2).sum(axis=-1, keepdims=True) + EPS**2)
+            out = blocks / (blocks.sum(axis=-1, keepdims=True) + _EPS)
+            return out**0.5 if self.block_norm == "L1-sqrt" else out
+        out = blocks / ((blocks**2).sum(axis=-1, keepdims=True) + _EPS**2) ** 0.5
         if self.block_norm == "L2-Hys":
-            np.minimum(out, 0.2, out=out)
-            out /= np.sqrt((out**2).sum(axis=-1, keepdims=True) + EPS**2)
+            out = out.clip(max=0.2)
+            out = out / ((out**2).sum(axis=-1, keepdims=True) + _EPS**2) ** 0.5
         return out
 
     def features(self, X: Images | np.ndarray) -> np.ndarray:
