@@ -10,8 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from spectro import knobs
-from spectro.classifiers.frozen_file import share_frozen
-from spectro.classifiers.manifest import write_manifest
+from spectro.classifiers.manifest import share_frozen, write_manifest
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.errors import ConfigError, ModelError
@@ -89,6 +88,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     draws_views: ClassVar[bool] = False
     # False for a cascade, which is saved and loaded through its stages.
     _constant_if_one_class: ClassVar[bool] = True
+    # The families that a configuration names instead of one that is made of classifiers.
+    _instead: ClassVar[str] = ""
     # Whether the images of `_effects` are drawings of features.
     _sees_drawing: ClassVar[bool] = False
     classes_: np.ndarray
@@ -106,6 +107,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         Raises:
             ConfigError: A line for each invalid key.
         """
+        if cls._instead:
+            raise ConfigError(f"model.family: got {cls.family!r}; allowed: {cls._instead}")
         classifier = knobs.build(cls, values, prefix, context)
         if "seed" in classifier.get_params(deep=False):
             classifier.seed = seed
@@ -239,7 +242,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     def stage_probabilities(self, X: Images | np.ndarray) -> dict[str, StageOutput]:
         """The outputs of the whole classifier, whose name is empty, and of each stage of a cascade."""
-        return {"": StageOutput(self.classes_, self.predict_proba(X))}
+        return self.outputs(X)[0]
 
     def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, StageOutput]:
         """`out_of_fold` with classes, by the names of `stage_probabilities`."""

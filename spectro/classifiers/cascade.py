@@ -16,7 +16,6 @@ from spectro.classifiers.registry import load_part, register_family
 from spectro.data.decode import ImageSpec
 from spectro.data.images import Images
 from spectro.data.mapping import Mapping, hard_stage_names
-from spectro.errors import ConfigError
 
 
 @register_family("cascade")
@@ -36,17 +35,13 @@ class CascadeClassifier(ImageClassifier):
         hard_: Merged label -> fitted hard classifier. A group without training records has none.
     """
 
+    _instead: ClassVar[str] = "the family of a stage (cascade_stage=full makes two)"
     _constant_if_one_class: ClassVar[bool] = False
 
     easy: ImageClassifier
     hard: ImageClassifier
     look_alikes: MappingType[str, Sequence[str]]
     gate: str = "soft"
-
-    @classmethod
-    def from_config(cls, values: MappingType[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
-        """Raises a ConfigError: a cascade is made of the classifiers of its stages."""
-        raise ConfigError("model.family: got 'cascade'; allowed: the family of a stage (cascade_stage=full makes two)")
 
     @property
     def specs(self) -> list[ImageSpec]:
@@ -73,10 +68,6 @@ class CascadeClassifier(ImageClassifier):
         rows, merged = np.arange(len(y)), merge(y, self.look_alikes)
         hard = {name: (y, rows[np.isin(y, list(self.look_alikes[group]))]) for group, name in self._names.items()}
         return {"": (y, rows), "easy": (merged, rows), **hard}
-
-    def stage_probabilities(self, X: Images | np.ndarray) -> dict[str, StageOutput]:
-        """Outputs for all records of the whole cascade, whose name is empty, and of each stage, see `stages_`."""
-        return self.outputs(X)[0]
 
     def outputs(self, X: Images | np.ndarray) -> tuple[dict[str, StageOutput], np.ndarray]:
         """As the base class states; the features are those of the easy stage."""

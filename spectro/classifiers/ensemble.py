@@ -1,10 +1,10 @@
 """Several members, mostly of one configuration, whose probabilities are averaged."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -16,7 +16,6 @@ from spectro.classifiers.temperature import ScoringClassifier, scores_of
 from spectro.data.decode import ImageSpec
 from spectro.data.images import groups_of_rows
 from spectro.data.splits import bootstrap
-from spectro.errors import ConfigError
 
 
 @register_family("ensemble")
@@ -38,14 +37,11 @@ class EnsembleClassifier(ScoringClassifier):
         members_: The fitted members.
     """
 
+    _instead: ClassVar[str] = "the family of a member (ensemble.members=5)"
+
     estimator: ImageClassifier | list[ImageClassifier]
     members: int = 5
     seed: int = 0
-
-    @classmethod
-    def from_config(cls, values: Mapping[str, Any], *, seed: int, prefix: str = "", context: str = "") -> Self:
-        """Raises a ConfigError: an ensemble is made of a family's members."""
-        raise ConfigError("model.family: got 'ensemble'; allowed: the family of a member (ensemble.members=5)")
 
     @classmethod
     def of(cls, fitted: Sequence[ImageClassifier]) -> Self:

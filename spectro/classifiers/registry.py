@@ -9,7 +9,6 @@ from typing import TypeVar
 from spectro.classifiers.base import FORMAT, ImageClassifier, as_labels
 from spectro.classifiers.manifest import check_manifest
 from spectro.errors import ModelError
-from spectro.files import read_json
 from spectro.plugins import load_plugins
 
 # Module of each built-in family; it is imported when the family is asked for, and registers it.
@@ -77,20 +76,11 @@ def load(folder: Path) -> ImageClassifier:
     Raises:
         ModelError: Not a saved model, of another format, of a family that is not registered, or damaged.
     """
-    try:
-        state = read_json(folder / "model.json")
-        if isinstance(state, dict) and state.get("format") != FORMAT:
-            raise ModelError(f"{folder / 'model.json'}: got format {state.get('format')}; allowed: {FORMAT}")
-        check_manifest(folder)
-    except FileNotFoundError as error:
-        raise ModelError(f"{error.filename}: no such file; allowed: the model/ folder of a run") from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{folder}: damaged or not a model ({type(error).__name__}: {error})") from error
-    return load_part(folder)
+    return load_part(folder, is_whole=True)
 
 
-def load_part(folder: Path) -> ImageClassifier:
-    """Loads a model, or a part of one whose files were checked; the values in its files are checked too.
+def load_part(folder: Path, *, is_whole: bool = False) -> ImageClassifier:
+    """As `load`, but of a part of a model, whose files are checked with those of the whole.
 
     Raises:
         ModelError: As for `load`.
@@ -98,6 +88,10 @@ def load_part(folder: Path) -> ImageClassifier:
     path = folder / "model.json"
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
+        if is_whole:
+            if isinstance(state, dict) and state.get("format") != FORMAT:
+                raise ModelError(f"{path}: got format {state.get('format')}; allowed: {FORMAT}")
+            check_manifest(folder)
         try:
             cls = family(state["family"])
         except ModelError as error:

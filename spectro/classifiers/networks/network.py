@@ -14,7 +14,7 @@ from pydantic import Field
 
 from spectro.classifiers.base import Effects
 from spectro.classifiers.fit_context import current
-from spectro.classifiers.frozen_file import load_frozen, save_frozen
+from spectro.classifiers.manifest import load_frozen, save_frozen
 from spectro.classifiers.networks.backbone import BackboneParams, Pair
 from spectro.classifiers.networks.settings import Loss, Training
 from spectro.classifiers.temperature import ScoringClassifier
