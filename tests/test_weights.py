@@ -28,8 +28,7 @@ def tiny_cnn(**options):
 
 def state(classifier, classes):
     """A backbone's weights as timm would publish them, with a head for so many classes."""
-    options = classifier.backbone_options
-    model, _ = weights.create(classifier.backbone, classes, family="x", options=options, pretrained=False, weights=None)
+    model = timm.create_model(classifier.backbone, num_classes=classes, **classifier.backbone_options)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from spectro.classifiers.base import Effects
-from spectro.classifiers.frozen_file import load_frozen, save_frozen
 from spectro.classifiers.inputs import SizePx, Thumbnail
+from spectro.classifiers.manifest import load_frozen, save_frozen
 from spectro.classifiers.networks.backbone import BackboneParams, ImageSize, Pair
 from spectro.classifiers.registry import register_family
 from spectro.classifiers.svm import Gamma, Strength, SvmClassifier
@@ -244,7 +244,7 @@ def _frozen(
 
     given: Any = {"options": json.loads(options), "config": json.loads(config or "null")}
     with seeded(0, torch.device(device)):
-        model, origin = create(name, 0, family="embed", pretrained=pretrained, weights=weights, size=size, **given)
+        model, origin = create(name, family="embed", pretrained=pretrained, weights=weights, size=size, **given)
     if not hasattr(model, "forward_intermediates"):
         raise ConfigError(
             f"embed.backbone: got {name!r}, which gives no outputs of its blocks; allowed: e.g. a timm ViT"

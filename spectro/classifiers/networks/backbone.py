@@ -94,7 +94,6 @@ class BackboneParams(ImageClassifier):
 
         return create(
             self.backbone,
-            0,
             family=self.family,
             options=self.backbone_options or {},
             pretrained=self.pretrained and not empty,

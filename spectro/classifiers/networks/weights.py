@@ -47,25 +47,23 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
 
 def create(
     name: str,
-    num_classes: int,
     *,
     family: str,
     options: Mapping[str, Any],
     pretrained: bool,
     weights: Path | None,
-    size: Sequence[int] | None = None,
+    size: Sequence[int],
     config: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A timm model with its weights, and with a new head.
+    """A timm model with its weights, without a head.
 
     Args:
         name: timm's name of the model, also ``hf-hub:OWNER/NAME`` and ``local-dir:FOLDER``.
-        num_classes: Outputs of the new head; 0: no head.
         family: The section of the configuration that messages name, ``cnn`` or ``vpt``.
         options: timm's own arguments.
         pretrained: Whether it starts from pretrained weights.
         weights: A file that holds them; None: timm downloads them.
-        size: Height and width of the images; None: the model's.
+        size: Height and width of the images.
         config: From the origin of a saved model; None: it is read from the hub or the folder, where the name has one.
 
     Returns:
@@ -86,7 +84,7 @@ def create(
         raise ConfigError(f"{family}.backbone: got {name!r}; allowed after {architecture}: {tags}")
     defaults = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
     # timm's transformers have position embeddings for one size.
-    of_size = {"img_size": list(size)} if size and defaults is not None and defaults.fixed_input_size else {}
+    of_size = {"img_size": list(size)} if defaults is not None and defaults.fixed_input_size else {}
     options = of_size | dict(options)
     if refused := sorted(_REFUSED & {*options, *(config["model_args"] if config else {})}):
         hint = f"; weights come from {family}.weights=FILE"
@@ -96,7 +94,7 @@ def create(
         raise ConfigError(f"{family}.backbone_options: got {huge[0]}; allowed: numbers up to {_MOST}")
     described = {**config["model_args"], "pretrained_cfg": config["pretrained_cfg"]} if config else {}
     try:
-        arguments = described | _arguments(options) | {"num_classes": num_classes}
+        arguments = described | _arguments(options) | {"num_classes": 0}
         model = timm.create_model(architecture if config else name, pretrained=False, **arguments)
     except Exception as error:
         # The options are the user's, and timm's models raise all types of errors for those that they do not take.
@@ -104,8 +102,7 @@ def create(
         raise ConfigError(
             f"{family}.{key}: got {shown}, of which timm makes no {name} ({_first_line(error)}); allowed: its arguments"
         ) from error
-    if size:
-        _check_images(model, family, name, size)
+    _check_images(model, family, name, size)
     described = {"config": config} if config else {}
     if not pretrained:
         return model, {"source": "random", "sha256": None, **described}
@@ -251,8 +248,7 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -
         with suppress(KeyError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError, TypeError):
             got = _without_head(adapt(dict(tensors), model), model)
     if differences := _differences(expected, got):
-        more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise ModelError(f"{path}: not the weights of {name}: {'; '.join(differences[:3])}{more}")
+        raise ModelError(f"{path}: not the weights of {name}: {differences}")
     if bad := [key for key, tensor in got.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
         raise ModelError(f"{path}: damaged: {bad[0]} holds NaN or infinite values, as do {len(bad) - 1} more tensors")
     model.load_state_dict(got, strict=False)
@@ -285,15 +281,16 @@ def bounded(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 def check_shapes(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Raises a RuntimeError where the tensors of a file are not those of a model; it may lie on the device ``meta``."""
     if differences := _differences(model.state_dict(), tensors):
-        more = f"; {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise RuntimeError(f"{'; '.join(differences[:3])}{more}")
+        raise RuntimeError(differences)
 
 
-def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list[str]:
+def _differences(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """The first three names or shapes in which tensors differ, and the number of the others; empty if none does."""
     lines = [f"{name} is missing" for name in expected if name not in got]
     lines += [f"{name} is unexpected" for name in got if name not in expected]
     both = (name for name in expected if name in got and expected[name].shape != got[name].shape)
-    return lines + [f"{name} is {tuple(got[name].shape)}, not {tuple(expected[name].shape)}" for name in both]
+    lines += [f"{name} is {tuple(got[name].shape)}, not {tuple(expected[name].shape)}" for name in both]
+    return "; ".join(lines[:3]) + f"; {len(lines) - 3} more" * (len(lines) > 3)
 
 
 def _without_head(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
