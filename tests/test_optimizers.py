@@ -1,16 +1,14 @@
-"""Learning rate, sizes of steps, and what is decayed."""
+"""Learning rate, and what is decayed."""
 
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer
 from spectro.classifiers.networks.settings import Training
+from spectro.classifiers.networks.training import lr_at, make_optimizer
 
 
 def rates(steps, warmup, peak=1.0):
@@ -31,15 +29,6 @@ def test_short_trainings(steps, warmup):
     """A rate of 0, or above the peak, in a training of few steps."""
     assert min(rates(steps, warmup, 2.0)) > 0
     assert max(rates(steps, warmup, 2.0)) == 2.0
-
-
-@given(st.integers(1, 200), st.integers(1, 40))
-def test_steps_hold_all_records_and_are_even(n, size):
-    """A last step of one record would be too few for a batch norm."""
-    sizes = batch_sizes(n, size)
-    assert sum(sizes) == n
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

@@ -226,7 +226,7 @@ def test_inputs_of_a_grid_head_are_standardised_on_the_training_records():
     assert (plain.mean.abs().max(), plain.scale.min(), plain.scale.max()) == (0, 1, 1)
     classifier = trained(cnn, epochs=1).set_params(**options, pool="grid", grid=2, pixels=[5, 4]).fit(*DATA)
     network = classifier.network_.eval()
-    values = network.features(Batches(DATA[0], classifier.specs[0], network).images(np.arange(len(DATA[0]))))
+    values = network.features_from(Batches(DATA[0], classifier.specs[0], network)(np.arange(len(DATA[0]))))
     parts = values.split([size for size, _ in network.blocks], dim=1)
     assert [part.var(dim=0, correction=0).sum().item() for part in parts] == pytest.approx([1, 0.2**2], rel=1e-3)
     assert values.mean(dim=0).abs().max() < 1e-5
@@ -239,7 +239,7 @@ def test_a_warm_start_is_the_logistic_regression_on_the_frozen_features(counts):
     classifier = trained(cnn, epochs=1, warm_start="probe", head_lr=1e-9).set_params(freeze="backbone", size_px=64)
     network = classifier.fit(X, y).network_.eval()
     with torch.no_grad():
-        features = network.features(Batches(X, classifier.specs[0], network).images(np.arange(len(X)))).numpy()
+        features = network.features_from(Batches(X, classifier.specs[0], network)(np.arange(len(X)))).numpy()
     k = len(classifier.classes_)
     C = (2 if k == 2 else 1) / (
         2 * network.ridge.item() * len(X)

@@ -59,6 +59,10 @@ def images(n=3, seed=0):
     return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
+def features(network, x):
+    return network.features_from(network.frozen(x))
+
+
 @backbones
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("length", [0, 5])
@@ -116,11 +120,11 @@ def test_prompts_that_nobody_attends_to_change_nothing(name, first_block, deep):
 
     with torch.no_grad():
         expected = vit(x)
-        torch.testing.assert_close(plain.features(x), expected, rtol=1e-4, atol=1e-4)
-        assert (network.features(x) - expected).abs().max() > 1e-3
+        torch.testing.assert_close(features(plain, x), expected, rtol=1e-4, atol=1e-4)
+        assert (features(network, x) - expected).abs().max() > 1e-3
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.nn.functional, "scaled_dot_product_attention", without_prompts)
-            torch.testing.assert_close(network.features(x), expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(features(network, x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -238,12 +242,11 @@ def test_a_grid_of_a_middle_block_with_prompts_in_it_alone(name, deep):
         grey = ((x * std + mean) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1)
         thumbnails = grey.unflatten(1, (2, 16)).unflatten(3, (4, 8)).mean(dim=(2, 4)).flatten(1)
         values = torch.cat([cells, thumbnails], dim=1)
-        torch.testing.assert_close(network.features(x), values, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features(network, x), values, rtol=1e-4, atol=1e-4)
         network.prompts.data = prompts
-        assert not torch.allclose(network.features(x), values, rtol=1e-2)
-        mean, scale = network.standardisation(network.features(x))
-        network.standardise(mean, scale)
-        parts = network.features(x).split([cells.shape[1], 8], dim=1)
+        assert not torch.allclose(features(network, x), values, rtol=1e-2)
+        network.standardise(features(network, x))
+        parts = features(network, x).split([cells.shape[1], 8], dim=1)
         totals = [part.var(dim=0, correction=0).sum().sqrt().item() for part in parts]
         assert totals == pytest.approx([1, 0.2], rel=1e-4)
 

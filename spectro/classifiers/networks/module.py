@@ -42,7 +42,7 @@ class Network(nn.Module, ABC):
         head_dropout: Of the inputs of the head, each value of each record.
 
     Attributes:
-        blocks: Number of inputs of the head of each kind, and their weight, see `standardisation`.
+        blocks: Number of inputs of the head of each kind, and their weight, see `standardise`.
         head: Linear.
         mean: Subtracted from each input of the head, ``(d,)``; 0 until `standardise` is called.
         ridge: Of the head's weights, whose sum of squares times this is added to the loss of each step.
@@ -81,10 +81,6 @@ class Network(nn.Module, ABC):
         """`forward` in one piece, for export: `frozen` has a size of batch in it, which no graph may have."""
         return self.head(self._standardised(self.rest(self.prefix(images)).float(), self.thumbnails(images)))
 
-    def features(self, images: Tensor) -> Tensor:
-        """The inputs of the head before dropout, ``(n, d)``, fp32."""
-        return self.features_from(self.frozen(images))
-
     def forward_from(self, frozen: Tensor) -> Tensor:
         """What `frozen` gives -> logits ``(n, k)``, fp32."""
         return self.head(self.head_dropout(self.features_from(frozen)))
@@ -112,11 +108,6 @@ class Network(nn.Module, ABC):
             chunks = (chunk.contiguous(memory_format=torch.channels_last) for chunk in padded.split(size))
             values = torch.cat([self.prefix(chunk).flatten(1).float() for chunk in chunks])[:n]
             return torch.cat([values, self.thumbnails(images)], dim=1)
-
-    @property
-    def is_standardised(self) -> bool:
-        """Whether training first standardises what the head reads: not where the pooling is the backbone's own."""
-        return bool(self.grid or self.pixels)
 
     @abstractmethod
     def prefix(self, images: Tensor) -> Tensor:
@@ -148,13 +139,8 @@ class Network(nn.Module, ABC):
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def standardise(self, mean: Tensor, scale: Tensor) -> None:
-        """Sets the fixed affine map before the head, ``(d,)`` both: features become ``(features - mean) * scale``."""
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-
-    def standardisation(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and scale ``(d,)`` that give each block of features ``(n, d)`` its weight squared as total variance.
+    def standardise(self, features: Tensor) -> None:
+        """Sets `mean` and `scale` so that each block of features ``(n, d)`` has its weight squared as total variance.
 
         One number scales a whole block: values that vary little over the records stay small.
         """
@@ -162,7 +148,8 @@ class Network(nn.Module, ABC):
             weight / part.var(dim=0, correction=0).sum().sqrt().clamp_min(1e-6).expand(size)
             for part, (size, weight) in zip(features.split([n for n, _ in self.blocks], 1), self.blocks, strict=True)
         ]
-        return features.mean(dim=0), torch.cat(scales)
+        self.mean.copy_(features.mean(dim=0))
+        self.scale.copy_(torch.cat(scales))
 
     @abstractmethod
     def prepare(self, place: Place) -> None:

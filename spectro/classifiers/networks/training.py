@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_swa_avg_fn
 
@@ -17,7 +18,6 @@ from spectro.classifiers.networks.device import seeded
 from spectro.classifiers.networks.graphs import CapturedStep, Step
 from spectro.classifiers.networks.losses import LossFunction
 from spectro.classifiers.networks.module import Network
-from spectro.classifiers.networks.optimizers import batch_sizes, lr_at, make_optimizer, set_lr
 from spectro.classifiers.networks.settings import Training
 from spectro.classifiers.networks.warm_start import warm_start
 from spectro.errors import SpectroError
@@ -28,6 +28,7 @@ from spectro.progress import progress
 _PREDICT_BATCH = 64
 # With fewer steps than this torch.compile takes longer than it saves (an H100, batches of 16).
 _COMPILE_PAYS = 40_000
+_MOMENTUM = 0.9
 
 
 class TrainingError(SpectroError):
@@ -69,9 +70,9 @@ def train(
 
     # Set-up
     labels = torch.from_numpy(data.labels).to(device)
-    sizes = batch_sizes(n, settings.batch_size)
-    total = len(sizes) * settings.epochs
-    warmup = min(round(settings.warmup_epochs * len(sizes)), total)
+    n_steps = math.ceil(n / settings.batch_size)
+    total = n_steps * settings.epochs
+    warmup = min(round(settings.warmup_epochs * n_steps), total)
     optimizer = make_optimizer(network, settings, device)
     pays = device.type == "cuda" and total >= _COMPILE_PAYS
     compiled = settings.compile == "always" or (settings.compile == "auto" and pays)
@@ -87,8 +88,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
     else:
-        if network.is_standardised:
-            network.standardise(*network.standardisation(outputs_of(network, data.images)[1]))
+        if network.grid or network.pixels:
+            network.standardise(outputs_of(network, data.images)[1])
         if settings.warm_start == "probe":
             warm_start(network, outputs_of(network, data.images)[1], labels, data.images.groups, loss, seed=seed)
     context.on_epoch(context.stage, history)
@@ -96,7 +97,7 @@ def train(
     # Loop
     # A trial of a search, which has no folder, has one line; a run one an epoch.
     with progress(f"training {context.stage}".strip(), total, log=context.folder is not None) as advance:
-        advance(len(sizes) * len(history), _headline(context.stage, history, settings.epochs))
+        advance(n_steps * len(history), _headline(context.stage, history, settings.epochs))
         for epoch in range(len(history) + 1, settings.epochs + 1):
             if settings.select == "best" and _is_over(history, settings.patience):
                 break
@@ -106,9 +107,10 @@ def train(
             images = data.images.drawn(rng)
             with seeded(int(rng.integers(2**63)), device):
                 network.train()
-                for number, batch in enumerate(np.split(rows, np.cumsum(sizes)[:-1])):
-                    lr = lr_at(len(sizes) * (epoch - 1) + number, peak=settings.lr, steps=total, warmup=warmup)
-                    set_lr(optimizer, lr)
+                # As few steps as possible, of sizes that differ by one at most: one record is too few for a batch norm.
+                for number, batch in enumerate(np.array_split(rows, n_steps), n_steps * (epoch - 1)):
+                    lr = lr_at(number, peak=settings.lr, steps=total, warmup=warmup)
+                    _set_lr(optimizer, lr)
                     loss_sum += step(images(batch), labels[batch]).detach() * len(batch)
                     advance(1)
             row = {"epoch": epoch, "train_loss": loss_sum.item() / n, **_evaluate(network, val, loss), "lr": lr}
@@ -138,6 +140,50 @@ def outputs_of(network: Network, images: Batches) -> tuple[Tensor, Tensor]:
         rows = np.split(np.arange(len(images)), range(_PREDICT_BATCH, len(images), _PREDICT_BATCH))
         features = [network.features_from(images(batch)) for batch in rows]
         return torch.cat([network.head(part) for part in features]), torch.cat(features)
+
+
+def lr_at(step: int, *, peak: float, steps: int, warmup: int) -> float:
+    """The learning rate of a step: linear warm-up, then a cosine down to 0 (Loshchilov and Hutter, 2017, "SGDR").
+
+    The first step of a warm-up over w steps has ``peak / w``, not 0, the last one ``peak``. The cosine would reach 0 in
+    the step after the last one.
+
+    Args:
+        step: From 0 to ``steps`` - 1.
+        peak: The largest learning rate.
+        steps: Number of steps.
+        warmup: How many of them are warm-up, from 0 to ``steps``.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def make_optimizer(network: nn.Module, settings: Training, device: torch.device) -> torch.optim.Optimizer:
+    """The configured optimizer over the trained parameters; biases and norms are not decayed."""
+    # A captured step reads its learning rate from the device.
+    captured = device.type == "cuda"
+    lr: float | Tensor = torch.tensor(settings.lr, device=device) if captured else settings.lr
+    head = {id(parameter) for parameter in getattr(network, "head", nn.Module()).parameters()}
+    scales = {True: (settings.head_lr or settings.lr) / settings.lr, False: 1.0}
+    groups = [
+        {**group, "params": params, "lr": lr * scale, "lr_scale": scale}
+        for group in param_groups_weight_decay(network, settings.weight_decay)
+        for is_head, scale in scales.items()
+        if (params := [p for p in group["params"] if (id(p) in head) == is_head])
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=_MOMENTUM, fused=device.type != "mps")
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(groups, lr=lr, fused=device.type != "mps", capturable=captured)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["lr_scale"])
+        else:
+            group["lr"] = lr * group["lr_scale"]
 
 
 def _make_step(network: Network, loss: LossFunction, optimizer: torch.optim.Optimizer, *, compiled: bool) -> Step:
