@@ -122,23 +122,6 @@ def test_two_runs_at_once_both_end_with_the_whole_set(field: Path, tmp_path: Pat
     assert os.listdir(tmp_path) == ["field"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"label_set": "sea"}, "label_set: got 'sea'; allowed: field, lake"),
-        ({"scale": 0.0}, "scale: got 0.0; allowed: above 0"),
-        ({"scale": float("nan")}, "scale: got nan; allowed: above 0"),
-        ({"scale": 1e9}, "scale: got 1000000000.0; allowed: above 0, at most 1282"),
-        ({"seed": -1}, "seed: got -1; allowed: 0 and above"),
-    ],
-)
-def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, options: dict, message: str) -> None:
-    """An error that doesn't name the value sends the user searching."""
-    with pytest.raises(ValueError, match=message):
-        make_demo(tmp_path / "demo", **{"label_set": "field", **options})
-    assert not (tmp_path / "demo").exists()
-
-
 def test_ricker_wavelet_is_that_of_the_formula() -> None:
     """A wrong spectrum would move every event's amplitude and frequency."""
     frequency_hz = np.fft.rfftfreq(512, SAMPLE_INTERVAL_S)

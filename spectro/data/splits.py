@@ -19,8 +19,8 @@ Sources = Sequence[Hashable] | np.ndarray
 Seed = int | Sequence[int]
 
 
-def groups_of(records: Sequence[Record]) -> list[list[int]]:
-    """Indices of records that must stay together: one source, or the same bytes, directly or through a third."""
+def group_numbers(records: Sequence[Record]) -> np.ndarray:
+    """Numbers ``(n,)`` of what must stay together: one source, or the same bytes, directly or through a third."""
     nodes: dict[tuple[str, str], int] = {}
     edges = [
         (i, nodes.setdefault(key, len(records) + len(nodes)))
@@ -30,18 +30,15 @@ def groups_of(records: Sequence[Record]) -> list[list[int]]:
     ]
     size = len(records) + len(nodes)
     graph = coo_array((np.ones(len(edges)), tuple(np.array(edges).reshape(-1, 2).T)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][: len(records)].astype(int)
+
+
+def groups_of(records: Sequence[Record]) -> list[list[int]]:
+    """The indices of each group of `group_numbers`."""
     groups: dict[int, list[int]] = defaultdict(list)
-    for i, component in enumerate(connected_components(graph, directed=False)[1][: len(records)]):
-        groups[component].append(i)
+    for i, number in enumerate(group_numbers(records)):
+        groups[number].append(i)
     return list(groups.values())
-
-
-def group_numbers(records: Sequence[Record]) -> np.ndarray:
-    """The number of each record's group of `groups_of`, in their order, ``(n,)``."""
-    numbers = np.empty(len(records), dtype=int)
-    for number, group in enumerate(groups_of(records)):
-        numbers[group] = number
-    return numbers
 
 
 def split_records(records: Sequence[Record], *, val: float, test: float, seed: int) -> list[Record]:
