@@ -30,12 +30,7 @@ Effects = tuple[np.ndarray, np.ndarray, str]
 
 
 class StageOutput(NamedTuple):
-    """The output of a classifier, or of one stage of a cascade, for some records.
-
-    Attributes:
-        classes: Its classes, sorted, ``(k,)``.
-        probabilities: ``(n, k)``.
-    """
+    """Classes, sorted ``(k,)``, and probabilities ``(n, k)``: of a classifier, or of one stage of a cascade."""
 
     classes: np.ndarray
     probabilities: np.ndarray
@@ -144,7 +139,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         Raises:
             SpectroError: Names what is missing, and what is allowed.
         """
-        return None
 
     def fit(
         self,

@@ -19,12 +19,7 @@ _MAX_SQUARE_PX = 512
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small grey image, squashed to its size.
-
-    Attributes:
-        width_px: Its width.
-        height_px: Its height.
-    """
+    """A small grey image, squashed to its size."""
 
     width_px: int
     height_px: int

@@ -49,7 +49,6 @@ def load(path: Path, trusted: Sequence[str] = ()) -> Any:
     """Reads what `save` wrote, without running code from the file.
 
     Args:
-        path: The file.
         trusted: Types that are allowed besides those that skops trusts by default, such as ``sklearn.tree._tree.Tree``.
 
     Raises:

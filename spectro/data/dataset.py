@@ -47,7 +47,6 @@ class Dataset:
     """Checked records with their images.
 
     Attributes:
-        root: The folder.
         records: Every record used, with its class and split.
         store: Their images.
         split_here: Whether the splits were drawn, and not given by folders.
@@ -154,9 +153,6 @@ def load_dataset(
     """Reads and checks ``root/{train,val,test}/<class>/*``, ``root/<class>/*`` or the files of a table.
 
     Args:
-        root: The data set's folder.
-        mapping: Folders -> classes.
-        store: Where the images go.
         table: Lists the files below ``root``, see `spectro.data.table.read_table`.
         specs: The geometries in which images will be read; all are made from one decoding.
         split: How to split a data set that has no splits.
@@ -165,9 +161,6 @@ def load_dataset(
             beyond one recording, such as a station, or the column of a table with that name; it takes the place of the
             source in everything that follows.
         skip_bad_files: Leave out files that give no image and list them, instead of refusing the data set.
-
-    Returns:
-        The data set.
 
     Raises:
         DataError: Lists every problem: no such folder, missing splits, folders that are not mapped, classes without

@@ -51,7 +51,6 @@ class Scan:
     """What lies in a data set's folder, or stands in its table.
 
     Attributes:
-        root: The folder.
         records: Every image file, ordered by path.
         is_split: Whether the tree has split folders, or the table splits.
         has_sources: Whether a table has sources.

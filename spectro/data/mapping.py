@@ -80,9 +80,6 @@ class Mapping:
     def label_of(self, folders: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         """Folder -> class for the folders of a data set.
 
-        Args:
-            folders: The folders that the data set has.
-
         Returns:
             The class of each folder that is used, and one line for each thing that does not fit.
         """

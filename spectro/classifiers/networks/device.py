@@ -14,12 +14,7 @@ from spectro.errors import ConfigError
 
 @dataclass(frozen=True)
 class Place:
-    """A device and a precision.
-
-    Attributes:
-        device: The device.
-        precision: ``fp32`` or ``bf16``.
-    """
+    """A device and a precision, ``fp32`` or ``bf16``."""
 
     device: torch.device
     precision: str
@@ -44,7 +39,7 @@ def choose(device: str, precision: str) -> Place:
         ConfigError: This machine does not have the device.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    available = [name for name, is_there in there.items() if is_there]
+    available = [name for name in there if there[name]]
     if device != "auto" and device not in available:
         raise ConfigError(f"device: got {device!r}; allowed on this machine: auto, {', '.join(available)}")
     chosen = torch.device(available[0] if device == "auto" else device)

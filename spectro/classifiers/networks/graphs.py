@@ -20,10 +20,7 @@ class CapturedStep:
     run one operation at a time, after a warning.
 
     Args:
-        step: Computes the loss and its gradients and changes the weights.
-        network: Whose weights the step changes.
-        optimizer: With the state that the step changes.
-        device: A CUDA device.
+        step: Computes the loss and its gradients and changes the weights of the network and the optimizer's state.
     """
 
     def __init__(self, step: Step, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device):

@@ -225,17 +225,13 @@ class Convolution(Network):
 
     A stage ends where the stride has doubled: the first one of a ResNet at 4, the third at 16.
 
-    Args:
-        model: The model, without a head.
-        num_classes: Outputs of the head.
+    Args, besides those of `Network`:
         size: Height and width of the images.
         freeze: ``none``: everything is trained; ``stem``: all but the stem, as timm delimits it; ``backbone``: the head
             alone; or the number of stages that are frozen, with the stem.
         freeze_norm: Whether the statistics of all batch norms are frozen.
         stages: How many stages there are; the others are deleted. None: all.
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
-        pixels: See `Network`.
-        head_dropout: See `Network`.
     """
 
     def __init__(

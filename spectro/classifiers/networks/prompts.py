@@ -30,17 +30,14 @@ class PromptedViT(Network):
     they are not rotated where positions are (Eva), and have a bias of 0 where attention has one of relative positions
     (Beit).
 
-    Args:
+    Args, besides those of `Network`:
         vit: The backbone, without a head; it is frozen here.
-        num_classes: Outputs of the head.
         deep: Prompts in every block.
         length: P, 0 or more.
         dropout: Of prompts, each value of each record.
         blocks: How many blocks there are; the others are deleted. None: all.
         first_block: The block that prompts enter, from 0.
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
-        pixels: See `Network`.
-        head_dropout: See `Network`.
     """
 
     def __init__(

@@ -52,11 +52,7 @@ def train(
     the same numbers as one that was never stopped.
 
     Args:
-        network: The network.
-        data: Training records.
         val: Records that the best epoch is chosen on; none: the last epoch is taken.
-        settings: How it is trained.
-        loss: The loss function.
         seed: Of the order of the records, their views, and dropout.
         identity: Names everything that the result depends on; only a training of the same identity is resumed.
 

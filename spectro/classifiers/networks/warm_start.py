@@ -22,12 +22,9 @@ def warm_start(
     records. The minimum is that of training too, as long as features stay as they are.
 
     Args:
-        network: Its head is set.
         features: Of the training records ``(n, d)``.
         labels: Column numbers ``(n,)``.
         groups: What stays together in a fold ``(n,)``.
-        loss: The loss function.
-        seed: Of the folds.
     """
     n, n_classes = len(features), network.head.out_features
     mean = features.mean(dim=0)

@@ -61,8 +61,7 @@ def create(
         name: timm's name of the model, also ``hf-hub:OWNER/NAME`` and ``local-dir:FOLDER``.
         family: The section of the configuration that messages name, ``cnn`` or ``vpt``.
         options: timm's own arguments.
-        pretrained: Whether it starts from pretrained weights.
-        weights: A file that holds them; None: timm downloads them.
+        weights: A file that holds pretrained weights; None: timm downloads them.
         size: Height and width of the images.
         config: From the origin of a saved model; None: it is read from the hub or the folder, where the name has one.
 
