@@ -57,7 +57,7 @@ def test_stages_see_their_own_records_under_their_own_labels():
 def test_soft_gate_is_the_product():
     cascade = fitted()
     X = np.zeros((4, 8, 8), np.uint8)
-    stages = cascade.stage_probabilities(X)
+    stages = cascade.outputs(X)[0]
     p = cascade.predict_proba(X)
     np.testing.assert_array_equal(stages[""].probabilities, p)
     merged = dict(zip(stages["easy"].classes, stages["easy"].probabilities.T, strict=True))

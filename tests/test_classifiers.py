@@ -179,9 +179,6 @@ def test_outputs_and_features_come_from_one_pass(fitted, name):
     classifier = fitted(name)
     X, y = toy((5, 5, 5), seed=2)
     stages, features = classifier.outputs(X)
-    for stage, (classes, probabilities) in classifier.stage_probabilities(X).items():
-        np.testing.assert_array_equal(stages[stage].probabilities, probabilities)
-        assert list(stages[stage].classes) == list(classes)
     np.testing.assert_array_equal(stages[""].probabilities, classifier.predict_proba(X))
     assert features.dtype == np.float64
     distances = ((features[:, None] - features) ** 2).sum(axis=2)

@@ -190,7 +190,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
         return self._checked(self._predict_proba(X), len(X))
 
     def outputs(self, X: Images | np.ndarray) -> tuple[dict[str, StageOutput], np.ndarray]:
-        """What `stage_probabilities` and `features` give, in one pass over the images.
+        """The outputs of the whole classifier, whose name is empty, and of each stage of a cascade; and `features`.
 
         Raises:
             NotFittedError: `fit` was not called.
@@ -230,16 +230,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator, ABC):
     def stage_labels(self, y: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Labels as the whole classifier and each stage see them ``(n,)``, and the rows of the records that it is for.
 
-        By the names of `stage_probabilities`; it need not be fitted.
+        By the names of `outputs`; it need not be fitted.
         """
         return {"": (y, np.arange(len(y)))}
 
-    def stage_probabilities(self, X: Images | np.ndarray) -> dict[str, StageOutput]:
-        """The outputs of the whole classifier, whose name is empty, and of each stage of a cascade."""
-        return self.outputs(X)[0]
-
     def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, StageOutput]:
-        """`out_of_fold` with classes, by the names of `stage_probabilities`."""
+        """`out_of_fold` with classes, by the names of `outputs`."""
         return {"": StageOutput(np.array(sorted(set(y)), dtype=object), self.out_of_fold(X, y, X_val, y_val, X_new))}
 
     def attribution(

@@ -77,7 +77,7 @@ class CascadeClassifier(ImageClassifier):
         return {"": self._compose(self.classes_, stages), **stages}, features
 
     def stages_out_of_fold(self, X: Any, y: np.ndarray, X_val: Any, y_val: Any, X_new: Any) -> dict[str, StageOutput]:
-        """`out_of_fold` of the whole cascade and of each stage, by the names of `stage_probabilities`."""
+        """`out_of_fold` of the whole cascade and of each stage, by the names of `outputs`."""
         y = np.asarray(y, dtype=object)
         if X_val is None or y_val is None:
             X_val, y_val = X[:0], y[:0]
@@ -124,7 +124,7 @@ class CascadeClassifier(ImageClassifier):
         self.hard_ = {group: fitted[name] for group, name in self._names.items() if name in fitted}
 
     def _predict_proba(self, X: Any) -> np.ndarray:
-        return self.stage_probabilities(X)[""].probabilities
+        return self.outputs(X)[0][""].probabilities
 
     def _compose(self, classes: np.ndarray, stages: MappingType[str, StageOutput]) -> StageOutput:
         """Outputs of the stages -> that of the whole cascade."""

@@ -35,6 +35,7 @@ def to_fp32(classifier: ImageClassifier) -> None:
     for part in parts_of(classifier):
         if isinstance(part, NetworkClassifier) and hasattr(part, "network_"):
             part.network_.place = Place(torch.device("cpu"), "fp32")
+            part.network_.frozen_shape = None  # no graph may have a size of batch in it, as `frozen` has
             part.network_.to(part.network_.place.device).float().eval()
         if isinstance(part, EmbedClassifier) and hasattr(part, "backbone_"):
             part._device = torch.device("cpu")
@@ -167,7 +168,7 @@ class _Network(_Part):
         self.register_buffer("_shift", -mean / std)
 
     def forward(self, images: Inputs) -> Tensor:
-        return self._network.whole(images[self._spec].permute(0, 3, 1, 2).float() * self._scale + self._shift)
+        return self._network(images[self._spec].permute(0, 3, 1, 2).float() * self._scale + self._shift)
 
 
 class _Pipeline(_Part):

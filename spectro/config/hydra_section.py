@@ -47,19 +47,18 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
             value = value[part]
         if value not in (default, None) and not _is_typed(key, typed):
             raise ConfigError(f"hydra.{key}: got {cut(str(value), 200)} from a file; allowed there: the default")
-    for key in ("launcher", "sweeper"):
-        target, allowed = OmegaConf.select(hydra, f"{key}._target_"), Plugins.instance().class_name_to_class
-        if f"hydra.{key}._target_" in typed and target not in allowed:
-            raise ConfigError(f"hydra.{key}._target_: got {target!r}; allowed: {', '.join(sorted(allowed))}")
     for key in ("job_logging", "hydra_logging"):
         if _is_typed(key, typed):
             _try_logging(key, plain[key])
         elif not _is_harmless(plain[key]):
             raise ConfigError(f"hydra.{key}: got classes or files from a file; allowed there: those of logging")
     for key in ("launcher", "sweeper", "sweeper.sampler"):
-        target = OmegaConf.select(hydra, f"{key}._target_")
-        if target is not None and not _TARGETS.match(str(target)) and f"hydra.{key}._target_" not in typed:
-            raise ConfigError(f"hydra.{key}._target_: got {target!r} from a file; allowed there: Hydra's plugins")
+        target, plugins = OmegaConf.select(hydra, f"{key}._target_"), Plugins.instance().class_name_to_class
+        if f"hydra.{key}._target_" not in typed:
+            if target is not None and not _TARGETS.match(str(target)):
+                raise ConfigError(f"hydra.{key}._target_: got {target!r} from a file; allowed there: Hydra's plugins")
+        elif target not in plugins and key != "sweeper.sampler":
+            raise ConfigError(f"hydra.{key}._target_: got {target!r}; allowed: {', '.join(sorted(plugins))}")
     outputs = Path(cfg.outputs).expanduser().absolute()
     for key in ("run.dir", "sweep.dir"):
         folder = Path(OmegaConf.select(hydra, key)).expanduser().absolute()

@@ -64,7 +64,7 @@ class Batch:
         inputs: Where they come from, ``n``.
         bad: Row of an input that holds no image -> the reason.
         good: The other rows, ``m`` of them.
-        stages: The outputs for the good ones, by the names of `stage_probabilities`, each ``(m, k)``.
+        stages: The outputs for the good ones, by the names of `ImageClassifier.outputs`, each ``(m, k)``.
         features: Theirs, ``(m, d)``, see `ImageClassifier.features`.
         looks: Theirs, ``(m, 7)``, see `spectro.data.look`.
     """

@@ -140,7 +140,7 @@ class Task:
         for split in self.config.splits if splits is None else splits:
             records = self.records[split]
             stage_labels = classifier.stage_labels(self.labels[split])
-            for stage, output in classifier.stage_probabilities(self.dataset.images(records)).items():
+            for stage, output in classifier.outputs(self.dataset.images(records))[0].items():
                 labels, rows = stage_labels[stage]
                 stages.setdefault(stage, {})[split] = Predictions(
                     [records[i] for i in rows], labels[rows], output.classes, output.probabilities[rows]

@@ -77,10 +77,6 @@ class Network(nn.Module, ABC):
         """Normalised images ``(n, 3, height, width)`` -> logits ``(n, k)``, fp32 both."""
         return self.forward_from(self.frozen(images))
 
-    def whole(self, images: Tensor) -> Tensor:
-        """`forward` in one piece, for export: `frozen` has a size of batch in it, which no graph may have."""
-        return self.head(self._standardised(self.rest(self.prefix(images)).float(), self.thumbnails(images)))
-
     def forward_from(self, frozen: Tensor) -> Tensor:
         """What `frozen` gives -> logits ``(n, k)``, fp32."""
         return self.head(self.head_dropout(self.features_from(frozen)))
