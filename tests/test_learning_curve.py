@@ -39,12 +39,6 @@ def test_shares_are_nested_by_source_and_leave_every_class(data):
         assert (parts[small] & (labels == label)).sum() == max(1, round(small * (labels == label).sum()))
 
 
-def test_an_invalid_share():
-    for share in (0, -1, 1.1):
-        with pytest.raises(ValueError, match=f"share: got {share}; allowed: above 0, at most 1"):
-            part_of(np.array(["a"]), np.array([0]), share)
-
-
 @pytest.fixture
 def demo(demo_root):
     """A function that gives a checked configuration of the small demo data."""

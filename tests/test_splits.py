@@ -169,14 +169,6 @@ def test_large_sources_are_spread():
     assert sorted(Counter(fold).values()) == [8, 8, 8]
 
 
-def test_wrong_arguments_are_named():
-    for k in (1, 4):
-        with pytest.raises(ValueError, match=f"got {k} folds for 3 sources"):
-            folds(["a", "a", "b", "b"], [1, 2, 3, 3], k)
-    with pytest.raises(ValueError, match="got 2 labels and 1 sources"):
-        folds(["a", "b"], [1], 2)
-
-
 def test_what_uneven_classes_are_told():
     labels, sources = np.array(list("aaaaabbbc"), dtype=object), np.arange(9)
     assert uneven(labels, sources, folds(labels, sources, 5), 5) == [

@@ -127,19 +127,12 @@ def folds(labels: Labels, sources: Sources, k: int, seed: Seed = 0) -> np.ndarra
     class and altogether.
 
     Returns:
-        The fold of each record, ``(n,)``, integers from 0 to ``k - 1``; no fold is empty. It does not depend on the
-        order of the records.
-
-    Raises:
-        ValueError: Fewer sources than folds, fewer than two folds, or not one source for each label.
+        The fold of each record, ``(n,)``, integers from 0 to ``k - 1``; no fold is empty, as long as there are ``k``
+        sources. It does not depend on the order of the records.
     """
-    if len(labels) != len(sources):
-        raise ValueError(f"got {len(labels)} labels and {len(sources)} sources; allowed: as many")
     records_of: dict[Any, list[int]] = defaultdict(list)
     for i, source in enumerate(sources):
         records_of[source].append(i)
-    if not 2 <= k <= len(records_of):
-        raise ValueError(f"got {k} folds for {len(records_of)} sources; allowed: 2 to as many as there are sources")
     order = sorted(records_of)
     classes_of = {source: Counter(labels[i] for i in records_of[source]) for source in order}
     n_sources, rarest = _rarest(list(classes_of.values()))
@@ -194,14 +187,12 @@ def part_of(labels: Labels, sources: Sources, share: float, seed: Seed = 0) -> n
     Of one seed, a smaller share lies inside a larger one. A class keeps one source at least: scores of different shares
     are about the same classes. A source with records of several classes counts as one of the rarest of them.
 
+    Args, besides those of the module:
+        share: Above 0, at most 1.
+
     Returns:
         Mask ``(n,)``.
-
-    Raises:
-        ValueError: ``share`` is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share: got {share}; allowed: above 0, at most 1")
     rng, chosen = np.random.default_rng(seed), set()
     for members in _by_class(labels, sources):
         chosen |= {members[i] for i in rng.permutation(len(members))[: max(1, round(share * len(members)))]}

@@ -40,9 +40,6 @@ class CnnClassifier(NetworkClassifier):
         from spectro.classifiers.networks.module import Convolution
 
         model, origin = self._backbone(empty=empty)
-        frozen: Any = {
-            "freeze": self.freeze,
-            "freeze_norm": self.pretrained if self.freeze_norm is None else self.freeze_norm,
-        }
-        size = self.specs[0].shape[:2]
+        size, freeze_norm = self.specs[0].shape[:2], self.pretrained if self.freeze_norm is None else self.freeze_norm
+        frozen: Any = {"freeze": self.freeze, "freeze_norm": freeze_norm}
         return Convolution(model, num_classes, size, stages=self.stages, **frozen, **self._head), origin

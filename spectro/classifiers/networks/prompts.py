@@ -16,6 +16,7 @@ from spectro.classifiers.networks.device import Place
 from spectro.classifiers.networks.module import Network, check_grid, pooled_to
 from spectro.errors import ConfigError
 
+Transformer = VisionTransformer | Eva | Beit
 # Stay in fp32 beside frozen weights in bf16: they cost nothing and stand directly before the head.
 _ALWAYS_FP32 = ("norm.", "fc_norm.", "attn_pool.")
 
@@ -42,7 +43,7 @@ class PromptedViT(Network):
 
     def __init__(
         self,
-        vit: VisionTransformer | Eva | Beit,
+        vit: Transformer,
         num_classes: int,
         *,
         deep: bool,

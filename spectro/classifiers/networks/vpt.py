@@ -41,14 +41,10 @@ class VptClassifier(NetworkClassifier):
     )
 
     def _build(self, num_classes: int, *, empty: bool) -> "tuple[Network, dict[str, Any]]":
-        from timm.models.beit import Beit
-        from timm.models.eva import Eva
-        from timm.models.vision_transformer import VisionTransformer
-
-        from spectro.classifiers.networks.prompts import PromptedViT
+        from spectro.classifiers.networks.prompts import PromptedViT, Transformer
 
         vit, origin = self._backbone(empty=empty)
-        if not isinstance(vit, VisionTransformer | Eva | Beit):
+        if not isinstance(vit, Transformer):
             raise ConfigError(f"vpt.backbone: got {self.backbone!r}; allowed: a timm VisionTransformer, Eva or Beit")
         prompts: Any = {"deep": self.variant == "deep", "length": self.prompt_length, "dropout": self.prompt_dropout}
         blocks: Any = {"blocks": self.blocks, "first_block": self.first_block}
