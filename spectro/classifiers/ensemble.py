@@ -32,9 +32,6 @@ class EnsembleClassifier(ScoringClassifier):
             those of a list are ``estimator_1__<name>`` and so on.
         members: Number of members of each estimator.
         seed: Of the bootstrap samples.
-
-    Attributes:
-        members_: The fitted members.
     """
 
     _instead: ClassVar[str] = "the family of a member (ensemble.members=5)"

@@ -24,7 +24,6 @@ def choose(
             fitted to the training rows alone.
         labels: Class numbers ``(n,)``, 0 to k - 1, each at least once.
         groups: What stays together ``(n,)``, such as the views of one record.
-        seed: Of the folds.
 
     Returns:
         The candidate; the middle one where some class lies in fewer groups than two, which cannot be divided.

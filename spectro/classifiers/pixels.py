@@ -29,9 +29,6 @@ class PixelsClassifier(PipelineClassifier):
         height_px: Its height.
         C: Inverse regularisation strength.
         class_weight: ``balanced`` or None.
-
-    Attributes:
-        pipeline_: The fitted scaler and regression.
     """
 
     _steps: ClassVar[list[type]] = [StandardScaler, LogisticRegression]

@@ -67,12 +67,6 @@ def families() -> list[str]:
 def load(folder: Path) -> ImageClassifier:
     """Loads what `ImageClassifier.save` wrote, without running any code from the files, if no file has changed since.
 
-    Args:
-        folder: The model's folder, ``model/`` of a run.
-
-    Returns:
-        The fitted classifier.
-
     Raises:
         ModelError: Not a saved model, of another format, of a family that is not registered, or damaged.
     """

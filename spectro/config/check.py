@@ -206,10 +206,8 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
     """The same data, mapping, augmentation, stage and validation under another model with its defaults.
 
     Args:
-        raw: The configuration of a run, as its ``run.json`` has it.
+        raw, root, knobs: See `rebuilt`.
         model: An option of ``model``.
-        root: Where the run's images lie.
-        knobs: Sections that are merged on top.
 
     Raises:
         ConfigError: The configuration lacks a key, or is not valid.

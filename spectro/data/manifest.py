@@ -25,7 +25,6 @@ class Record:
     """One image file.
 
     Attributes:
-        path: The file.
         split: ``train``, ``val``, ``test``, or empty while the data set is not split yet.
         folder: Name of the folder that it lies in, or its label in a table: its label before the mapping.
         source: The original recording; copies of one recording share it.

@@ -27,7 +27,6 @@ class Checkpoints:
     Args:
         folder: Where they are; None: nothing is written.
         identity: A hash of settings and data. A checkpoint of another training is passed over.
-        device: Where tensors are loaded to.
     """
 
     def __init__(self, folder: Path | None, identity: str, device: torch.device):

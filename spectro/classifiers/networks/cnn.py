@@ -21,7 +21,8 @@ class CnnClassifier(NetworkClassifier):
     Args:
         pool: ``avg``: the backbone's own pooling; ``grid``: means over the cells of a grid.
         stages: How many stages of the backbone are used; None: all. The third one of a ResNet ends at stride 16.
-        freeze: ``none``, ``stem``, ``backbone``, or a number of stages: what is not trained.
+        freeze: What is not trained: ``none``; ``stem``, as timm delimits it; ``backbone``: all but the head; or a
+            number of stages, with the stem.
         freeze_norm: Whether batch norms keep the backbone's statistics though their weights are trained; None: if it is
             pretrained.
         backbone: And all others: see `NetworkClassifier`.

@@ -34,7 +34,6 @@ class Network(nn.Module, ABC):
 
     Args:
         backbone: The timm model, without a head.
-        num_classes: Outputs of the head.
         n_features: Features of the backbone that the head reads.
         frozen_shape: What `prefix` gives for one image, where it holds a large part of the network that training never
             changes; None: `frozen` gives the images.
@@ -43,7 +42,6 @@ class Network(nn.Module, ABC):
 
     Attributes:
         blocks: Number of inputs of the head of each kind, and their weight, see `standardise`.
-        head: Linear.
         mean: Subtracted from each input of the head, ``(d,)``; 0 until `standardise` is called.
         ridge: Of the head's weights, whose sum of squares times this is added to the loss of each step.
         scale: By which it is then multiplied, ``(d,)``; 1 until `standardise` is called.
@@ -221,12 +219,8 @@ class Convolution(Network):
 
     A stage ends where the stride has doubled: the first one of a ResNet at 4, the third at 16.
 
-    Args, besides those of `Network`:
+    Args, besides those of `Network` and `CnnClassifier`:
         size: Height and width of the images.
-        freeze: ``none``: everything is trained; ``stem``: all but the stem, as timm delimits it; ``backbone``: the head
-            alone; or the number of stages that are frozen, with the stem.
-        freeze_norm: Whether the statistics of all batch norms are frozen.
-        stages: How many stages there are; the others are deleted. None: all.
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
     """
 

@@ -40,13 +40,10 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         grid: Rows and columns of the means that the head reads where the pooling is a grid; one number is both.
         pixels: Width and height of a grey thumbnail that the head reads beside the features; None: none.
         head_dropout: Share of the head's inputs that are left out in training.
-        training: How it is trained.
-        loss: The loss function.
         backbone: And what is not named here: see `BackboneParams`.
         seed: Of all random numbers.
 
     Attributes:
-        network_: The fitted network.
         history_: A row for each epoch, see `spectro.classifiers.networks.training.train`.
         facts_: ``parameters`` (``trainable``, ``total``), ``weights`` (``source``, ``sha256``), ``precision`` and
             ``device``.

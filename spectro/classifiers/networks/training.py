@@ -146,8 +146,6 @@ def lr_at(step: int, *, peak: float, steps: int, warmup: int) -> float:
 
     Args:
         step: From 0 to ``steps`` - 1.
-        peak: The largest learning rate.
-        steps: Number of steps.
         warmup: How many of them are warm-up, from 0 to ``steps``.
     """
     if step < warmup:
