@@ -119,34 +119,23 @@ class _Constant(_Part):
 
 
 class _Cascade(_Part):
-    """As `CascadeClassifier._compose`: each column of the easy stage is given to its class or shared out."""
+    """As `CascadeClassifier._compose`: each column of the easy stage is that of a class, or shared out."""
 
     def __init__(self, cascade: CascadeClassifier):
         super().__init__()
-        self._stages = nn.ModuleList(map(_module_of, cascade.stages_.values()))
-        self._is_hard = cascade.gate == "hard"
-        classes = list(cascade.classes_)
-        easy = list(cascade.easy_.classes_)
-        self._k = len(easy)
-        place = np.zeros((len(easy), len(classes)))
-        for row, label in enumerate(easy):
-            if label not in cascade.hard_:
-                place[row, classes.index(label)] = 1
-        self.register_buffer("_place", torch.from_numpy(place))
-        self._groups = [easy.index(group) if group in easy else None for group in cascade.hard_]
-        for number, hard in enumerate(cascade.hard_.values()):
-            columns = np.eye(len(classes))[[classes.index(label) for label in hard.classes_]]
-            self.register_buffer(f"_columns_{number}", torch.from_numpy(columns))
+        self._cascade, self._stages = cascade, nn.ModuleList(map(_module_of, cascade.stages_.values()))
 
     def forward(self, images: Inputs) -> Tensor:
         easy, *hard = (stage(images) for stage in self._stages)
-        if self._is_hard:
-            easy = functional.one_hot(easy.argmax(dim=1), self._k).double()
-        p = easy @ self._place
-        for number, (group, part) in enumerate(zip(self._groups, hard, strict=True)):
-            if group is not None:
-                p = p + easy[:, group : group + 1] * (part @ getattr(self, f"_columns_{number}"))
-        return p
+        if self._cascade.gate == "hard":
+            easy = functional.one_hot(easy.argmax(dim=1), easy.shape[1]).double()
+        none = torch.zeros_like(easy[:, 0])
+        shares = dict(zip(self._cascade.easy_.classes_, easy.unbind(1), strict=True))
+        p = dict(shares)
+        for (group, classifier), part in zip(self._cascade.hard_.items(), hard, strict=True):
+            for label, column in zip(classifier.classes_, part.unbind(1), strict=True):
+                p[label] = shares.get(group, none) * column
+        return torch.stack([p.get(label, none) for label in self._cascade.classes_], dim=1)
 
 
 class _Members(_Part):
