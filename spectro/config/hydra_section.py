@@ -69,9 +69,9 @@ def check_hydra(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _is_typed(key: str, typed: Sequence[str]) -> bool:
-    return any(word == f"hydra.{key}" or word.startswith(f"hydra.{key}.") for word in typed) or any(
-        f"hydra.{key}".startswith(f"{word}.") for word in typed
-    )
+    """Whether the command line sets a key of Hydra's section, a part of it, or a section that holds it."""
+    full = f"hydra.{key}."
+    return any(f"{word}.".startswith(full) or full.startswith(f"{word}.") for word in typed)
 
 
 def _try_logging(key: str, settings: Any) -> None:
