@@ -90,7 +90,7 @@ def test_another_process_finds_what_was_written(tmp_path):
     np.testing.assert_array_equal(theirs.rows(KIND, keys_of(7), maker), rows_of(keys_of(7)))
     np.testing.assert_array_equal(theirs.arrays("k", maker.arrays)["a"], np.arange(500.0))
     assert maker.made == ["arrays", *keys_of(2, first=5)]
-    path = tmp_path / KIND.folder / "k0" / "k0-mirrored.npy"
+    path = tmp_path / KIND.folder / "k0-mirrored.npy"
     np.testing.assert_array_equal(np.load(path), rows_of(keys_of(1))[0])
 
 
@@ -119,7 +119,7 @@ def test_several_processes_write_at_once(tmp_path):
 def test_a_damaged_file_is_made_again(tmp_path, caplog, damage):
     RowCache(tmp_path).rows(KIND, ["x", "b"], Maker())
     RowCache(tmp_path).arrays("k", Maker().arrays)
-    for path in (tmp_path / "arrays" / "k.npz", tmp_path / KIND.folder / "x" / "x.npy"):
+    for path in (tmp_path / "arrays" / "k.npz", tmp_path / KIND.folder / "x.npy"):
         content = bytearray(path.read_bytes())
         if "byte" in damage:
             content[0 if "first" in damage or path.suffix == ".npy" else len(content) // 2] ^= 0xFF

@@ -10,6 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 import spectro.classifiers.svm as svm_module
 from spectro.classifiers import CascadeClassifier, EnsembleClassifier, load
+from spectro.classifiers.manifest import load_frozen, save_frozen
 from spectro.data import Augmentation
 from spectro.data.transforms import BUILT_IN_VIEWS
 from spectro.errors import ModelError
@@ -115,6 +116,15 @@ def test_a_backbone_without_outputs_of_blocks(monkeypatch):
     monkeypatch.delattr(VisionTransformer, "forward_intermediates")
     with pytest.raises(Exception, match=r"embed.backbone: got 'deit_tiny_distilled.*gives no outputs of its blocks"):
         embed(backbone="deit_tiny_distilled_patch16_224").prepare()
+
+
+def test_frozen_weights_that_float16_holds_take_half_the_space(tmp_path):
+    """Published weights are often float16; others must not lose a digit."""
+    third = torch.tensor([1 / 3, 2.0])
+    tensors = {"exact": third.half().float(), "other": third, "large": torch.tensor([1e6]), "count": torch.tensor(7)}
+    loaded = load_frozen(save_frozen(tensors, tmp_path), tmp_path)
+    assert {name: t.dtype for name, t in loaded.items() if t.dtype != tensors[name].dtype} == {"exact": torch.float16}
+    assert all((loaded[name] == tensors[name]).all() for name in tensors)
 
 
 def test_a_frozen_backbone_is_saved_once_and_believed_only_whole(tmp_path):

@@ -104,7 +104,7 @@ class SvmClassifier(PipelineClassifier):
         scaled = scaler.transform(features)
         pca = fit_pca(scaled, self._components(min(features.shape)))
         # They are most of a saved model, and the rest of their digits changes no prediction.
-        pca.components_ = pca.components_.astype(np.float32)
+        pca.components_ = pca.components_.astype(np.float16)
         reduced = pca.transform(scaled)
         C = self.C or self._choose_c(features, labels, groups)
         svc = self._svc(self.kernel, C, absolute_gamma(self.gamma, reduced)).fit(reduced, labels)

@@ -155,7 +155,7 @@ class RowCache:
 
     def _path(self, kind: RowKind, key: str) -> str:
         name = key.replace(":", "-")
-        return f"{self.folder}/{kind.folder}/{name[:2]}/{name}.npy"
+        return f"{self.folder}/{kind.folder}/{name}.npy"
 
     def _write(self, path: str, save: Callable[[BinaryIO], None]) -> bool:
         """Whether the file was written."""
