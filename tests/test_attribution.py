@@ -221,22 +221,6 @@ def test_effects_are_features_times_gradient_before_the_last_block(options):
 # --- The figure ---
 
 
-def image(value=128):
-    return np.full((20, 30, 3), value, dtype=np.uint8)
-
-
-def test_any_label_is_drawn(tmp_path):
-    labels = ["$x_1$", "Землетрясение", "", "l" * 300]
-    captions = [(name, name, 0.5, name) for name in labels]
-    maps = [np.zeros((1, 1)), np.ones((7, 7), np.float32), np.eye(16), np.eye(4)]
-    drawings = [None, image(), image()[..., 0], None]
-    for path in (tmp_path / "new" / "a.png", tmp_path / "b.png"):
-        attribution_figure([image()] * 4, maps, drawings, captions, path, "$t$", "method $")
-    assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    with Image.open(path) as drawn:
-        assert drawn.size[0] > 900
-
-
 @pytest.mark.parametrize("width", [30, 120])
 def test_records_keep_their_shape_and_have_the_map_beside_them(width, tmp_path):
     """The map of a wide record stands below it."""

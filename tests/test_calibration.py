@@ -1,4 +1,4 @@
-"""Calibration error, its chance level, and the figure that shows both."""
+"""Calibration error and its chance level."""
 
 import json
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spectro.evaluation import calibration
-from spectro.figures.evaluation import reliability_figure
 
 CLASSES = ["a", "b", "c"]
 
@@ -79,15 +78,3 @@ def test_what_does_not_fit_is_refused():
         calibration(["a"], [[0.5, 0.5]], CLASSES)
     with pytest.raises(ValueError, match="y_true: got z"):
         calibration(["z"], [[0.5, 0.5, 0]], CLASSES)
-
-
-def test_the_figure_holds_splits_without_records_and_labels_like_formulas(tmp_path):
-    """Splits without records, labels that look like formulas; and the same bytes again."""
-    reports = {
-        "cv": calibration(*drawn(137), CLASSES),
-        "val": calibration([], np.zeros((0, 3)), CLASSES),
-        "$x_1$": calibration(*drawn(3), CLASSES),
-    }
-    first, second = (reliability_figure(reports, tmp_path / name / "r.png", "a $title$") for name in "ab")
-    assert first.read_bytes() == second.read_bytes()
-    assert first.stat().st_size > 10_000

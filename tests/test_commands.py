@@ -1,7 +1,6 @@
 """The console script ``spectro``: its commands, and that the scripts are the same."""
 
 import runpy
-import sys
 from importlib import import_module
 
 import pytest
@@ -13,50 +12,34 @@ from spectro.paths import CONF
 HOME = CONF.parent
 
 
-@pytest.fixture
-def spectro(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """A function that calls ``spectro`` with arguments: exit code and what was printed."""
-
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["/usr/bin/spectro", *arguments])
-        code = 0
-        try:
-            commands.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        output = capsys.readouterr()
-        return code, output.out + output.err
-
-    return call
-
-
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_help_has_a_line_for_each_command(spectro, arguments: tuple[str, ...]) -> None:
     """Nobody finds a command that the help leaves out."""
-    code, text = spectro(*arguments)
-    assert code == 0
-    assert {line.split()[0] for line in text.splitlines() if line.startswith("  ")} == set(commands.COMMANDS)
+    done = spectro(*arguments)
+    assert done.returncode == 0
+    assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")} == set(commands.COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("train", "--version")])
 def test_version(spectro, arguments: tuple[str, ...]) -> None:
     """The version of the package, not Hydra's."""
-    assert spectro(*arguments) == (0, f"spectro {__version__}\n")
+    done = spectro(*arguments)
+    assert (done.returncode, done.stdout) == (0, f"spectro {__version__}\n")
 
 
 def test_an_unknown_command_is_an_error_that_names_the_others(spectro) -> None:
     """A typing error must not end in a traceback."""
-    code, text = spectro("trian")
-    assert code == 2
-    assert all(name in text for name in ("trian", "did you mean train?", *commands.COMMANDS))
-    assert spectro("seed=1")[1].endswith("did you mean spectro train seed=1?\n")
+    done = spectro("trian")
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in ("trian", "did you mean train?", *commands.COMMANDS))
+    assert spectro("seed=1").stderr.endswith("did you mean spectro train seed=1?\n")
 
 
 @pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "train"])
 def test_help_of_a_command_names_it(spectro, name: str) -> None:
     """People copy the usage line."""
-    code, text = spectro(name, "--help")
-    assert (code, text.startswith(f"usage: spectro {name} ")) == (0, True)
+    done = spectro(name, "--help")
+    assert (done.returncode, done.stdout.startswith(f"usage: spectro {name} ")) == (0, True)
 
 
 def test_scripts_are_the_same_commands() -> None:

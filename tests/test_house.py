@@ -133,7 +133,8 @@ def test_every_module_has_a_docstring_and_its_variables_name_things() -> None:
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
-        ("import spectro, spectro.classifiers, spectro.cli.help, spectro.paths", HEAVY),
+        ("import spectro, spectro.classifiers, spectro.cli.help, spectro.paths, spectro.tracking", HEAVY),
+        ("import spectro.evaluation", (*HEAVY, "scipy", "hydra", "omegaconf")),
         (
             "import sys, runpy; sys.argv = ['train.py', '--help']; runpy.run_path('train.py', run_name='__main__')",
             HEAVY,
@@ -141,7 +142,7 @@ def test_every_module_has_a_docstring_and_its_variables_name_things() -> None:
         ("from spectro.cli.commands import main; main()", HEAVY),
         ("from spectro.cli.main import composed; composed([])", set(HEAVY) - {"sklearn"}),
     ],
-    ids=["package", "train --help", "spectro", "default configuration"],
+    ids=["package", "evaluation", "train --help", "spectro", "default configuration"],
 )
 def test_what_is_not_used_is_not_imported(code: str, heavy: tuple[str, ...]) -> None:
     """torch, timm and mlflow cost seconds each; help must be there at once."""

@@ -14,7 +14,6 @@ from spectro.cli.learning_curve import measure
 from spectro.data.splits import part_of
 from spectro.errors import DataError
 from spectro.evaluation.paired import Difference
-from spectro.figures.curves import label_curve_figure
 from spectro.runs.crossval import Folds, cross_validate
 from spectro.runs.learning_curve import LearningCurve, gain_line
 from spectro.runs.task import Task, load_data
@@ -111,12 +110,6 @@ def test_what_was_measured_before_an_error_is_kept(demo, tmp_path):
 def test_a_gain_is_called_by_its_interval(difference, text):
     """A gain whose interval holds 0 must not read as one."""
     assert text in gain_line("svm", 60.2, 120.0, difference)
-
-
-def test_the_figure_draws_a_single_point(tmp_path):
-    """Of one seed, without an interval."""
-    one = {"$m_1$": [(10.0, 0.5, None, None, [0.5])]}
-    assert label_curve_figure(one, [(10.0, 1.0, 2.5)], tmp_path / "c.png", "$t", "").stat().st_size
 
 
 def test_the_command(demo_root, tmp_path, spectro):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectro.data.manifest import SPLITS, Record
-from spectro.data.splits import folds, groups_of, inner_val, part_of, split_records, uneven, with_training
+from spectro.data.splits import folds, groups_of, inner_val, split_records, uneven, with_training
 
 
 def records_of(counts: dict[str, int], copies: int = 0) -> list[Record]:
@@ -184,14 +184,6 @@ def test_inner_val_leaves_every_class_something_to_train_on(given_records, share
     val = inner_val(labels, sources, share)
     assert set(labels[~val]) == set(labels)
     assert not set(sources[val]) & set(sources[~val])
-
-
-@given(records(), st.floats(0.01, 1), st.integers(0, 3))
-def test_a_part_is_of_whole_sources_and_inside_a_larger_part(given_records, share, seed):
-    labels, sources, _ = given_records
-    part = part_of(labels, sources, share, seed)
-    assert not set(sources[part]) & set(sources[~part])
-    assert not (part_of(labels, sources, share / 2, seed) & ~part).any()
 
 
 def test_inner_val_is_about_its_share():

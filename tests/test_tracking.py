@@ -115,12 +115,6 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_importing_is_cheap() -> None:
-    """Nobody pays for mlflow before a run is opened."""
-    code = "import sys, spectro.tracking; sys.exit('mlflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_an_opened_run_is_running_and_complete_so_far(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The run is visible while it runs, under its name, with parameters and tags."""
     run_dir = make_run(database.parent)
