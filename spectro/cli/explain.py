@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from spectro.cli.near_miss import RECIPES, Corrections
-from spectro.config.groups import Composition, Groups, search_path
+from spectro.config.groups import Composition, Groups, groups_on, search_path
 from spectro.errors import ConfigError, SpectroError
 from spectro.files import is_disk_full
 from spectro.knobs import did_you_mean, not_allowed
@@ -23,7 +23,7 @@ _EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
 
 def explain(error: Exception, overrides: Sequence[str], groups: Groups | None = None) -> str | None:
     """The message for a user error, one of the command line's overrides among them; None for any other."""
-    groups = groups or Groups(search_path(overrides))
+    groups = groups or groups_on(*search_path(overrides))
     text = _message(error, overrides, groups)
     return text and "\n".join(_corrected(line, overrides, groups) for line in text.split("\n"))
 

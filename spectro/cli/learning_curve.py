@@ -75,12 +75,12 @@ def measure(overrides: list[str], shares: tuple[float, ...], n_seeds: int) -> No
 
 def _models(overrides: list[str]) -> dict[str, list[str]]:
     """The overrides of each model: without those of knobs that another model has and this one does not."""
-    from spectro.config.groups import Groups, search_path
+    from spectro.config.groups import groups_on, search_path
 
     models = [word.removeprefix("model=") for word in overrides if word.startswith("model=")]
     overrides = [word for word in overrides if not word.startswith("model=")]
     names = list(dict.fromkeys((models or ["hog_svm"])[-1].split(",")))
-    groups = Groups(search_path(overrides))
+    groups = groups_on(*search_path(overrides))
     sections = {name: {key.split(".")[0] for key in groups.keys_of("model", name)} for name in names}
     words = {}
     for name in names:

@@ -69,9 +69,9 @@ def composed(overrides: Sequence[str]) -> "Config":
         HydraException: It cannot be composed.
     """
     from spectro.config.check import check
-    from spectro.config.groups import Groups, search_path
+    from spectro.config.groups import groups_on, search_path
 
-    groups = Groups(search_path(overrides))
+    groups = groups_on(*search_path(overrides))
     return check(groups.compose(overrides), groups)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     """Entry point of ``spectro train`` and ``python train.py``."""
     from hydra._internal.utils import get_args_parser
 
-    from spectro.config.groups import CONFIG, Groups, search_path
+    from spectro.config.groups import CONFIG, groups_on, search_path
 
     if "--version" in sys.argv:
         print(f"spectro {__version__}")
@@ -37,7 +37,8 @@ def main() -> None:
         typed := re.search(r"(?:--config-dir|-cd)[= ](\S+)", os.environ.get("COMP_LINE", ""))
     ):
         args.config_dir = typed[1]
-    groups = Groups(search_path(words, args.config_dir, args.config_path), args.config_name or CONFIG)
+    path = search_path(words, args.config_dir, args.config_path)
+    groups = groups_on(*path, name=args.config_name or CONFIG)
     if args.help:
         from spectro.cli.help import help_text
 

@@ -92,6 +92,7 @@ class Groups:
             keys |= {f"{section}.{key}".lstrip("."): path for key in flatten(content)}
         return keys
 
+    @cache  # noqa: B019 - a process has few instances
     def keys_of(self, group: str, option: str) -> dict[str, str]:
         """The dotted keys that an option sets, with the parts that it shares with others."""
         files = self.composition([f"{group}={option}"]).files
@@ -128,8 +129,9 @@ def search_path(
 
 
 @cache
-def _groups(*sources: str) -> Groups:
-    return Groups(sources)
+def groups_on(*sources: str, name: str = CONFIG) -> Groups:
+    """`Groups`, once in a process for each search path."""
+    return Groups(sources, name)
 
 
 def groups_of(config_sources: Iterable[Any]) -> Groups:
@@ -137,7 +139,7 @@ def groups_of(config_sources: Iterable[Any]) -> Groups:
     path = [f"{s.schema}://{s.path}" for s in config_sources if s.provider not in ("hydra", "schema")]
     # A run may be resumed where the folder that held conf/ is no longer there.
     exists = [entry for entry in path if not entry.startswith("file://") or Path(entry[7:]).is_dir()]
-    return _groups(*dict.fromkeys([*exists, f"file://{CONF}"]))
+    return groups_on(*dict.fromkeys([*exists, f"file://{CONF}"]))
 
 
 def job_groups() -> Groups:
