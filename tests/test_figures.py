@@ -18,9 +18,8 @@ from spectro.evaluation import calibration, score
 from spectro.evaluation.importance import total_effects
 from spectro.evaluation.paired import Estimate
 from spectro.figures.attribution import attribution_figure
-from spectro.figures.comparison import scores_figure
 from spectro.figures.curves import label_curve_figure
-from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure
+from spectro.figures.evaluation import confusion_figure, recall_figure, reliability_figure, scores_figure
 from spectro.figures.gallery import wrong_figure
 from spectro.figures.search import Parameter, Trial, search_figures
 from spectro.figures.style import fit_text, page

@@ -18,7 +18,7 @@ from spectro.data.decode import decode
 from spectro.evaluation.curves import PairCurves
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
-from spectro.figures.comparison import scores_figure
+from spectro.figures.evaluation import scores_figure
 from spectro.figures.style import COLOURS
 from spectro.paths import cut, typed
 from spectro.runs.runinfo import RunInfo

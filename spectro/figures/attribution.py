@@ -40,8 +40,6 @@ def attribution_figure(
         drawings: Features of an image, drawn dark on white in any size, such as HOG strokes; None: there are none. They
             are left out where the map is 0.
         captions: For each image its caption.
-        path: See `spectro.figures.style`.
-        title: Likewise.
         subtitle: What the maps are; it stands below the heading.
     """
     drawn = list(zip(images, maps, drawings, captions, strict=True))[:MAX_PAIRS]

@@ -21,8 +21,6 @@ def curves_figure(history: Sequence[Mapping[str, str]], path: str | Path, title:
 
     Args:
         history: The rows of a ``history.csv``, values as text; an empty value is unknown.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -65,8 +63,6 @@ def label_curve_figure(
     Args:
         curves: Model -> what was measured, the smallest number of records first.
         sizes: For each tick the training records in all, of the smallest class, and of the median class.
-        path: See `spectro.figures.style`.
-        title: Likewise.
         subtitle: What stands below it.
     """
     fig, ax = page(5.6, 3.6)

@@ -1,12 +1,13 @@
-"""Figures of an evaluation: confusion matrix, recall of each class, reliability, risk and coverage."""
+"""Figures of an evaluation: confusion matrix, recall of each class, reliability, risk and coverage, several models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectro.evaluation.format import DASH, format_number
+from spectro.evaluation.paired import Estimate
 from spectro.figures.style import (
     COLOURS,
     GRID,
@@ -32,8 +33,6 @@ def confusion_figure(report: Report, path: str | Path, title: str) -> Path:
 
     Args:
         report: What `spectro.evaluation.score` returns; rows of its confusion matrix are the truth.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     counts = np.asarray(report["confusion_matrix"])
     k = len(counts)
@@ -69,8 +68,6 @@ def recall_figure(reports: Mapping[str, Report], path: str | Path, title: str) -
     Args:
         reports: For each split, at least one, what `spectro.evaluation.score` returns. Classes stand in the order of
             their first appearance; a class without records in a split has a dash.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     classes = list(dict.fromkeys(name for report in reports.values() for name in report["classes"]))
     step = 1 / (len(reports) + 0.7)
@@ -106,8 +103,6 @@ def reliability_figure(reports: Mapping[str, Report], path: str | Path, title: s
 
     Args:
         reports: For each split, at least one, what `spectro.evaluation.calibration` returns.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     n_rows = sum(len(report["reliability"]) + 2 for report in reports.values())
     fig, ax = page(3.6, _ROW_IN * n_rows)
@@ -144,8 +139,6 @@ def review_figure(
     Args:
         rows: Those of a ``risk_coverage.csv``, values as text.
         chosen: Split -> the share that is automatic under the thresholds, which are by class: it may lie off the curve.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     fig, ax = page(4.6, 3.2)
     lowest = 1.0
@@ -165,4 +158,32 @@ def review_figure(
     ax.grid(linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="lower left")
+    return save(fig, path, title)
+
+
+@styled
+def scores_figure(
+    scores: Mapping[str, Estimate], path: str | Path, title: str, *, axis: str, baselines: Collection[str] = ()
+) -> Path:
+    """Draws values with their 95 % intervals, a row for each model; values of single seeds are small marks.
+
+    Args:
+        scores: Model -> value.
+        axis: Label of the axis.
+        baselines: Models that are drawn in grey.
+    """
+    fig, ax = page(2.6, _ROW_IN * len(scores))
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "size": 9, "color": INK}
+    for row, (model, estimate) in enumerate(scores.items()):
+        colour = MUTED if model in baselines else COLOURS[0]
+        if estimate.ci_low is not None and estimate.ci_high is not None:
+            ax.plot([estimate.ci_low, estimate.ci_high], [row, row], color=colour, linewidth=3, alpha=0.5)
+        ax.plot([estimate.value], [row], "o", color=colour, markersize=5.5, clip_on=False, zorder=4)
+        if len(estimate.values) > 1:
+            ax.plot(estimate.values, [row] * len(estimate.values), "|", color=colour, markersize=9, clip_on=False)
+        ax.text(1.04, row, str(estimate), **beside)
+    ax.set_yticks(range(len(scores)), [fit_text(fig, model, 2.1, 9) for model in scores], fontsize=9)
+    ax.set_ylim(len(scores) - 0.5, -0.5)
+    lowest = min(e.value if e.ci_low is None else e.ci_low for e in scores.values())
+    score_axis(ax, axis, low=float(np.floor(5 * min(lowest, 0.8)) / 5))
     return save(fig, path, title)

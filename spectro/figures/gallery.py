@@ -35,8 +35,7 @@ def wrong_figure(
     Args:
         images: Images of wrong records, each (H, W, 3) uint8; sizes may differ. The first 20 are shown.
         captions: For each image its caption.
-        path: See `spectro.figures.style`.
-        title: Likewise; how many of the wrong records are shown is added.
+        title: How many of the wrong records are shown is added.
         total: Number of wrong records.
     """
     cells = [wrong_cell(image, caption) for image, caption in zip(images, captions, strict=True)][:MAX_IMAGES]
@@ -58,8 +57,6 @@ def sheet_figure(
         rows: For each record its class, its name and its images, (H, W, 3) uint8, by variant; a variant that is
             missing leaves its place empty.
         variants: The columns.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     cells: list[Cell] = [
         (images.get(variant), ((label, INK), (variant if variant in images else "excluded", MUTED), (name, MUTED)))
@@ -78,9 +75,6 @@ def contact_sheet(
     Args:
         images: At least one, each (H, W, 3) uint8; sizes may differ.
         lines: For each image its lines; the last one may take two.
-        path: See `spectro.figures.style`.
-        title: Likewise.
-        subtitle: Likewise.
     """
     cells: list[Cell] = [
         (image, [(text, MUTED if number else INK) for number, text in enumerate(texts)])

@@ -106,8 +106,6 @@ def history_figure(trials: Sequence[Trial], objective: str, path: str | Path, ti
     Args:
         trials: Finished trials.
         objective: What the score is, in words.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -149,8 +147,6 @@ def importance_figure(
         shares: The index of each by each part of the forest, ``(parts, p)``.
         explained: The share of the trials' variance that the forest explains.
         n: Number of trials.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     mean, low, high = shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0)
     order = np.argsort(-mean, kind="stable")
@@ -189,8 +185,6 @@ def slices_figure(
         parameters: What is searched.
         which: The numbers of those that are drawn, at least one.
         objective: What the score is, in words.
-        path: See `spectro.figures.style`.
-        title: Likewise.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 

@@ -3,7 +3,8 @@
 Figures are drawn without pyplot: no global state, and equal input gives equal files. Axes fill the figure and labels
 stand outside them; saving cuts the page around everything that was drawn, so a long label makes the page larger but is
 never cut off. Every function of this package that draws a figure writes a PNG to its ``path``, making missing folders,
-with the heading ``title``, any text, and returns the path.
+with the heading ``title`` and a ``subtitle`` below it, any text, and returns the path; docstrings name the other
+arguments.
 
 The one palette of figures, reports and pages is here. Its colours are those of M. Okabe and K. Ito (2008), "Color
 universal design", which people with any colour vision tell apart.
