@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,25 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from spectro.demo.generate import make_demo
 
     return make_demo(tmp_path_factory.mktemp("demo") / "field", "field", scale=0.1)
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Callable[..., Path]:
+    """A function that gives a finished run of the small demo data under some overrides, made once; do not change it."""
+
+    @cache
+    def make(*overrides: str) -> Path:
+        from spectro.cli import main as cli
+        from spectro.runs.run import run
+
+        folder = tmp_path_factory.mktemp("made") / "outputs" / "runs" / "run"
+        folder.mkdir(parents=True)
+        words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null", "tracking.uri=null"]
+        objective = run(cli.composed([*words, "figures=none", *overrides]), folder)
+        assert objective == read_json(folder / "metrics.json")["objective"]
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from spectro.classifiers import load
 from spectro.cli import main as cli
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.paths import CONF
-from spectro.runs import run as experiment
 from spectro.runs.results import hints
 from spectro.runs.task import Task, load_data
 
@@ -57,12 +56,9 @@ def data(demo_root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def full_run(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full_run(run_of: Callable[..., Path]) -> Path:
     """One whole run of the cascade with its figures, without a command line."""
-    run_dir, data = tmp_path_factory.mktemp("full"), [f"data.demo_dir={demo_root}", "data.scale=0.1", *SMALL]
-    config = cli.composed(["tracking.uri=null", "data.cache_dir=null", "figures=all", *data])
-    assert experiment.run(config, run_dir) == read_json(run_dir / "metrics.json")["objective"]
-    return run_dir
+    return run_of("figures=all", *SMALL)
 
 
 # --- The run directory ---
@@ -137,25 +133,6 @@ def test_model_holds_no_code_and_figures_are_images(full_run: Path) -> None:
 
 
 # --- The same again ---
-
-
-def test_a_loaded_model_gives_the_same_probabilities_in_a_new_process(full_run: Path, demo_root: Path) -> None:
-    """Otherwise a stored prediction could not be checked."""
-    code = (
-        "import csv, sys\nfrom pathlib import Path\nfrom spectro import predict_files\n"
-        "run, root = map(Path, sys.argv[1:])\n"
-        "paths = [root / row['path'] for row in csv.DictReader(open(run / 'predictions.csv', encoding='utf-8'))]\n"
-        "predictions, bad = predict_files(run / 'model', paths)\n"
-        "for record, row in zip(predictions.records, predictions.probabilities):\n"
-        "    print(record.path.relative_to(root).as_posix(), *(float(p).hex() for p in row), sep='|')\n"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code, full_run, demo_root]
-    done = subprocess.run(command, cwd=TRAIN.parent, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    again = {line.split("|")[0]: [float.fromhex(p) for p in line.split("|")[1:]] for line in done.stdout.splitlines()}
-    rows, classes = read_rows(full_run / "predictions.csv"), load(full_run / "model").classes_
-    # Batches of another size may round differently: images of val and test are predicted together here.
-    np.testing.assert_allclose([again[row["path"]] for row in rows], probabilities(rows, classes), rtol=1e-12)
 
 
 def test_same_seed_gives_the_same_bytes(full_run: Path, data: list[str], run_here: RunHere) -> None:
@@ -424,24 +401,17 @@ def test_full_error_shows_the_traceback(spectro: Callable[..., Any], monkeypatch
 # --- Runs that end badly ---
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "reason"),
-    [(RuntimeError("boom"), "FAILED", "RuntimeError: boom"), (KeyboardInterrupt(), "KILLED", "interrupted")],
-    ids=["error", "interrupt"],
-)
-def test_a_run_that_ends_badly_is_marked(
-    error: BaseException, status: str, reason: str, data: list[str], run_here: RunHere, tmp_path: Path
-) -> None:
+def test_a_run_that_ends_badly_is_marked(data: list[str], run_here: RunHere, tmp_path: Path) -> None:
     """A run that is marked RUNNING for ever cannot be told from one that runs."""
 
     def fail(stage: str, history: Any) -> None:
         assert read_json(tmp_path / "run" / "run.json")["status"] == "RUNNING"
-        raise error
+        raise RuntimeError("boom")
 
-    with pytest.raises(type(error)):
+    with pytest.raises(RuntimeError, match="boom"):
         run_here(*tiny("resnet18", epochs=1), *data[:2], on_epoch=fail)
     info = read_json(tmp_path / "run" / "run.json")
-    assert (info["status"], info["reason"]) == (status, reason)
+    assert (info["status"], info["reason"]) == ("FAILED", "RuntimeError: boom")
     assert info["ended_at"] is not None
 
 

@@ -56,21 +56,17 @@ def test_it_is_the_mean_of_members_that_differ():
         EnsembleClassifier(svm(), 0).fit(X, y)
 
 
-@pytest.mark.parametrize("key", ["members", "settings"])
-def test_a_run_that_is_killed_inside_a_member_ends_as_if_it_had_not_been(key, run_here, demo_root, tmp_path):
+def test_a_run_that_is_killed_inside_a_member_ends_as_if_it_had_not_been(run_here, demo_root, tmp_path):
     """Finished members are not trained again; the epochs of all of them are on record."""
     overrides = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "cascade_stage=flat", epochs=2)
-    value, stage_name = {
-        "members": ("3", "flat member"),
-        "settings": ("[{train:{lr:0.01}},{loss:{gamma:1.0}},{train:{epochs:3}}]", "flat settings"),
-    }[key]
-    overrides += [f"ensemble.{key}={value}", "augmentation=none"]
+    overrides += ["ensemble.members=2", "ensemble.settings=[{},{train:{epochs:3}}]", "augmentation=none"]
     whole = run_here(*overrides, name="whole")
-    assert list(dict.fromkeys(row["stage"] for row in history_of(whole))) == [f"{stage_name} {i}" for i in (1, 2, 3)]
-    assert RunInfo.read(whole).networks["flat"]["members"] == 3
+    stages = [f"flat settings {i} member {j}" for i in (1, 2) for j in (1, 2)]
+    assert list(dict.fromkeys(row["stage"] for row in history_of(whole))) == stages
+    assert RunInfo.read(whole).networks["flat"]["members"] == 4
 
     def kill(stage, history):
-        if (stage, len(history)) == (f"{stage_name} 3", 1):
+        if (stage, len(history)) == (stages[2], 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -81,7 +77,7 @@ def test_a_run_that_is_killed_inside_a_member_ends_as_if_it_had_not_been(key, ru
         before=RunInfo.read(tmp_path / "run"),
         on_epoch=lambda stage, rows: trained.append((stage, len(rows))),
     )
-    assert {(f"{stage_name} 1", 1), (f"{stage_name} 2", 1)}.isdisjoint(trained)
+    assert {(stages[0], 1), (stages[1], 1)}.isdisjoint(trained)
     assert results_of(tmp_path / "run") == results_of(whole)
 
 

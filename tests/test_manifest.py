@@ -2,7 +2,6 @@
 
 import os
 import random
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,6 @@ SPLIT_TREE = {"train": {"a": 2, "b": 1}, "val": {"a": 1}, "test": {"b": 1}}
 def record(name: str, split: str = "train", folder: str = "a", digest: str = "") -> Record:
     path = Path("root", split, folder, name)
     return Record(path, split, folder, source_of(Path(split, folder, name), folder), digest)
-
-
-def test_a_tree_gives_each_record_its_split_and_folder(tree):
-    listing = scan(tree(SPLIT_TREE))
-    places = [(r.split, r.folder) for r in listing.records]
-    assert sorted(places) == [("test", "b"), ("train", "a"), ("train", "a"), ("train", "b"), ("val", "a")]
-    assert (listing.is_split, listing.ignored, listing.missing_splits, listing.empty_folders) == (True, [], [], [])
 
 
 def test_a_tree_without_splits_leaves_the_split_open(tree):
@@ -60,12 +52,6 @@ def test_hidden_foreign_and_deep_entries_are_named_not_read(tree):
     ]
 
 
-def test_one_label_in_two_unicode_spellings_is_one_label(tree):
-    spellings = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
-    root = tree({"train": {spellings[0]: 1}, "val": {spellings[1]: 1}, "test": {spellings[0]: 1}})
-    assert {r.folder for r in scan(root).records} == {spellings[0]}
-
-
 @pytest.mark.parametrize(
     ("name", "source"),
     [
@@ -86,11 +72,6 @@ def test_copies_share_the_source_of_their_original(name, source):
     assert record(name).is_copy == (source != Path(name).stem)
 
 
-def test_source_key_says_how_far_a_name_is_unique():
-    path = Path("train/x/a_mirrored.png")
-    assert [source_of(path, "x", key) for key in ("name", "class_name", "path")] == ["a", "x/a", "train/x/a"]
-
-
 def test_copies_go_only_where_their_original_is():
     records = [
         record("a.png"),
@@ -101,13 +82,6 @@ def test_copies_go_only_where_their_original_is():
     ]
     names = [r.path.name for r in without_copies(records)]
     assert names == ["a.png", "a_double_l.png", "a_double_r.png", "c_mirrored.png"]
-
-
-def test_a_source_in_two_splits_is_a_leak_also_through_a_copy():
-    (line,) = leaks([record("a.png"), record("a_mirrored.png", split="test"), record("b.png")])
-    assert line.startswith("one source in two splits (source 'a'): ")
-    assert "train/a/a.png" in line
-    assert "test/a/a_mirrored.png" in line
 
 
 def test_the_same_bytes_in_two_splits_are_a_leak_told_once():

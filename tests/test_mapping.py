@@ -11,10 +11,6 @@ def messages(mapping: Mapping) -> str:
     return "\n".join(f"{key}: {text}" for key, text in mapping.contradictions())
 
 
-def test_identity_takes_every_folder_as_a_class():
-    assert Mapping().label_of(["b", "a", "b"]) == ({"a": "a", "b": "b"}, [])
-
-
 def test_a_mapping_needs_only_what_it_uses():
     """Results are called after it, and two mappings of one name would be averaged."""
     assert [
@@ -71,11 +67,6 @@ def test_look_alikes_of_identity_are_checked_against_the_folders():
     _, (problem,) = mapping.label_of(["a", "b", "junk"])
     assert problem == "mapping.look_alikes.g: got 'ghost'; allowed: a, b"
     assert mapping.label_of(["a", "ghost", "b"])[1] == []
-
-
-def test_group_of_names_the_merged_label_of_look_alikes_only():
-    mapping = Mapping({k: [k] for k in "abc"}, look_alikes={"ab": ["a", "b"]})
-    assert mapping.group_of == {"a": "ab", "b": "ab"}
 
 
 def test_names_typed_in_another_unicode_spelling_still_fit():

@@ -208,13 +208,14 @@ def test_a_report_depends_on_the_seed_but_not_on_the_order_or_type_of_records():
 
 
 @pytest.mark.parametrize(
-    ("true", "pred", "classes", "message"),
+    ("true", "pred", "sources", "message"),
     [
-        (["a"], ["zebra"], ["a", "b"], "y_pred: got zebra; allowed: a, b"),
-        (["zebra"], ["a"], ["a", "b"], "y_true: got zebra"),
-        (["a"], ["a", "a"], ["a"], r"got \[1, 2, 1\]"),
+        (["a"], ["zebra"], None, "y_pred: got zebra; allowed: a, b"),
+        (["zebra"], ["a"], None, "y_true: got zebra"),
+        (["a"], ["a", "a"], None, r"got \[1, 2, 1\]"),
+        (["a"], ["a"], [1, 2], r"got \[1, 1, 2\]"),
     ],
 )
-def test_invalid_input_is_named(true, pred, classes, message):
+def test_invalid_input_is_named(true, pred, sources, message):
     with pytest.raises(ValueError, match=message):
-        score(true, pred, classes)
+        score(true, pred, ["a", "b"], sources=sources)

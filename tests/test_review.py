@@ -131,15 +131,9 @@ def test_out_of_fold_probabilities_get_the_temperatures_of_the_model() -> None:
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+def run_dir(run_of: Callable[..., Path]) -> Path:
     """A finished run with folds."""
-    from spectro.cli import main as cli
-    from spectro.runs.run import run
-
-    folder = tmp_path_factory.mktemp("review")
-    words = ["validation=kfold", "validation.k=2", "review.target_accuracy=0.7", "model=pixels", "figures=none"]
-    run(cli.composed([*words, f"data.demo_dir={demo_root}", "data.scale=0.1", "tracking.uri=null"]), folder)
-    return folder
+    return run_of("validation=kfold", "validation.k=2", "review.target_accuracy=0.7", "model=pixels")
 
 
 def reasons(model: Path, paths: list[Path]) -> list[str]:

@@ -21,7 +21,6 @@ from conftest import read_json, read_rows
 from PIL import Image
 from test_review import reasons
 
-from spectro.cli import main as cli
 from spectro.errors import DataError, ModelError, SpectroError
 from spectro.paths import CONF
 from spectro.runs.runinfo import RunInfo
@@ -31,15 +30,9 @@ from spectro.tracking.registry import fetch_model, register
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+def run_dir(run_of: Callable[..., Path]) -> Path:
     """A finished run of a cascade, that MLflow does not have."""
-    from spectro.runs.run import run
-
-    folder = tmp_path_factory.mktemp("served") / "outputs" / "runs" / "run"
-    folder.mkdir(parents=True)
-    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "tracking.uri=null", "figures=none", "data.cache_dir=null"]
-    run(cli.composed(words), folder)
-    return folder
+    return run_of()
 
 
 @pytest.fixture(scope="module")

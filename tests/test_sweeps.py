@@ -493,10 +493,12 @@ class TestSearch:
         assert all(name.startswith("hog_svm_flat_field_") for name in names)
 
     @pytest.mark.parametrize("name", [path.stem for path in (CONF / "sweeper").glob("*.yaml") if path.stem != "none"])
-    @pytest.mark.parametrize("stage", ["flat", "full"])
-    def test_every_space_suits_every_stage(self, name, stage):
-        """Space checks the ends of every searched key by composing and checking a trial; it holds the defaults."""
-        space = space_of(f"sweeper={name}", f"cascade_stage={stage}", "tracking.uri=null")
+    def test_every_space_is_valid(self, name):
+        """Space checks the ends of every searched key by composing and checking a trial; it holds the defaults.
+
+        A flat model has the fewest keys: what can be searched there can be searched in every stage.
+        """
+        space = space_of(f"sweeper={name}", "cascade_stage=flat", "tracking.uri=null")
         start = space.start()
         # null and 0 are in no logarithmic range
         assert space.distributions.keys() - start.keys() <= {"svm.C", "train.weight_decay"}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import read_json
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spectro.cli.resend import resend
@@ -383,6 +383,7 @@ def test_numbers_of_a_run_are_metrics(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.lists(st.text(st.sampled_from("ab[]. /:-_\nё̈") | st.characters(), max_size=130), unique=True))
+@example(["a[b", "a]b", "x" * 100 + "1", "x" * 100 + "2", "x" * 100, ".", "..", "", "plain name"])
 def test_no_two_labels_share_a_name(labels: list[str]) -> None:
     """Any labels at all stay apart and get names that MLflow takes; such a name is left as it is."""
     from mlflow.utils.validation import _validate_metric_name, _validate_param_name
@@ -396,12 +397,7 @@ def test_no_two_labels_share_a_name(labels: list[str]) -> None:
         assert safe_name(name) == name
 
 
-def test_labels_that_nearly_meet() -> None:
-    """Brackets and cut ends."""
-    long = "x" * 100
-    labels = ["a[b", "a]b", long + "1", long + "2", long, ".", "..", "", "plain name"]
-    assert len({safe_name(label) for label in labels}) == len(labels)
-    assert safe_name("plain name") == "plain name"
+def test_sections_of_parameters_do_not_meet() -> None:
     assert len(flatten_params({"a.b": 1, "a": {"b": 2, "": 3}, "c": {}, "d": True, "e": [1, None]})) == 6
 
 
