@@ -260,12 +260,11 @@ FAMILIES = {
     "hog_svm": ["model=hog_svm", "hog.size_px=24", "hog.cell_px=8"],
     "pixels": ["model=pixels"],
     "resnet18": tiny("resnet18", "cascade_stage=flat", epochs=1),
-    "deit_vpt": tiny("deit_vpt", "cascade_stage=flat", epochs=1),
     "a cascade of both": tiny("resnet18", "stages.hard.model=pixels", epochs=1),
 }
 GROUP = {option: [f"augmentation={option}"] for option in Groups(search_path()).options("augmentation")}
 PAIRS = [("hog_svm", option) for option in GROUP | OPTIONS]
-PAIRS += [(family, option) for family in ("resnet18", "deit_vpt") for option in ("list", "torchvision", "function")]
+PAIRS += [("resnet18", option) for option in ("list", "torchvision", "function")]
 PAIRS += [("pixels", "list"), ("a cascade of both", "list")]
 
 
@@ -280,10 +279,9 @@ def test_every_augmentation_fits_every_family(X, mine, model, option):
     assert first.shape == (4, 3)
 
 
-@pytest.mark.parametrize("stage", ["full", "flat"])
-def test_cross_validation_is_reproducible_under_random_transforms(run_here, demo_root, stage):
+def test_cross_validation_is_reproducible_under_random_transforms(run_here, demo_root):
     """Random copies belong to a record: folds, and a second run, find the same ones."""
-    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "model=pixels", f"cascade_stage={stage}"]
+    words = [f"data.demo_dir={demo_root}", "data.scale=0.1", "model=pixels"]
     words += ["validation=kfold", "validation.k=2", "augmentation=[mirror,spectrogram]"]
     first, second = (run_here(*words, name=name) / "oof_predictions.csv" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()

@@ -44,13 +44,6 @@ def values_of(units, strata, pseudo=None, seed=0, resamples=1000):
     return sums[:, 0] / sums[:, 1]
 
 
-def test_a_bootstrap_has_the_width_that_theory_gives():
-    """A resampling that drew the wrong number of units would be too wide or too narrow."""
-    units = np.column_stack([np.arange(400) % 2, np.ones(400)])
-    low, high = percentile_interval(values_of(units, np.zeros(400), resamples=4000), 0.5)
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 400), rel=0.06)
-
-
 def test_a_bootstrap_never_mixes_strata():
     """All of the variation is between the strata here: there is no interval."""
     units = np.column_stack([np.arange(40) % 2, np.ones(40)])

@@ -1,7 +1,6 @@
 """The training loop: epochs, records, weights and numbers, and resuming after a stop."""
 
 import io
-import json
 import logging
 import shutil
 
@@ -15,7 +14,6 @@ from test_classifiers import cnn, stored, toy, vpt
 from spectro.classifiers import CascadeClassifier, Loss, Training
 from spectro.classifiers.fit_context import FitContext, fit_context
 from spectro.classifiers.networks.batches import Batches
-from spectro.classifiers.networks.device import kept_memory
 from spectro.classifiers.networks.graphs import CapturedStep
 from spectro.classifiers.networks.training import TrainingError
 from spectro.data import Augmentation, ImageSpec, Spectrogram
@@ -75,11 +73,6 @@ class TestHistory:
         assert torch.equal(states["last", 1], states["average", 1])
         assert not torch.equal(states["last", 1], states["average", 4])
         assert torch.equal(states["average", 4], states["average", 9])
-
-    def test_facts_are_json(self):
-        facts = trained(epochs=2).fit(*DATA).facts
-        assert json.loads(json.dumps(facts)) == facts
-        assert (facts["epochs"], facts["weights"]) == (2, {"source": "random", "sha256": None})
 
 
 def test_a_train_loss_that_is_not_finite_ends_the_fit():
@@ -210,13 +203,6 @@ def test_the_callback_gets_the_history_after_every_epoch_of_every_stage():
         cascade = CascadeClassifier(trained(epochs=2), trained(epochs=1), {"merged": labels[:2]}).fit(*DATA)
     assert calls == [("easy", 0), ("easy", 1), ("easy", 2), ("hard", 0), ("hard", 1)]
     assert facts == [(stage, classifier.facts_) for stage, classifier in cascade.stages_.items()]
-
-
-def test_memory_is_given_back_to_the_system_again():
-    """The setting is one of the process: it must not outlast a training."""
-    for _ in range(2):
-        with kept_memory():
-            assert float(torch.ones(1 << 20).sum()) == 1 << 20
 
 
 def test_inputs_of_a_grid_head_are_standardised_on_the_training_records():
