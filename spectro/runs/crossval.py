@@ -191,7 +191,7 @@ def cross_validate(task: Task, folds: Folds) -> CrossValidated:
     }
     warnings = [*folds.warnings, *never_predicted(stages, "cross-validation", _HINT)]
     rounded = {stage: max(1, round(float(np.median(values)))) for stage, values in epochs.items()}
-    return CrossValidated(stages, folds.k, task.look_alikes, warnings, rounded)
+    return CrossValidated(stages, folds.k, task.config.look_alikes, warnings, rounded)
 
 
 def _fold(

@@ -185,25 +185,21 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     shared = {key: value for key, value in first.config.items() if key in Common.model_fields and key != "stages"}
     if any(info.config.get("validation") != first.config.get("validation") for info in members):
         shared.pop("validation", None)
-    of_members = [
-        {"model": info.config["model"]["name"], "seed": info.seed, "run": short(info.folder)} for info in members
-    ]
+    runs = [{"model": info.config["model"]["name"], "seed": info.seed, "run": short(info.folder)} for info in members]
     networks = {f"{key} member {i}": v for i, info in enumerate(members, 1) for key, v in info.networks.items()}
     fits, speeds, trained, memory = (
         [value for info in members if (value := getattr(info.cost, key)) is not None]
         for key in ("fit_s", "predict_records_per_s", "trainable_parameters", "peak_memory_mb")
     )
     speed = float(f"{1 / sum(1 / s for s in speeds):.4g}") if len(speeds) == len(members) else None
-    tags: dict[str, str] = {
-        k: first.tags[k] for k in ("mapping", "augmentation", "data_fingerprint") if k in first.tags
-    }
+    tags = {key: first.tags[key] for key in ("mapping", "augmentation", "data_fingerprint") if key in first.tags}
     tags |= {"model": name, "stage": stage, "seed": str(seed), "ensemble": "true"}
     return RunInfo.start(
         folder,
         run_name=f"{name} {stage}",
         experiment=first.experiment,
         tags=tags,
-        config=shared | {"model": {"name": name, "family": "ensemble"}, "ensemble": {"runs": of_members}},
+        config=shared | {"model": {"name": name, "family": "ensemble"}, "ensemble": {"runs": runs}},
         seed=seed,
         data=first.data,
         mlflow=replace(first.mlflow, run_id=None, experiment_id=None, sent=False),

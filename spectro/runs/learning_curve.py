@@ -176,7 +176,7 @@ def _measure(model: str, task: Task, share: float) -> Point:
     labels = [labels_of(folds.take(folds.train(0, fold))) for fold in range(folds.k)]
     counts = {str(label): sum((y == label).sum() for y in labels) / folds.k for label in predictions.classes}
     wall_s = round(time.perf_counter() - start, 3)
-    return Point(model, task.seed, share, counts, predictions, result.averages(), wall_s)
+    return Point(model, task.config.seed, share, counts, predictions, result.averages(), wall_s)
 
 
 def _predicted(points: Sequence[Point]) -> np.ndarray:

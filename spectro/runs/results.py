@@ -54,15 +54,15 @@ def metrics_of(
         stages: Stage -> split -> predictions, as `Task.evaluate` gives them; may be empty beside ``cv``.
         cv: Out-of-fold predictions; their reports are beside those of the splits as ``cv``.
     """
-    reports: dict[str, dict[str, Any]] = {}
+    config, reports = task.config, dict[str, dict[str, Any]]()
     for stage in cv.stages if cv else stages:
-        look_alikes = () if stage else task.look_alikes
+        look_alikes = () if stage else config.look_alikes
         splits = stages.get(stage, {}).items()
-        reports[stage] = {"cv": cv.report(stage, seed=task.seed)} if cv else {}
-        reports[stage] |= {split: p.report(seed=task.seed, look_alikes=look_alikes) for split, p in splits}
+        reports[stage] = {"cv": cv.report(stage, seed=config.seed)} if cv else {}
+        reports[stage] |= {split: p.report(seed=config.seed, look_alikes=look_alikes) for split, p in splits}
     metrics: dict[str, Any] = {**reports.pop(""), "stages": reports, "objective": None}
-    if task.objective is not None:
-        stage, split, metric = f"/{task.objective}".rsplit("/", 2)
+    if config.common.objective is not None:
+        stage, split, metric = f"/{config.common.objective}".rsplit("/", 2)
         metrics["objective"] = (reports[stage[1:]] if stage else metrics)[split][metric]
     return metrics
 

@@ -149,7 +149,7 @@ def fit_and_score_trial(task: Task, info: RunInfo, on_epoch: OnEpoch) -> float:
     run_dir, name_of = info.folder, task.dataset.name_of
     history = results.history_writer(run_dir / "history.csv", on_epoch)
     with _fitting(info, FitContext(None, task.config.stage, history)):
-        folds = Folds.of(task) if "cv" in str(task.objective).split("/") else None
+        folds = Folds.of(task) if "cv" in str(task.config.common.objective).split("/") else None
         if folds is not None:
             with info.phase("cross_validation"):
                 cv = cross_validate(task, folds)

@@ -32,17 +32,12 @@ class Task:
     Attributes:
         records: Split -> the records of the configured stage: all, or the look-alikes of one group.
         labels: Split -> their labels as the stage sees them.
-        look_alikes: The classes whose mean F1 is reported too; empty where the stage does not separate them.
-        objective: The metric that is returned, such as ``val/macro_f1``; None for none.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
         mapping = config.mapping
         self.config = config
         self.dataset = dataset
-        self.objective = config.common.objective
-        self.seed = config.seed
-        self.look_alikes = config.look_alikes
         self._merged = mapping.look_alikes if config.stage == "easy" else {}
         members = mapping.look_alikes[config.group] if config.stage == "hard" else dataset.classes
         self.records = {split: [r for r in dataset.of(split) if r.label in members] for split in SPLITS}
@@ -92,13 +87,14 @@ class Task:
         """
         if set(self.train[1]) < set(self.labels["train"]):
             raise ConfigError("augmentation.exclude: leaves a class without any view; allowed: one or more a class")
-        stage, is_val, metric = f"/{self.objective}".rpartition("/val/")
-        if self.objective is None or not is_val:
+        objective = self.config.common.objective
+        stage, is_val, metric = f"/{objective}".rpartition("/val/")
+        if objective is None or not is_val:
             return
         labels, rows = self.estimator().stage_labels(self.labels["val"])[stage.lstrip("/")]
-        counted = np.isin(labels[rows], self.look_alikes) if METRICS[metric].needs_look_alikes else rows >= 0
+        counted = np.isin(labels[rows], self.config.look_alikes) if METRICS[metric].needs_look_alikes else rows >= 0
         if not counted.any():
-            raise DataError(f"objective: got {self.objective!r}, but val has no records for it; allowed: null")
+            raise DataError(f"objective: got {objective!r}, but val has no records for it; allowed: null")
 
     def fit(self) -> ImageClassifier:
         """The configured classifier, fitted to the augmented training records, with val as it is."""

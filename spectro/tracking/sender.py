@@ -54,9 +54,11 @@ class MlflowEntry:
     def new(cls, uri: str | None, outputs: Path) -> "MlflowEntry":
         """The entry of a run that is not in MLflow yet, with absolute addresses; files of a database go to outputs."""
         database = sqlite_path(uri)
+        # A database has no place for files; a server has.
+        is_database = re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri or "") is not None
         return cls(
             tracking_uri=uri if database is None else f"sqlite:///{database}",
-            artifact_location=(outputs.absolute() / "mlartifacts").as_uri() if store.is_database(uri) else None,
+            artifact_location=(outputs.absolute() / "mlartifacts").as_uri() if is_database else None,
         )
 
     def to(self, uri: str | None, outputs: Path) -> "MlflowEntry":

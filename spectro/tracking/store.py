@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -62,11 +61,6 @@ def settings(defaults: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(key, None)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def is_database(uri: str | None) -> bool:
-    """Whether an address is that of a database, which has no place for files, and not of a server."""
-    return re.match(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:", uri or "") is not None
 
 
 def connect(uri: str) -> Any:
