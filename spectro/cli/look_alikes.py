@@ -41,12 +41,12 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
 
     needed = ["cascade_stage=flat", "validation=kfold"]
     run = read_kfold_run(find_run(name, outputs), ("flat",), needed)
-    cascade = None
+    comparison = None
     if cascade_name is not None:
-        cascade = read_kfold_run(find_run(cascade_name, outputs), ("full",), ["validation=kfold"]).out_of_fold
+        cascade = read_kfold_run(find_run(cascade_name, outputs), ("full",), ["validation=kfold"])
+        comparison = la.compare_cascade(run.out_of_fold, cascade.out_of_fold, run.seed)
     pairs = la.confusions(run.out_of_fold)
     groups = la.groups_of_look_alikes(pairs)
-    comparison = None if cascade is None else la.compare_cascade(run.out_of_fold, cascade, run.seed)
     lines = []
     for pair in [pair for pair in pairs if pair.confused or pair.is_beyond_chance]:
         row = pair.row
@@ -64,11 +64,8 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
     if groups:
         la.write_mapping(folder, run.info.config, groups)
         words = [f"mapping={la.OPTION}", "cascade_stage=full", "validation=kfold"]
-        command = (
-            train_command(run.info, words, without=("mapping", "cascade"))
-            + " "
-            + in_shell(["--config-dir", short(folder)])
-        )
+        command = train_command(run.info, words, without=("mapping", "cascade"))
+        command += f" {in_shell(['--config-dir', short(folder)])}"
         lines += [f"group: {' + '.join(members)}" for members in groups.values()]
         if comparison is None:
             try:
