@@ -240,15 +240,14 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
     Raises:
         DataError: A line for each mistake; nothing was written.
     """
+    got, allowed = f"--apply: got {str(table)!r}", "allowed: an edited audit.csv"
     try:
         rows = [row for row in read_csv(table) if any(row.values())]
         given = [(row["path"], row["label"], row["new_label"].strip()) for row in rows]
     except KeyError as error:
-        raise DataError(
-            f"--apply: got {str(table)!r} without a column {error}; allowed: an edited audit.csv"
-        ) from error
+        raise DataError(f"{got} without a column {error}; {allowed}") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"--apply: got {str(table)!r} ({error}); allowed: an edited audit.csv") from error
+        raise DataError(f"{got} ({error}); {allowed}") from error
     record_of = {record.path.as_posix(): record for record in run.records}
     folders = run.info.config["mapping"].get("classes") or {}
     mapped = {*folders, *(label for group in run.look_alikes.values() for label in group)}
@@ -258,13 +257,11 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
         if path in seen or path not in record_of:
             problems.append(f"path: got {path!r} {'twice' if path in seen else ''}; allowed: each record of RUN once")
         elif label != record_of[path].label:
-            problems.append(
-                f"label of {path}: got {label!r}; RUN has {record_of[path].label!r}; fill new_label instead"
-            )
+            before = record_of[path].label
+            problems.append(f"label of {path}: got {label!r}; RUN has {before!r}; fill new_label instead")
         elif new and new not in classes:
-            problems.append(
-                f"new_label of {path}: got {new!r}; allowed: {', '.join(classes)}{did_you_mean(new, classes)}"
-            )
+            names = f"{', '.join(classes)}{did_you_mean(new, classes)}"
+            problems.append(f"new_label of {path}: got {new!r}; allowed: {names}")
         else:
             is_new = bool(new) and new != label
             folder = (folders.get(new) or [new])[0] if is_new else record_of[path].folder
@@ -278,6 +275,6 @@ def write_corrected(run: Run, table: Path, out: Path) -> tuple[int, int]:
     ]
     if problems or not corrected:
         more = f"\n  and {len(problems) - 20} more" * (len(problems) > 20)
-        raise DataError("\n  ".join([f"--apply: got {str(table)!r}", *(problems[:20] or ["no rows"])]) + more)
+        raise DataError("\n  ".join([got, *(problems[:20] or ["no rows"])]) + more)
     write_csv(out, ["path", "label", "split", "source"], [row for _, row in corrected])
     return sum(is_new for is_new, _ in corrected), len(run.records) - len(corrected)

@@ -75,10 +75,9 @@ def combine(members: Sequence[RunInfo], *, outputs: Path, name: str | None = Non
     if of_folds and of_folds[0].fold is not None:
         cv = CrossValidated({"": of_folds}, int(of_folds[0].fold.max()) + 1, pair, [], {})
         metrics["cv"] = cv.report("", seed=seed)
-    objective, split, metric = None, *str(first.config.get("objective")).rpartition("/")[::2]
-    if all(info.config.get("objective") == first.config.get("objective") for info in members) and split in metrics:
-        objective = metrics[split][metric]
-    metrics |= {"stages": {}, "objective": objective}
+    split, _, metric = str(first.config.get("objective")).rpartition("/")
+    is_same = all(info.config.get("objective") == first.config.get("objective") for info in members)
+    metrics |= {"stages": {}, "objective": metrics[split][metric] if is_same and split in metrics else None}
 
     review, reviewed = load_review(first.folder / "model", list(classifier.classes_)), dict(means)
     if of_folds:

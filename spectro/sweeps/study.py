@@ -80,9 +80,8 @@ def open_study(storage: str, name: str, settings: Mapping[str, Any]) -> optuna.S
     Raises:
         ConfigError: It holds trials of other settings, or the storage cannot be used.
     """
-    study = optuna.create_study(
-        storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
-    )
+    database = open_storage(storage)
+    study = optuna.create_study(storage=database, study_name=name, direction="maximize", load_if_exists=True)
     if SETTINGS not in study.user_attrs and not study.get_trials(deepcopy=False):
         study.set_user_attr(ID, secrets.token_hex(8))
         study.set_user_attr(SETTINGS, dict(settings))

@@ -81,10 +81,8 @@ def _location(client: Any, name: str, uri: str) -> tuple[str, str]:
     final = f"tags.`mlflow.parentRunId` = '{name}' and tags.final = 'true'"
     finals = client.search_runs([run.info.experiment_id], f"{final} and attributes.status = 'FINISHED'")
     if len(finals) > 1:
-        several = ", ".join(sorted(run.info.run_id for run in finals))
-        raise ModelError(
-            f"MODEL: got MLflow run id {name!r}, a search with several final runs; allowed: one of {several}"
-        )
+        ids = ", ".join(sorted(run.info.run_id for run in finals))
+        raise ModelError(f"MODEL: got MLflow run id {name!r}, a search with several final runs; allowed: one of {ids}")
     run = finals[0] if finals else run
     logged = model_of_run(client, run.info.experiment_id, run.info.run_id)
     return (run.info.artifact_uri, "model") if logged is None else (logged.artifact_location, INSIDE)
