@@ -380,6 +380,7 @@ def test_a_folder_that_holds_results_is_refused(tmp_path: Path, spelling: str, m
         (["svm.C=range(-1,100)"], "svm.C: got -1; allowed: greater than 0"),
         (["seed=" + ",".join(map(str, [0, 1, -2, *range(3, 20)]))], "seed: got -2; allowed: "),
         (["hog.block_norm=" + ",".join(["L1", "L2"] * 4 + ["nope"] + ["L1", "L2"])], "hog.block_norm: got 'nope'; "),
+        (["hog.block_norm=" + "L1," * 10 + "."], "hog.block_norm: got '.'; "),
         (["model=hog_svm,nope"], "model: got 'nope'; allowed: "),
         (["cascade_stage=easy", "stages.hard.svm.C=1,2"], "stages.hard: got svm; allowed under cascade_stage=easy"),
         (["cascade_stage=full,flat", "mapping=field,identity"], "mapping.look_alikes: got none"),

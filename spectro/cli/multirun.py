@@ -83,7 +83,7 @@ def _jobs(overrides: Sequence["Override"]) -> list[list[str]]:
             words.append([str(override.input_line)])
         elif override.is_discrete_sweep():
             values = list(override.sweep_string_iterator())
-            for form in (r"-?\d+", r"-?\d*\.\d*") if len(values) > _MAX_CHECKED else ():
+            for form in (r"-?\d+", r"-?\d+\.\d*") if len(values) > _MAX_CHECKED else ():
                 ordered = sorted(filter(re.compile(form).fullmatch, values), key=float)
                 values = [value for value in values if value not in ordered[1:-1]]
             words.append([f"{override.get_key_element()}={value}" for value in values])
