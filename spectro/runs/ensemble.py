@@ -191,7 +191,7 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
         for key in ("fit_s", "predict_records_per_s", "trainable_parameters", "peak_memory_mb")
     )
     speed = float(f"{1 / sum(1 / s for s in speeds):.4g}") if len(speeds) == len(members) else None
-    tags = {key: first.tags[key] for key in ("mapping", "augmentation", "data_fingerprint") if key in first.tags}
+    tags = {k: tag for k, tag in first.tags.items() if k in ("mapping", "augmentation", "data_fingerprint")}
     tags |= {"model": name, "stage": stage, "seed": str(seed), "ensemble": "true"}
     return RunInfo.start(
         folder,
