@@ -57,15 +57,10 @@ def fit_context(context: FitContext) -> Iterator[None]:
 
 
 def part(stage: str, folder: str, **changes: Any) -> AbstractContextManager:
-    """Fits inside are one stage, with a folder of its own below the current one."""
+    """Fits inside are one stage or fold, with a folder of its own below the current one."""
     context = replace(current(), **changes)
     stage = f"{stage} {context.fold}".strip()
     return fit_context(replace(context, stage=stage, folder=context.folder and context.folder / folder))
-
-
-def fold(name: str, folder: str, on_epoch: OnEpoch) -> AbstractContextManager:
-    """Fits inside are one fold; their stages are called ``<stage> <name>``."""
-    return part(current().stage, folder, fold=name, on_epoch=on_epoch)
 
 
 def is_fold(stage: str) -> bool:

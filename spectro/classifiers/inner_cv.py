@@ -1,6 +1,5 @@
 """A choice inside the training records, by cross-validation that keeps groups together."""
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,21 +28,15 @@ def choose(
         The candidate; the middle one where some class lies in fewer groups than two, which cannot be divided.
     """
     n_groups = [len(set(groups[labels == label])) for label in sorted(set(labels))]
-    if len(candidates) == 1 or min(n_groups) < 2:
+    if min(n_groups) < 2:
         return candidates[len(candidates) // 2]
     k = max(2, min(_K, *n_groups))
     fold = folds(labels, groups, k, seed)
-    best, best_f1 = candidates[0], -1.0
+    scores = []
     for candidate in candidates:
         confusion = np.zeros((len(n_groups),) * 2)
         for number in range(k):
             train, new = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-            with warnings.catch_warnings():
-                # Weak regularisation may not converge; such a candidate is compared like any other.
-                warnings.simplefilter("ignore")
-                predicted = predict(candidate, train, new)
-            np.add.at(confusion, (labels[new], predicted), 1)
-        f1 = float(macro_f1(confusion, ()))
-        if f1 > best_f1:
-            best, best_f1 = candidate, f1
-    return best
+            np.add.at(confusion, (labels[new], predict(candidate, train, new)), 1)
+        scores.append(macro_f1(confusion, ()))
+    return candidates[int(np.argmax(scores))]

@@ -222,7 +222,7 @@ def _fold(
 
     train, val, new = folds.split(repeat, fold, with_val=estimator.chooses_on_val)
     share = len(train) / len(folds.records)
-    with fit_context.fold(name, stem, on_epoch):
+    with fit_context.part(context.stage, stem, fold=name, on_epoch=on_epoch):
         stages = estimator.stages_out_of_fold(
             *task.training_set(train), task.dataset.images(val), task.labels_of(val), task.dataset.images(new)
         )

@@ -224,6 +224,7 @@ class Convolution(Network):
         grid: Rows and columns of the means that the head reads; None: the backbone's own pooling.
     """
 
+    @torch.no_grad()
     def __init__(
         self,
         model: Any,
@@ -250,8 +251,7 @@ class Convolution(Network):
         n_features, shape, parts, n_frozen = model.head_hidden_size, None, [], 0
         probe = torch.sin(torch.arange(3.0 * math.prod(size))).view(1, 3, *size)
         try:
-            with torch.no_grad():
-                places = model.eval().forward_features(probe)
+            places = model.eval().forward_features(probe)
         except (AssertionError, RuntimeError) as error:
             raise ConfigError(f"cnn.size_px: got {list(size)}, which this backbone refuses ({error})") from error
         if not isinstance(places, Tensor) or places.ndim != 4:
@@ -260,16 +260,14 @@ class Convolution(Network):
                 "model (a transformer: model=deit_vpt vpt.backbone=..., or model=embed embed.backbone=...)"
             )
         if grid or freeze != "none":
-            with torch.no_grad():
-                parts = _parts(model, probe, places)
+            parts = _parts(model, probe, places)
             if grid:
                 places = _channels_first(model, places)
                 check_grid("cnn.grid", grid, places.shape[2:])
                 n_features = places.shape[1] * math.prod(grid)
             n_frozen = _freeze(model, freeze, parts, names[:stages])
-            with torch.no_grad():
-                for part in parts[:n_frozen]:
-                    probe = part[1](probe)
+            for _, part in parts[:n_frozen]:
+                probe = part(probe)
             shape = tuple(probe.shape[1:]) if n_frozen else None
         is_frozen = not any(p.requires_grad for p in model.parameters())
         super().__init__(model, num_classes, n_features, (n_features,) if is_frozen else shape, pixels, head_dropout)
