@@ -209,7 +209,7 @@ def test_out_of_fold_is_a_fit_that_is_not_kept(make, counts, n_val):
     fresh = clone(classifier).fit(X, y, X_val, y_val)
     p = classifier.out_of_fold(X, y, X_val, y_val, X_new)
     assert not hasattr(classifier, "classes_")
-    np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=1e-4)
+    np.testing.assert_allclose(p, fresh.predict_proba(X_new), atol=3e-4)  # the tolerance of libsvm
     np.testing.assert_array_equal(fresh.classes_[p.argmax(axis=1)], fresh.predict(X_new))
     classes, probabilities = classifier.stages_out_of_fold(X, y, X_val, y_val, X_new)[""]
     np.testing.assert_array_equal(probabilities, p)

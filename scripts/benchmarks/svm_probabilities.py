@@ -52,7 +52,7 @@ def coupling(decisions: np.ndarray) -> np.ndarray:
     system[:, :k, :k] = -r.transpose(0, 2, 1) * r
     system[:, range(k), range(k)] = (r**2).sum(axis=1) + 1e-9
     system[:, :k, k] = system[:, k, :k] = 1
-    return scores_of(np.linalg.solve(system, np.eye(k + 1)[None, :, [k]])[:, :k, 0]) / STEEPNESS
+    return scores_of(np.linalg.solve(system, np.eye(k + 1)[None, :, [k]])[:, :k, 0])
 
 
 WAYS = {"votes": votes, "mean": mean, "coupling": coupling, "product": SvmClassifier._scores_of}

@@ -22,7 +22,7 @@ from spectro.classifiers.inner_cv import choose
 from spectro.classifiers.inputs import block_scaler
 from spectro.classifiers.pca import fit_pca, full_scores, n_kept
 from spectro.classifiers.pipeline import PipelineClassifier, blas_threads
-from spectro.classifiers.temperature import columns, probabilities
+from spectro.classifiers.temperature import probabilities
 from spectro.data.cache import Arrays
 from spectro.data.images import Images, groups_of_rows
 
@@ -225,22 +225,20 @@ class SvmClassifier(PipelineClassifier):
     def _scores_of(decisions: np.ndarray) -> np.ndarray:
         """Scores ``(n, k)`` whose softmax is the product of a class's probabilities against each other class.
 
-        In a pair these are the logistic function of `STEEPNESS` times the decision value. The sums of their logarithms
-        are divided by it: the scores of two classes differ by their decision value. scikit-learn counts votes of pairs
-        instead, in steps of one, where no margin is near 0 (compared in docs/background/calibration.md).
+        In a pair these are the logistic function of `STEEPNESS` times the decision value. scikit-learn counts votes of
+        pairs instead, in steps of one, where no margin is near 0 (compared in docs/background/calibration.md).
 
         Args:
             decisions: Of all pairs, ``(n, k * (k - 1) / 2)``, in the order of ``np.triu_indices(k, 1)``, positive for
                 the first class; of two classes ``(n,)``, positive for the second one.
         """
-        if decisions.ndim == 1:
-            return columns(decisions)
-        k = round((1 + math.sqrt(1 + 8 * decisions.shape[1])) / 2)
+        pairs = -decisions[:, None] if decisions.ndim == 1 else decisions
+        k = round((1 + math.sqrt(1 + 8 * pairs.shape[1])) / 2)
         first, second = np.triu_indices(k, 1)
-        logs = np.zeros((len(decisions), k, k))
-        logs[:, first, second] = -np.logaddexp(0, -STEEPNESS * decisions)
-        logs[:, second, first] = -np.logaddexp(0, STEEPNESS * decisions)
-        scores: np.ndarray = logs.sum(axis=2) / STEEPNESS
+        logs = np.zeros((len(pairs), k, k))
+        logs[:, first, second] = -np.logaddexp(0, -STEEPNESS * pairs)
+        logs[:, second, first] = -np.logaddexp(0, STEEPNESS * pairs)
+        scores: np.ndarray = logs.sum(axis=2)
         return scores
 
 

@@ -231,9 +231,9 @@ class _Svm(_Part):
             kernel = torch.exp(-self._gamma * (squares - 2 * kernel).clamp_min(0))
         decisions = self._pairs(kernel)
         if self._first.shape[1] == 2:
-            return decisions
+            return STEEPNESS * decisions
         wins, losses = (functional.logsigmoid(sign * STEEPNESS * decisions) for sign in (1, -1))
-        return (wins @ self._first + losses @ self._second) / STEEPNESS
+        return wins @ self._first + losses @ self._second
 
 
 class _Hog(_Part):
