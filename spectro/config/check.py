@@ -1,7 +1,7 @@
 """Validation of a configuration before any work starts: each key by its schema, and the keys together."""
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,7 +285,7 @@ def _member(
     for prefix, layer in layers.items():
         override = dict(layer)
         if (name := override.pop("model", None) or model.name) != model.name:
-            sections = _model_defaults(name, f"{prefix}model", groups)
+            sections = dict(_model_defaults(name, f"{prefix}model", groups))
             model = validate(ModelKnobs, sections.pop("model"))
         elif classifier is not None and not override:
             continue
@@ -310,8 +310,9 @@ def _member(
     return classifier
 
 
+@cache
 def _model_defaults(name: str, key: str, groups: Groups) -> dict[str, Any]:
-    """The section ``model`` and the family's sections, as ``model=NAME`` sets them."""
+    """The section ``model`` and the family's sections, as ``model=NAME`` sets them; not to be changed."""
     if name not in (names := groups.options("model")):
         raise ConfigError(not_allowed(key, name, names))
     values = _plain(groups.compose_model(name))
