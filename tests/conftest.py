@@ -18,7 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # Labels and names that a drawing library trips over.
 ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]

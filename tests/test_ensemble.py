@@ -19,7 +19,7 @@ from spectro.runs.review import tempered
 from spectro.runs.runinfo import RunInfo
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     groups=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=20), seed=st.integers(0, 99)
 )

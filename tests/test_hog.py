@@ -25,7 +25,7 @@ def skimage_hog(image: np.ndarray, hog: Hog) -> np.ndarray:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     size_px=st.integers(16, 40),
     orientations=st.integers(2, 12),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from spectro.classifiers.inner_cv import choose
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), n_classes=st.integers(2, 4), views=st.integers(1, 4))
 def test_no_group_is_on_both_sides_and_every_row_is_new_once(data, n_classes, views):
     """A view of a record among the new rows would be recognised, and the most complex candidate chosen."""

@@ -94,7 +94,7 @@ def test_confusion_beyond_chance_counts_sources_and_makes_cliques() -> None:
         confusions([predictions("aabb", "abab")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("abcde")), min_size=1, max_size=60))
 def test_chance_covers_all_pairs_and_groups_never_hold_all_classes(pairs: list[tuple[str, str]]) -> None:
     """An easy stage of a single class would be no stage."""
@@ -225,7 +225,7 @@ def test_a_missing_extra_is_one_message(
     assert not (tmp_path / "outputs").exists()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 99))
 def test_chosen_images_differ_and_hold_the_least_certain_one(n_images: int, n: int, seed: int) -> None:
     """An image twice in a batch, or a batch without the image that the model knows least about, wastes an hour."""

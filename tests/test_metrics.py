@@ -15,7 +15,7 @@ from spectro.evaluation import METRICS, register_metric, score, wilson
 CLASSES = ["noise", "лёд 1", "a.b [c]", "$x$"]
 SHARES = ("macro_f1", "accuracy", "balanced_accuracy")  # from 0 to 1
 records = st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=40)
-few = settings(deadline=None, max_examples=30)
+few = settings(max_examples=30)
 
 
 def interval(report, name):

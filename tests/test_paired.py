@@ -24,7 +24,6 @@ def models(n=40, seeds=3, classes="abcd", chance=(0.8, 0.5), seed=0):
 # McNemar
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 5), st.integers(0, 5))
 def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a, only_b, both, neither):
     a = [True] * only_a + [False] * only_b + [True] * both + [False] * neither
@@ -82,7 +81,7 @@ def estimate(*arguments, metric, **options):
     return score_over_seeds(*arguments, **options)[metric]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(LABELS, st.data())
 def test_one_seed_is_scored_as_by_score(y, data):
     """Two ways to the same number or interval in one report would be one too many."""
@@ -103,7 +102,7 @@ def test_one_seed_is_scored_as_by_score(y, data):
             assert differ[name].value == pytest.approx(report[name] - other[name])
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 50), st.integers(1, 3), st.integers(1, 3))
 def test_a_minus_b_is_the_opposite_of_b_minus_a(seed, seeds_a, seeds_b):
     y, a, b = models(seed=seed, n=15)

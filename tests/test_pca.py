@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from spectro.classifiers.pca import fit_pca
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(2, 20),
     d=st.integers(2, 60),

@@ -381,7 +381,7 @@ def test_numbers_of_a_run_are_metrics(tmp_path: Path) -> None:
     assert set(flatten_metrics(metrics, run)) - set(flatten_metrics({}, run)) == names
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150, database=None)
 @given(st.lists(st.text(st.sampled_from("ab[]. /:-_\nё̈") | st.characters(), max_size=130), unique=True))
 @example(["a[b", "a]b", "x" * 100 + "1", "x" * 100 + "2", "x" * 100, ".", "..", "", "plain name"])
 def test_no_two_labels_share_a_name(labels: list[str]) -> None:
