@@ -62,7 +62,6 @@ def remove_drafts(folder: Path, pattern: str = "**/.*.tmp", *, has_others: bool 
     """Removes what killed processes have left under temporary names in a folder and below it: files and folders.
 
     Args:
-        folder: The folder.
         pattern: Of the names.
         has_others: Whether other threads of this process may write there.
     """

@@ -24,8 +24,6 @@ def validate(schema: Any, values: Any, prefix: str = "", context: str = "") -> A
     """Values as a pydantic model.
 
     Args:
-        schema: The model.
-        values: The values that a user set.
         prefix: Stands before every key in a message.
         context: Stands behind "unknown key" in a message.
 
@@ -53,9 +51,7 @@ def build(cls: Any, values: Mapping[str, Any], prefix: str = "", context: str = 
 
     Args:
         cls: The class; all arguments of its constructor have defaults.
-        values: Sections and keys.
-        prefix: See `validate`.
-        context: See `validate`.
+        prefix, context: See `validate`.
 
     Raises:
         ConfigError: See `validate`.

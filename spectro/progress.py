@@ -35,8 +35,6 @@ def progress(description: str, total: int, *, log: bool = False) -> Iterator[Cal
     """A bar for a job of ``total`` steps.
 
     Args:
-        description: The job in a few words.
-        total: Number of steps.
         log: Whether every new description is a line of the log where there is no terminal.
 
     Yields:

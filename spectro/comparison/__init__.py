@@ -51,7 +51,6 @@ def compare(
             first two, and that of the runs for the last.
         split: ``test`` or ``val``.
         out: The folder of the report, new or empty; a new one in ``outputs/comparison`` by default.
-        seed: Seed of the bootstraps.
         labels: Names of the models, in the order of their first runs; None: what differs and matters.
 
     Returns:

@@ -58,9 +58,6 @@ def baseline_runs(
     any: a baseline that does without val beside a model that does not would be too easy to beat.
 
     Args:
-        runs: The runs.
-        outputs: The folder that holds ``runs/``.
-        split: The split that is compared.
         mlflow: The store of new runs.
         problem: Why the images cannot be used: then no new run is made.
         only: The only baseline that is asked for.

@@ -26,10 +26,8 @@ class Run:
 
     Attributes:
         info: The content of its ``run.json``.
-        data: Its data set.
         predictions: Its predictions of the split; for ``cv`` those out of fold, of the first repeat. Records are
             ordered by path, paths are relative.
-        records: Every record of its data set.
         out_of_fold: Predictions of train and val, repeat by repeat; empty without ``validation=kfold``.
     """
 
@@ -102,7 +100,6 @@ def load_runs(
             of folders in ``outputs/runs``.
         outputs: The folder that holds ``runs/``, ``sweeps/`` and ``mlflow.db``.
         scratch: An empty folder for files of runs that only MLflow has.
-        experiment: An MLflow experiment: all its runs.
         tracking_uri: The MLflow store; that of ``outputs`` by default.
         split: The split that will be compared; ``cv``: train and val, out of fold.
 

@@ -35,7 +35,6 @@ class Model:
         costs: What the fit of each seed cost.
         runs: Its runs, ordered by seed; empty for the majority class.
         settings: Its configuration by dotted keys, without what makes no difference.
-        is_baseline: Whether it is a baseline.
     """
 
     name: str

@@ -40,15 +40,9 @@ def draw(result: Result, path: Path) -> None:
 
 
 def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
-    """``report.html``: one page that needs no other file.
+    """``report.html``: one page that needs no other file, with images of records where there is a data set.
 
-    Args:
-        result: The comparison.
-        info: The content of its ``run.json``.
-        dataset: The data set, for images of records; None if there is none.
-
-    Returns:
-        HTML; every text in it is escaped.
+    Every text in it is escaped.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

@@ -28,8 +28,6 @@ class Pair:
     """Two models on the same records; a is the one with the larger macro-F1.
 
     Attributes:
-        a: Name of a model.
-        b: Name of the other.
         differences: Metric -> difference, a minus b. Tests are of macro-F1.
         p_difference: Two-sided p of the difference, from its bootstrap standard error; None if nothing varies.
         mcnemar: The exact test on the records.

@@ -51,10 +51,8 @@ def promote(
         target: A run directory, a folder of several, an MLflow run id, or the name of an MLflow experiment.
         name: The registered model.
         alias: The alias that moves to the new version.
-        outputs: The folder that holds ``runs/``.
         uri: The MLflow store, the only one that is asked.
         force: Registers what the gate refuses, and records the reasons.
-        seed: Seed of the bootstraps.
 
     Raises:
         SpectroError: No run that can be promoted, or MLflow cannot be asked.

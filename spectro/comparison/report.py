@@ -32,9 +32,6 @@ class Section:
     """A section of the report with its tables; the template draws some of them, and has a note for some keys.
 
     Attributes:
-        key: What it has.
-        title: Its heading.
-        tables: Its tables.
         number: Of the group of look-alikes.
     """
 
@@ -121,12 +118,7 @@ def _markdown(table: Table) -> str:
 
 
 def show(result: Result, folder: Path) -> None:
-    """Prints verdict, scores, the next command and where the report is.
-
-    Args:
-        result: The comparison.
-        folder: The folder of the report.
-    """
+    """Prints verdict, scores, the next command and where the report is."""
     console, summary = Console(highlight=False), verdict(result)
     header, rows = scores_table(result)
     title = f"{result.split} of {result.runs[0].data.name}, {result.n_records} records"

@@ -51,7 +51,6 @@ class WrongRecord:
 
     Attributes:
         path: Its path below the data's root.
-        label: Its label.
         predicted: Model -> predicted label by vote, and its mean probability over seeds.
         agreed: The label that most models predict, how many do, and its mean probability.
     """
@@ -67,7 +66,6 @@ class Result:
     """What a comparison computes.
 
     Attributes:
-        split: The split that is compared.
         models: Models, then baselines.
         support: Class -> number of records.
         scores: Model -> every metric, mean over seeds with its interval: ``macro_f1``; ``hard_pair_f1/<group>`` of a
@@ -162,9 +160,7 @@ def compute(
     Args:
         models: Models and baselines, of the same records.
         look_alikes: Group -> its classes; groups that the task does not separate are ignored.
-        split: The split of the records.
         notes: What a person should know of the models.
-        seed: Seed of the bootstraps.
     """
     models = sorted(models, key=lambda model: model.is_baseline)
     first = models[0].predictions[0]

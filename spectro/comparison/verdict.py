@@ -23,7 +23,6 @@ class Verdict:
     """The sentences at the top of a report.
 
     Attributes:
-        model: The model to use.
         headline: Which model to use, and which others cannot be told apart from it.
         command: How it is applied to new images; empty where none is recommended.
         pairs: A sentence for each pair of models, then of a model and a baseline.

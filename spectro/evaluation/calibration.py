@@ -39,7 +39,6 @@ def calibration(
         y_true: True labels, (n,). May be empty.
         probabilities: (n, k), columns as ``classes``.
         classes: Labels, (k,).
-        seed: Of the draws.
 
     Returns:
         A dictionary of plain Python values that is valid JSON:

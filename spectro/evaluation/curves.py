@@ -44,8 +44,6 @@ def pair_curves(
         y_true: Whether each record is of the positive class, bool, (n,); both classes have records.
         scores: The probability of the positive class, or its share of the two probabilities, (n,).
         sources: Source of each record, (n,). By default every record is its own source.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples.
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
 

@@ -89,7 +89,6 @@ def resample(
         k: Number of classes.
         sources: Source of each record, (n,).
         seed: Seed of the draws. The result depends neither on the order of the sources nor on that of the models.
-        resamples: Number of resamples.
     """
     source = number_sources(sources)
     sizes = np.zeros((source.max() + 1, k))
@@ -162,8 +161,6 @@ def draw_tallies(
         tallies: Counts of each source.
         strata: Stratum of each source, (sources,).
         pseudo: Stratum -> tallies of further sources and their weights, see `pseudo_observations`.
-        rng: Generator of the draws.
-        resamples: Number of resamples.
     """
     flat = tallies.reshape(len(tallies), -1)
     sums = np.zeros((resamples, flat.shape[1]))

@@ -33,7 +33,6 @@ class Neighbours:
         components: Principal components, ``(r, d)``; none where all records are alike.
         records: Training records in them, ``(m, r)``.
         left_out: Squared length of what the components leave out of each training record, ``(m,)``.
-        k: Number of the neighbour.
         limit: The largest distance of a record like them; None: not known.
         false_alarms: The share of records like them that is further away, at most, on average.
     """

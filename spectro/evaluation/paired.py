@@ -179,8 +179,6 @@ def differences(
         pred_b: The same of model b; the number of seeds may differ.
         classes: All labels that may occur, (k,).
         sources: Source of each record, (n,). By default every record is its own source.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples.
 
     Returns:
         Metric -> difference, without metrics of look-alikes and those that are undefined for these records.

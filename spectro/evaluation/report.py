@@ -36,8 +36,6 @@ def score(
         y_pred: Predicted labels, (n,).
         classes: All labels that may occur, (k,), each once, in the order of the confusion matrix.
         sources: Source of each record, (n,). By default every record is its own source.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
         look_alikes: The classes that are hard to tell apart; those that are not among ``classes`` are ignored.
 
     Returns:

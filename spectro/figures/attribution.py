@@ -39,7 +39,6 @@ def attribution_figure(
         maps: How much each place supports the predicted label, 0 to 1 and of any size; it covers the whole image.
         drawings: Features of an image, drawn dark on white in any size, such as HOG strokes; None: there are none. They
             are left out where the map is 0.
-        captions: For each image its caption.
         subtitle: What the maps are; it stands below the heading.
     """
     drawn = list(zip(images, maps, drawings, captions, strict=True))[:MAX_PAIRS]

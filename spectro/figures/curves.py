@@ -63,7 +63,6 @@ def label_curve_figure(
     Args:
         curves: Model -> what was measured, the smallest number of records first.
         sizes: For each tick the training records in all, of the smallest class, and of the median class.
-        subtitle: What stands below it.
     """
     fig, ax = page(5.6, 3.6)
     ax.set_xscale("log", base=2)

@@ -168,8 +168,6 @@ def scores_figure(
     """Draws values with their 95 % intervals, a row for each model; values of single seeds are small marks.
 
     Args:
-        scores: Model -> value.
-        axis: Label of the axis.
         baselines: Models that are drawn in grey.
     """
     fig, ax = page(2.6, _ROW_IN * len(scores))

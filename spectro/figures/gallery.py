@@ -34,7 +34,6 @@ def wrong_figure(
 
     Args:
         images: Images of wrong records, each (H, W, 3) uint8; sizes may differ. The first 20 are shown.
-        captions: For each image its caption.
         title: How many of the wrong records are shown is added.
         total: Number of wrong records.
     """
@@ -56,7 +55,6 @@ def sheet_figure(
     Args:
         rows: For each record its class, its name and its images, (H, W, 3) uint8, by variant; a variant that is
             missing leaves its place empty.
-        variants: The columns.
     """
     cells: list[Cell] = [
         (images.get(variant), ((label, INK), (variant if variant in images else "excluded", MUTED), (name, MUTED)))

@@ -25,8 +25,7 @@ class Parameter:
     Attributes:
         name: Its key.
         choices: Its values as text; empty for a range.
-        low: The lower end of a range.
-        high: The upper end.
+        low, high: The ends of a range.
         log: Whether the range is logarithmic.
     """
 
@@ -50,7 +49,6 @@ class Trial:
     """A finished trial.
 
     Attributes:
-        number: Its number.
         state: ``COMPLETE``, ``PRUNED`` or ``FAIL``.
         value: Its score; None unless it is complete.
         params: The value of each hyperparameter; of a choice its number; NaN where there is none.
@@ -68,11 +66,7 @@ def search_figures(
     """Draws all figures of a search into a folder, and returns a line for each that failed.
 
     Args:
-        folder: The folder.
-        trials: Its finished trials.
-        parameters: What is searched.
         objective: What the score is, in words.
-        name: The search.
     """
     from spectro.evaluation.importance import MIN_TRIALS, total_effects
 
@@ -104,7 +98,6 @@ def history_figure(trials: Sequence[Trial], objective: str, path: str | Path, ti
     """Draws the score of each trial and the best so far; what was pruned or failed stands at the bottom.
 
     Args:
-        trials: Finished trials.
         objective: What the score is, in words.
     """
     from matplotlib.ticker import MaxNLocator
@@ -146,7 +139,6 @@ def importance_figure(
         parameters: What is searched, ``p``.
         shares: The index of each by each part of the forest, ``(parts, p)``.
         explained: The share of the trials' variance that the forest explains.
-        n: Number of trials.
     """
     mean, low, high = shares.mean(axis=0), shares.min(axis=0), shares.max(axis=0)
     order = np.argsort(-mean, kind="stable")
@@ -182,7 +174,6 @@ def slices_figure(
 
     Args:
         trials: Complete trials, at least one.
-        parameters: What is searched.
         which: The numbers of those that are drawn, at least one.
         objective: What the score is, in words.
     """
