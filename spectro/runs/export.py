@@ -80,7 +80,7 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> list[str]:
             raise DataError(f"--out: got {path}, which {wrong}; allowed: a new file in a folder that exists")
     info, model = RunInfo.read(run), run / "model"
     info.check_files()
-    classifier, crop, max_megapixels = load_for_files(model)
+    classifier, use = load_for_files(model)
 
     from spectro.classifiers.whole_graph import WholeGraph, parts_of, to_fp32
 
@@ -88,7 +88,7 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> list[str]:
         raise ModelError(f"--int8: got a model without a network ({classifier.family}); allowed: cnn, vpt, embed")
     to_fp32(classifier)
     graph = WholeGraph(classifier).eval()
-    images, y_true, sources, notes = _images(info, classifier, ImageStore(None, crop, max_megapixels))
+    images, y_true, sources, notes = _images(info, classifier, ImageStore(None, use["crop"], use["max_megapixels"]))
     if any(part.facts.get("precision") == "bf16" for part in parts_of(classifier)):
         notes.append("the network was trained in bf16; all models are computed in fp32 here")
     classifier.predict_proba(images[:1])  # what is loaded with the first call is not timed
@@ -99,7 +99,7 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> list[str]:
     models = [Measured("original", n_bytes, speed, probabilities)]
     about = {
         "classes": classifier.classes_.tolist(),
-        "crop": asdict(crop),
+        "crop": asdict(use["crop"]),
         "inputs": [
             {"name": name, "mode": spec.mode, "width": spec.shape[1], "height": spec.shape[0], "fit": spec.fit}
             for name, spec in _named(classifier.specs).items()

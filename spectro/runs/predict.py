@@ -92,8 +92,8 @@ class Predictor:
     """
 
     def __init__(self, model: Path):
-        self.classifier, self._crop, self.max_megapixels = load_for_files(model)
-        self.ranges = _use(model)["training_images"]
+        self.classifier, use = load_for_files(model)
+        self._crop, self.max_megapixels, self.ranges = use["crop"], use["max_megapixels"], use["training_images"]
         self.review = load_review(model, list(self.classifier.classes_))
         classifiers = {"": self.classifier}
         if isinstance(self.classifier, CascadeClassifier):
@@ -169,29 +169,23 @@ class Predictor:
         return Batch(inputs, bad, good, stages, features, looks)
 
 
-def load_for_files(model: Path) -> tuple[ImageClassifier, Crop, float]:
-    """A saved model, and how its images are read: the margins that are cut off, and the most megapixels.
+def load_for_files(model: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+    """A saved model and the checked content of its ``use.json``, which has how images are read.
+
+    Its entry ``training_images`` is None where there is none, as of older models.
 
     Raises:
         ModelError: Not a saved model.
     """
-    classifier, use = load(model), _use(model)
-    if use["classes"] != list(classifier.classes_):
-        raise ModelError(
-            f"{model / 'use.json'}: damaged (classes: got {use['classes']}; the model has {list(classifier.classes_)})"
-        )
-    return classifier, use["crop"], use["max_megapixels"]
-
-
-def _use(model: Path) -> dict[str, Any]:
-    """The checked content of ``use.json``; without ``training_images``, as older ones are, that is None."""
+    classifier, path = load(model), model / "use.json"
     try:
-        use = json.loads((model / "use.json").read_text(encoding="utf-8"))
-        crop, max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
+        use = json.loads(path.read_text(encoding="utf-8"))
+        use["crop"], max_megapixels = validate(Crop, use["crop"], "crop."), use["max_megapixels"]
         if type(max_megapixels) not in (int, float) or not 0 < max_megapixels <= 1e6:
             raise ValueError(f"max_megapixels: got {max_megapixels}; allowed: above 0, at most 1e6")
-        ranges = checked_ranges(use.get("training_images"))
-        classes = list(use["classes"])
+        use["training_images"] = checked_ranges(use.get("training_images"))
+        if list(use["classes"]) != list(classifier.classes_):
+            raise ValueError(f"classes: got {use['classes']}; the model has {list(classifier.classes_)}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
-        raise ModelError(f"{model / 'use.json'}: damaged or not there ({error})") from error
-    return {"crop": crop, "max_megapixels": max_megapixels, "training_images": ranges, "classes": classes}
+        raise ModelError(f"{path}: damaged or not there ({error})") from error
+    return classifier, use

@@ -34,7 +34,8 @@ class ServedModel:
     """
 
     def __init__(self, model: Path, folder: str | None = None):
-        self._classifier, self._crop, self._max_megapixels = load_for_files(model)
+        self._classifier, use = load_for_files(model)
+        self._crop, self._max_megapixels = use["crop"], use["max_megapixels"]
         self._review = load_review(model, list(self._classifier.classes_))
         self._folder = None if folder is None else Path(folder).expanduser().resolve()
         if self._folder is not None and not self._folder.is_dir():
