@@ -84,6 +84,7 @@ class Predictor:
         classifier: The fitted classifier.
         review: Which predictions a person should look at; None: it has no rule for that.
         stages: The classes of the classifier, whose name is empty, and of each stage of a cascade.
+        crop: The margins that are cut off.
         max_megapixels: Larger images are refused.
         ranges: What its training images look like, see `spectro.data.look`; None: an older model.
 
@@ -93,7 +94,7 @@ class Predictor:
 
     def __init__(self, model: Path):
         self.classifier, use = load_for_files(model)
-        self._crop, self.max_megapixels, self.ranges = use["crop"], use["max_megapixels"], use["training_images"]
+        self.crop, self.max_megapixels, self.ranges = use["crop"], use["max_megapixels"], use["training_images"]
         self.review = load_review(model, list(self.classifier.classes_))
         classifiers = {"": self.classifier}
         if isinstance(self.classifier, CascadeClassifier):
@@ -129,7 +130,7 @@ class Predictor:
         Raises:
             BadImageError: It cannot be read or decoded.
         """
-        image = decode(item.read(self.max_megapixels), self._crop, self.max_megapixels).convert("RGB")
+        image = decode(item.read(self.max_megapixels), self.crop, self.max_megapixels).convert("RGB")
         image.thumbnail((most_px, most_px))
         return np.asarray(image)
 
@@ -141,7 +142,7 @@ class Predictor:
             warnings.filterwarnings("ignore", module=r"PIL\.")
 
             def start(chunk: Sequence[ImageInput]) -> tuple[ImageStore, list[Future]]:
-                store = ImageStore(crop=self._crop, max_megapixels=self.max_megapixels)
+                store = ImageStore(crop=self.crop, max_megapixels=self.max_megapixels)
                 return store, [pool.submit(self._decode, store, str(i), item) for i, item in enumerate(chunk)]
 
             try:

@@ -14,8 +14,7 @@ from PIL import Image
 from spectro.data import Images, ImageStore
 from spectro.data.images import file_digest
 from spectro.errors import DataError
-from spectro.runs.predict import load_for_files
-from spectro.runs.review import load_review
+from spectro.runs.predict import Predictor
 
 _MOST_NAMED = 5
 
@@ -34,9 +33,7 @@ class ServedModel:
     """
 
     def __init__(self, model: Path, folder: str | None = None):
-        self._classifier, use = load_for_files(model)
-        self._crop, self._max_megapixels = use["crop"], use["max_megapixels"]
-        self._review = load_review(model, list(self._classifier.classes_))
+        self._predictor = Predictor(model)
         self._folder = None if folder is None else Path(folder).expanduser().resolve()
         if self._folder is not None and not self._folder.is_dir():
             raise DataError(f"image_folder: got {folder!r}; allowed: a folder that exists")
@@ -51,23 +48,24 @@ class ServedModel:
         Raises:
             DataError: Rows without a usable image, by their number from 0; nothing was classified.
         """
-        store = ImageStore(crop=self._crop, max_megapixels=self._max_megapixels)
+        predictor = self._predictor
+        store = ImageStore(crop=predictor.crop, max_megapixels=predictor.max_megapixels)
         digests, problems = [], []
         for number, row in enumerate(rows):
             try:
                 data = self._bytes_of(row)
                 digests.append(hashlib.sha256(data).hexdigest())
-                store.put(digests[-1], data, self._classifier.specs)
+                store.put(digests[-1], data, predictor.classifier.specs)
             except (ValueError, OSError) as error:
                 problems.append(f"row {number}: {error}")
         if problems:
             more = [f"and {len(problems) - _MOST_NAMED} more"] if len(problems) > _MOST_NAMED else []
             raise DataError("\n".join([*problems[:_MOST_NAMED], *more]))
-        stages, features = self._classifier.outputs(Images(store, digests))
+        stages, features = predictor.classifier.outputs(Images(store, digests))
         classes, probabilities = stages[""]
         columns = {f"p_{label}": probabilities[:, i].tolist() for i, label in enumerate(classes)}
-        if self._review is not None:
-            reasons = self._review.reasons(classes, probabilities, features)
+        if predictor.review is not None:
+            reasons = predictor.review.reasons(classes, probabilities, features)
             columns |= {"review": [bool(reason) for reason in reasons], "reason": reasons}
         return {"prediction": classes[probabilities.argmax(axis=1)].tolist(), **columns}
 
