@@ -14,7 +14,8 @@ import pytest
 
 from spectro.data.cache import RowCache, RowKind
 
-KIND = RowKind("pixels", {"code": 1}, (2, 3), "uint8")
+KIND = RowKind("pixels", {"code": 1}, (2, 3), "int8")
+IMAGE = RowKind("pixels", {"code": 1}, (2, 3), "uint8")
 FILE_BYTES = 128 + 6
 
 
@@ -77,7 +78,7 @@ def test_whatever_changes_a_row_keeps_kinds_apart(cache):
         RowKind("hog", {"code": 1}, (2, 3), "uint8"),
         RowKind("pixels", {"code": 2}, (2, 3), "uint8"),
         RowKind("pixels", {"code": 1}, (5,), "float32"),
-        RowKind("pixels", {"code": 1}, (2, 3), "int8"),
+        IMAGE,
     ):
         assert cache.missing(other, ["a"]) == ["a"]
         np.testing.assert_array_equal(cache.rows(other, ["a"], Maker(other)), rows_of("a", other))
@@ -117,19 +118,30 @@ def test_several_processes_write_at_once(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "first byte", "middle byte of an archive"])
 def test_a_damaged_file_is_made_again(tmp_path, caplog, damage):
-    RowCache(tmp_path).rows(KIND, ["x", "b"], Maker())
     RowCache(tmp_path).arrays("k", Maker().arrays)
-    for path in (tmp_path / "arrays" / "k.npz", tmp_path / KIND.folder / "x.npy"):
+    for kind in (KIND, IMAGE):
+        RowCache(tmp_path).rows(kind, ["x", "b"], Maker(kind))
+    for path in (*tmp_path.rglob("k.npz"), *tmp_path.rglob("x.npy"), *tmp_path.rglob("x.npy.gz")):
         content = bytearray(path.read_bytes())
         if "byte" in damage:
             content[0 if "first" in damage or path.suffix == ".npy" else len(content) // 2] ^= 0xFF
         path.write_bytes({"cut": content[:-3], "empty": b""}.get(damage, content))
-    maker = Maker()
+    makers = [Maker(KIND), Maker(IMAGE)]
     for _ in range(2):
-        np.testing.assert_array_equal(RowCache(tmp_path).rows(KIND, ["x", "b"], maker), rows_of("xb"))
-        np.testing.assert_array_equal(RowCache(tmp_path).arrays("k", maker.arrays)["a"], np.arange(500.0))
-    assert maker.made == ["x", "arrays"]
-    assert caplog.text.count("is damaged") == 2
+        for kind, maker in zip((KIND, IMAGE), makers, strict=True):
+            np.testing.assert_array_equal(RowCache(tmp_path).rows(kind, ["x", "b"], maker), rows_of("xb", kind))
+        np.testing.assert_array_equal(RowCache(tmp_path).arrays("k", makers[0].arrays)["a"], np.arange(500.0))
+    assert [maker.made for maker in makers] == [["x", "arrays"], ["x"]]
+    assert caplog.text.count("is damaged") == 3
+
+
+def test_images_are_packed(tmp_path):
+    """They are most of a cache, and an hour of trying must not leave hundreds of megabytes."""
+    kind = RowKind("pixels", {}, (100, 100), "uint8")
+    rows = np.full((1, 100, 100), 255, np.uint8)
+    np.testing.assert_array_equal(RowCache(tmp_path).rows(kind, ["a"], lambda keys: [(keys, rows)]), rows)
+    np.testing.assert_array_equal(RowCache(tmp_path).rows(kind, ["a"]), rows)
+    assert sum(path.stat().st_size for path in files(tmp_path)) < 1000
 
 
 def test_memory_keeps_the_arrays_that_were_used_last():
@@ -158,10 +170,10 @@ KILLED = """
 import sys, numpy as np
 from pathlib import Path
 from spectro.data.cache import RowCache, RowKind
-cache, kind = RowCache(Path(sys.argv[1])), RowKind("pixels", {}, (1 << 20,), "uint8")
+cache, kind = RowCache(Path(sys.argv[1])), RowKind("pixels", {}, (1 << 20,), "int8")
 print("begun", flush=True)
 for i in range(10_000):
-    cache.write(kind, [str(i)], np.ones((1, 1 << 20), np.uint8))
+    cache.write(kind, [str(i)], np.ones((1, 1 << 20), np.int8))
 """
 
 
@@ -224,8 +236,8 @@ from pathlib import Path
 import numpy as np
 from spectro.data.cache import RowCache, RowKind
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
-kind = RowKind("pixels", {}, (1 << 15,), "uint8")
-rows = RowCache(Path(sys.argv[1])).rows(kind, ["a"], lambda keys: [(keys, np.ones((1, 1 << 15), np.uint8))])
+kind = RowKind("pixels", {}, (1 << 15,), "int8")
+rows = RowCache(Path(sys.argv[1])).rows(kind, ["a"], lambda keys: [(keys, np.ones((1, 1 << 15), np.int8))])
 print(rows.sum())
 """
 

@@ -4,14 +4,16 @@ A file is written under a temporary name and renamed when it is whole. Several p
 them may be killed: at worst a file is written twice. Nothing is locked.
 """
 
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -154,8 +156,9 @@ class RowCache:
                 self._disk_bytes -= size
 
     def _path(self, kind: RowKind, key: str) -> str:
-        name = key.replace(":", "-")
-        return f"{self.folder}/{kind.folder}/{name}.npy"
+        # Packed images take about half the space; features would hardly shrink.
+        ending = ".npy.gz" if kind.dtype == "uint8" else ".npy"
+        return f"{self.folder}/{kind.folder}/{key.replace(':', '-')}{ending}"
 
     def _write(self, path: str, save: Callable[[BinaryIO], None]) -> bool:
         """Whether the file was written."""
@@ -165,7 +168,9 @@ class RowCache:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(draft, "wb") as file:
-                save(file)
+                packed: Any = gzip.GzipFile("", "wb", 1, file, mtime=0) if path.endswith(".gz") else nullcontext(file)
+                with packed as content:
+                    save(content)
                 size = file.tell()
             os.replace(draft, path)
         except OSError as error:
@@ -196,7 +201,8 @@ class RowCache:
         try:
             # numpy does not close a file that it cannot read.
             with open(path, "rb") as file:
-                content = np.load(file, allow_pickle=False)
+                unpacked = io.BytesIO(gzip.decompress(file.read())) if path.endswith(".gz") else file
+                content = np.load(unpacked, allow_pickle=False)
                 return content if isinstance(content, np.ndarray) else dict(content)
         except Exception as error:
             # What a damaged file raises depends on where the damage is.
