@@ -44,11 +44,7 @@ def to_fp32(classifier: ImageClassifier) -> None:
 
 def parts_of(classifier: ImageClassifier) -> list[ImageClassifier]:
     """A fitted classifier, the stages of a cascade, the members of an ensemble, and the parts of these."""
-    inner: list[ImageClassifier] = []
-    if isinstance(classifier, CascadeClassifier):
-        inner = list(classifier.stages_.values())
-    elif isinstance(classifier, EnsembleClassifier):
-        inner = getattr(classifier, "members_", [])
+    inner: Any = [*getattr(classifier, "stages_", {}).values(), *getattr(classifier, "members_", [])]
     return [classifier, *(part for each in inner for part in parts_of(each))]
 
 

@@ -74,7 +74,7 @@ def create(
         ModelError: The pretrained weights are not available, or not those of this model.
     """
     config = config or _config(family, name)
-    architecture, _, tag = (config or {"architecture": name})["architecture"].partition(".")
+    architecture, _, tag = config.get("architecture", name).partition(".")
     if not timm.is_model(architecture):
         allowed = "a model that timm has, hf-hub:OWNER/NAME, local-dir:FOLDER"
         raise ConfigError(f"{family}.backbone: got {name!r}{f', a {architecture}' * bool(config)}; allowed: {allowed}")
@@ -85,15 +85,16 @@ def create(
     # timm's transformers have position embeddings for one size.
     of_size = {"img_size": list(size)} if defaults is not None and defaults.fixed_input_size else {}
     options = of_size | dict(options)
-    if refused := sorted(_REFUSED & {*options, *(config["model_args"] if config else {})}):
+    model_args = config.get("model_args", {})
+    if refused := sorted(_REFUSED & {*options, *model_args}):
         hint = f"; weights come from {family}.weights=FILE"
         raise ConfigError(f"{family}.backbone_options: got {', '.join(refused)}; allowed: other arguments{hint}")
-    given = [*options.values(), *(config["model_args"].values() if config else ())]
+    given = [*options.values(), *model_args.values()]
     if huge := [n for value in given for n in (value if isinstance(value, list) else [value]) if _is_huge(n)]:
         raise ConfigError(f"{family}.backbone_options: got {huge[0]}; allowed: numbers up to {_MOST}")
-    described = {**config["model_args"], "pretrained_cfg": config["pretrained_cfg"]} if config else {}
+    pretrained_cfg = {"pretrained_cfg": config["pretrained_cfg"]} if config else {}
     try:
-        arguments = described | _arguments(options) | {"num_classes": 0}
+        arguments = {**model_args, **pretrained_cfg, **_arguments(options), "num_classes": 0}
         model = timm.create_model(architecture if config else name, pretrained=False, **arguments)
     except Exception as error:
         # The options are the user's, and timm's models raise all types of errors for those that they do not take.
@@ -122,11 +123,11 @@ def _is_huge(value: Any) -> bool:
     return isinstance(value, int | float) and not abs(value) <= _MOST
 
 
-def _config(family: str, name: str) -> dict[str, Any] | None:
-    """What a hub or a folder states of a model: architecture, pretrained_cfg, model_args; None: a name of timm's."""
+def _config(family: str, name: str) -> dict[str, Any]:
+    """What a hub or a folder states of a model: architecture, pretrained_cfg, model_args; empty: a name of timm's."""
     source, _, place = name.partition(":")
     if source not in ("hf-hub", "local-dir"):
-        return None
+        return {}
     try:
         if source == "hf-hub":
             cfg, architecture, arguments = _hub_config(place)
