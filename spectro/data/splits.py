@@ -182,16 +182,11 @@ def inner_val(labels: np.ndarray, sources: np.ndarray, share: int, seed: Seed = 
 
 
 def part_of(labels: Labels, sources: Sources, share: float, seed: Seed = 0) -> np.ndarray:
-    """Which records are left if only a share of them had been labelled: of each class that share of its sources.
+    """Which records are left, ``(n,)``, if a share of them had been labelled: of each class that share of its sources.
 
-    Of one seed, a smaller share lies inside a larger one. A class keeps one source at least: scores of different shares
-    are about the same classes. A source with records of several classes counts as one of the rarest of them.
-
-    Args, besides those of the module:
-        share: Above 0, at most 1.
-
-    Returns:
-        Mask ``(n,)``.
+    The share is above 0 and at most 1. Of one seed, a smaller one lies inside a larger one. A class keeps one source at
+    least: scores of different shares are about the same classes. A source with records of several classes counts as one
+    of the rarest of them.
     """
     rng, chosen = np.random.default_rng(seed), set()
     for members in _by_class(labels, sources):
