@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import read_json, read_rows
 
 from spectro.comparison import Result, compare
 from spectro.comparison.baselines import majority_baseline
@@ -441,8 +442,7 @@ def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: An
     # Whatever the contents list names is there.
     assert set(re.findall(r'href="#(\w+)"', text)) == set(re.findall(r'id="(\w+)"', text))
     assert "test/b/r09.png" in text
-    with (folder / "table.csv").open(newline="") as file:
-        rows = {row["model"]: row for row in csv.DictReader(file)}
+    rows = {row["model"]: row for row in read_rows(folder / "table.csv")}
     assert {name: row["role"] for name, row in rows.items()} == {
         "deit_vpt": "model",
         "hog_svm": "model",
@@ -451,7 +451,7 @@ def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: An
     assert float(rows["hog_svm"]["mcc"]) == result.scores["hog_svm"]["mcc"].value
     assert (rows["hog_svm"]["recall/b"], rows["hog_svm"]["support/b"]) == ("0.875", "8")
     assert "| class | n | deit_vpt | hog_svm | majority class |" in (folder / "table.md").read_text()
-    assert json.loads((folder / "comparison.json").read_text())["n_records"] == 24
+    assert read_json(folder / "comparison.json")["n_records"] == 24
     assert any("the baseline pixels" in note and "no longer in" in note for note in result.notes)
     with pytest.raises(SpectroError, match="--out"):
         compare([one], outputs=outputs, out=folder)

@@ -1,6 +1,5 @@
 """Comparisons of runs that were really made, from the command line, and through MLflow."""
 
-import json
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import read_json
 from test_comparison import make_run
 
 from spectro.cli import main as cli
@@ -34,7 +34,7 @@ def test_a_baseline_is_a_run_that_is_made_once(
     data = (f"data.demo_dir={demo_root}", "data.scale=0.1", *validation)
     hog = run_here(*data, "model=hog_svm", name="hog")
     pixels = run_here(*data, "model=pixels", name="pixels")
-    cost = json.loads((hog / "run.json").read_text())["cost"]
+    cost = read_json(hog / "run.json")["cost"]
     assert cost["predict_records_per_s"] > 0
     assert cost["fit_s"] > 0
     assert cost["trainable_parameters"] is None
@@ -92,7 +92,7 @@ def test_a_name_is_that_of_the_run(spectro: Callable[..., Any], tmp_path: Path) 
     assert spectro("train", "name=my best", *words).returncode == 0
     (run,) = (tmp_path / "outputs" / "runs").iterdir()
     assert run.name.endswith("_my_best")
-    assert json.loads((run / "run.json").read_text())["run_name"] == "my best"
+    assert read_json(run / "run.json")["run_name"] == "my best"
     with pytest.raises(SpectroError, match="name: got 'a/b'; allowed: 1 to 40 letters"):
         cli.composed(["name=a/b"])
 
@@ -126,7 +126,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         info = {"mlflow": entry, "status": status, "ended_at": 2000.0, "host": "another", "pid": 1}
         folder = make_run(outputs / "runs" / f"r{seed}", [seed], seed=seed, info=info)
         RunInfo.read(folder).send_to_mlflow()
-        ids.append(json.loads((folder / "run.json").read_text())["mlflow"]["run_id"])
+        ids.append(read_json(folder / "run.json")["mlflow"]["run_id"])
     return {"outputs": outputs, "ids": ids}
 
 
@@ -145,7 +145,7 @@ def test_an_experiment_is_compared_and_the_comparison_is_sent(stored: dict[str, 
     assert "on test" in note or "test records" in note
     assert "| hog_svm |" in note
     assert "figures/scores.png" in note
-    assert json.loads((folder / "run.json").read_text())["mlflow"]["sent"]
+    assert read_json(folder / "run.json")["mlflow"]["sent"]
 
 
 def test_a_run_whose_directory_is_gone_comes_from_mlflow(stored: dict[str, Any], tmp_path: Path) -> None:

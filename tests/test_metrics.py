@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import read_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, matthews_corrcoef, recall_score
@@ -95,7 +96,7 @@ def test_a_metric_of_a_users_module_is_shown_and_can_be_the_objective(
     root = tree({"a": 12, "b": 12})
     options = ["model=pixels", "data=folder", f"data.root={root}"]
     run_dir = run_here(*options, "plugins=[my_metric_module]", "objective=val/recall_a")
-    metrics = json.loads((run_dir / "metrics.json").read_text())
+    metrics = read_json(run_dir / "metrics.json")
     assert metrics["objective"] == metrics["val"]["recall_a"] == metrics["val"]["per_class"]["a"]["recall"]
     assert metrics["test"]["recall_a_ci_low"] < metrics["test"]["recall_a_ci_high"]
     assert "recall of a" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from spectro.data.decode import decode
 from spectro.evaluation.curves import PairCurves
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
+from spectro.evaluation.paired import axis_start
 from spectro.figures.evaluation import scores_figure
 from spectro.figures.style import COLOURS
 from spectro.paths import cut, typed
@@ -53,7 +53,6 @@ def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
     usable = [model for model in result.ranked if model.runs]
     n = len(COLOURS)
     styles = {model.name: (COLOURS[i % n], _DASHES[i // n % 3]) for i, model in enumerate(usable)}
-    ends = [e.value if e.ci_low is None else e.ci_low for e in (s["macro_f1"] for s in result.scores.values())]
     wrong = result.wrong[:MAX_SHOWN]
     return environment.get_template("report.html.jinja").render(
         result=result,
@@ -67,7 +66,7 @@ def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
         baselines=[model.name for model in result.models if model.is_baseline],
         usable=usable,
         styles=styles,
-        low=min(0.8, math.floor(5 * min(ends)) / 5),
+        low=axis_start(scores["macro_f1"] for scores in result.scores.values()),
         scores=scores_table(result),
         sections=sections(result),
         curves=[[_lines(name, c) for name, c in group.curves.items()] for group in result.look_alikes],

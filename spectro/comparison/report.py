@@ -1,6 +1,5 @@
 """The tables of a comparison: as sections of the report, as Markdown and CSV, and on the terminal."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from spectro.comparison.verdict import verdict
 from spectro.config.check import model_defaults
 from spectro.evaluation import METRICS
 from spectro.evaluation.format import DASH, format_amount, format_number, format_p, markdown_table, markdown_text
-from spectro.evaluation.paired import Estimate
+from spectro.evaluation.paired import Estimate, axis_start
 from spectro.paths import cut, flatten, short, typed
 
 Table = tuple[list[str], list[list[str]]]
@@ -124,7 +123,7 @@ def show(result: Result, folder: Path) -> None:
     title = f"{result.split} of {result.runs[0].data.name}, {result.n_records} records"
     table = RichTable(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     estimates = [result.scores[model.name]["macro_f1"] for model in result.ranked]
-    low = min(0.8, *(math.floor(5 * (e.value if e.ci_low is None else e.ci_low)) / 5 for e in estimates))
+    low = axis_start(estimates)
     header = [header[0], header[1], *(name.replace("records ", "records\n") for name in header[2:])]
     wide = [
         max(len(part) for cell in column for part in cell.split("\n")) + 1 for column in zip(header, *rows, strict=True)

@@ -4,7 +4,8 @@ Three questions with a test each (docs/background/statistics.md): `mcnemar`, `co
 `differences`. `holm` keeps many tests from finding something by chance.
 """
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
@@ -80,6 +81,11 @@ class Estimate:
     def __str__(self) -> str:
         """``0.89 [0.80, 0.97]``."""
         return format_number(self.value, self.ci_low, self.ci_high)
+
+
+def axis_start(scores: Iterable[Estimate]) -> float:
+    """Where an axis of scores begins that ends at 1: a multiple of 0.2 below all of them, at most 0.8."""
+    return min(0.8, math.floor(5 * min(e.value if e.ci_low is None else e.ci_low for e in scores)) / 5)
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spectro.evaluation.format import DASH, format_number
-from spectro.evaluation.paired import Estimate
+from spectro.evaluation.paired import Estimate, axis_start
 from spectro.figures.style import (
     COLOURS,
     GRID,
@@ -182,6 +182,5 @@ def scores_figure(
         ax.text(1.04, row, str(estimate), **beside)
     ax.set_yticks(range(len(scores)), [fit_text(fig, model, 2.1, 9) for model in scores], fontsize=9)
     ax.set_ylim(len(scores) - 0.5, -0.5)
-    lowest = min(e.value if e.ci_low is None else e.ci_low for e in scores.values())
-    score_axis(ax, axis, low=float(np.floor(5 * min(lowest, 0.8)) / 5))
+    score_axis(ax, axis, low=axis_start(scores.values()))
     return save(fig, path, title)
