@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -419,11 +420,14 @@ def test_damaged_files_are_named(name: str, content: str | None, runs: Any, comp
 
 
 def test_of_a_folder_the_usable_runs_count(runs: Any, compared: Any, tmp_path: Path) -> None:
-    """A sweep with a failed job is compared without it, with a note; a run is not counted twice."""
+    """A sweep with a failed job is compared without it, with a note; a run is not counted twice; sweeps are opened."""
     runs("0"), runs("1", seed=1), runs("2", seed=2, info={"status": "FAILED", "reason": "no memory"})
     folder = tmp_path / "outputs" / "runs"
+    (folder / "sweep").mkdir()
+    shutil.copy(runs("3", seed=3) / "run.json", folder / "sweep")
+    (folder / "3").rename(folder / "sweep" / "3")
     result = compared(folder, folder / "1")
-    assert [run.info.folder.name for run in result.runs] == ["0", "1"]
+    assert [run.info.folder.name for run in result.runs] == ["0", "1", "3"]
     assert "named twice" in result.notes[0]
     assert "2: not finished (status FAILED, no memory)" in result.notes[1]
 
