@@ -188,7 +188,7 @@ def test_a_kill_leaves_no_half_row(tmp_path):
 
 
 def test_what_was_used_longest_ago_goes_first_and_nothing_of_the_last_hour(tmp_path):
-    """A limit that deleted what a run is reading would make it decode for ever."""
+    """A limit that deleted what a run is reading would make it decode for ever; other files may lie in the folder."""
     RowCache(tmp_path).rows(KIND, list("abc"), Maker())
     RowCache(tmp_path).arrays("old", Maker().arrays)
     for hours, path in enumerate(reversed(files(tmp_path)), start=2):  # arrays are the oldest, then a, b, c
@@ -196,8 +196,14 @@ def test_what_was_used_longest_ago_goes_first_and_nothing_of_the_last_hour(tmp_p
     RowCache(tmp_path).rows(KIND, ["a"])  # used again: young again
     RowCache(tmp_path, limit_bytes=3 * FILE_BYTES).rows(KIND, ["d"], Maker())
     assert [path.stem for path in files(tmp_path)] == ["a", "c", "d"]
+    others = [tmp_path / name for name in ("data.npy", "records/a/a.npy", f"{KIND.folder}/a/a.png")]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        age(path, 99)
     RowCache(tmp_path, limit_bytes=1).rows(KIND, ["e"], Maker())
-    assert [path.stem for path in files(tmp_path)] == ["a", "d", "e"]
+    assert [path.stem for path in files(tmp_path) if path not in others] == ["a", "d", "e"]
+    assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize("in_kind", [False, True])

@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,8 @@ Compute = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], np.ndarray]]]
 
 # Files used more recently are neither deleted nor marked as used again.
 _RECENT_S = 3600
+# The end of the path of a file that a cache has written.
+_IS_OURS = re.compile(r"/(\w+-[0-9a-f]{16}/(..?)/\2[^/]*\.npy|arrays/\w+\.npz)(\.[0-9a-f]{32}\.tmp)?\Z")
 # Past this the arrays that were used longest ago are read from disk again.
 _ARRAYS_BYTES = 256e6
 
@@ -143,7 +146,8 @@ class RowCache:
             return
         files = []
         for folder, _, names in os.walk(self.folder):
-            for path in (f"{folder}/{name}" for name in names):
+            # The folder may be one that holds other files.
+            for path in filter(_IS_OURS.search, (f"{folder}/{name}" for name in names)):
                 with suppress(OSError):  # another process may have deleted it
                     status = os.stat(path)
                     files.append((status.st_mtime, status.st_size, path))
