@@ -22,6 +22,7 @@ from spectro.comparison.statistics import compute
 from spectro.comparison.verdict import verdict
 from spectro.errors import SpectroError
 from spectro.evaluation import METRICS, wilson
+from spectro.plugins import load_plugins
 from spectro.runs.predictions import Predictions
 
 CLASSES = ("a", "b", "c")
@@ -330,18 +331,19 @@ def wrong_share(confusion, classes):
 
 
 def test_metrics_of_plugins_are_compared(runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's metric is in the tables too; a plugin that is gone costs a note."""
+    """A metric of a module that the user has named is in the tables too; one that only a run names costs a note."""
     (tmp_path / "plugin_of_a_comparison.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     try:
+        load_plugins(["plugin_of_a_comparison"])
         settings = {"plugins": ["plugin_of_a_comparison", "no_such_plugin"]}
         result, folder = compare([runs("one", [0, 1, 2], settings=settings)], outputs=tmp_path / "outputs")
     finally:
         METRICS.pop("wrong_share", None)
     assert result.scores["hog_svm"]["wrong_share"].value == pytest.approx(3 / 24)
     assert "wrong_share_ci_low" in (folder / "table.csv").read_text()
-    assert any("no_such_plugin" in note for note in result.notes)
+    assert any("--plugin no_such_plugin" in note for note in result.notes)
 
 
 REFUSED = {

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import read_rows
+from conftest import read_rows, save_image
 from omegaconf import OmegaConf
 from test_network_runs import tiny
 
-from spectro import beside, tracking
+from spectro import beside, plugins, tracking
 from spectro.classifiers import load
 from spectro.classifiers.manifest import write_manifest
 from spectro.cli import main as cli
@@ -43,7 +43,16 @@ HOSTILE = {
     "hydra.output_subdir": "hydra: {output_subdir: ../../elsewhere}",
     "hydra.searchpath": "hydra: {searchpath: ['file:///etc']}",
     "augmentation.x.transform": "augmentation: {x: {transform: subprocess.Popen, args: [touch, OWNED]}}",
+    "augmentation.x.views": "augmentation: {x: {views: [owned.f]}}",
+    "plugins": "plugins: [owned]",
+    "only model=owned names": "stages: {easy: {model: owned}}",
+    "outputs": "outputs: elsewhere",
+    "data.cache_dir": "data: {cache_dir: elsewhere}",
+    "tracking.uri": "tracking: {uri: 'http://127.0.0.1:9'}",
 }
+
+
+OWNED = "open('OWNED', 'w').close()\ndef f(image, rng=None):\n    return image\n"
 
 
 @pytest.mark.parametrize("key", HOSTILE)
@@ -53,14 +62,25 @@ def test_a_configuration_file_neither_runs_code_nor_writes_elsewhere(
     """A best_config.yaml comes by mail; what a user types is allowed, as only the user can."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "owned.py").write_text(OWNED)
     (tmp_path / "conf" / "best.yaml").write_text(f"defaults:\n  - config\n  - _self_\n{HOSTILE[key]}\n")
-    groups = Groups(search_path((), "conf"), "best")
+    (tmp_path / "conf" / "model").mkdir()
+    (tmp_path / "conf" / "model" / "owned.yaml").write_text("# @package _global_\nplugins: [owned]\n")
+    groups = Groups(search_path((), str(tmp_path / "conf")), "best")
+    monkeypatch.chdir(tmp_path / "conf")
     with pytest.raises(ConfigError, match=key):
         check(groups.compose(["data=demo"]), groups)
-    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
-    if key in ("hydra.run.dir", "hydra.job.env_set"):
-        typed = {"hydra.run.dir": "hydra.run.dir=here", "hydra.job.env_set": "+hydra.job.env_set.A=b"}[key]
-        Groups().compose([typed])
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        *("conf", "best.yaml", "owned.py", "model", "owned.yaml"),
+    }
+    typed = {
+        "hydra.run.dir": "hydra.run.dir=here",
+        "hydra.job.env_set": "+hydra.job.env_set.A=b",
+        "outputs": "outputs=here",
+        "tracking.uri": "tracking.uri=http://127.0.0.1:9",
+    }
+    if key in typed:
+        Groups().compose([typed[key]])
 
 
 def test_git_runs_no_program_of_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +216,8 @@ def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys
     """Its run.json may name any server, which would get the MLflow user and password of whoever compares or resends."""
     from spectro.cli.resend import resend
     from spectro.comparison import compare
+    from spectro.runs.ensemble import combine
+    from spectro.runs.runinfo import RunInfo
 
     outputs = tmp_path / "outputs"
     copy = Path(shutil.copytree(run_dir, outputs / "runs" / "run"))
@@ -207,6 +229,9 @@ def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys
     result, folder = compare([copy], outputs=outputs)
     assert any("http://127.0.0.1:9" in note and "--tracking-uri" in note for note in result.notes)
     assert json.loads((folder / "run.json").read_text())["mlflow"]["tracking_uri"] is None
+    mean = combine([RunInfo.read(copy)] * 2, outputs=outputs)
+    assert mean.mlflow.tracking_uri is None
+    assert "http://127.0.0.1:9" in mean.warnings[0]
     info["mlflow"]["tracking_uri"] = f"sqlite:///{outputs / 'mlflow.db'}"
     (copy / "run.json").write_text(json.dumps(info))
     (copy / "figures" / "link.png").symlink_to(CONF / "config.yaml")
@@ -216,6 +241,86 @@ def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys
     sent = [path.name for path in (outputs / "mlartifacts").rglob("*")]
     assert "predictions.csv" in sent
     assert not {"link.png", "secret"} & set(sent)
+
+
+@pytest.fixture(scope="module")
+def kfold_run(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+    """A finished run that every command takes, as Hydra and `run` leave it."""
+    from spectro.runs.run import run
+
+    folder = tmp_path_factory.mktemp("foreign") / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    config = cli.composed(
+        [
+            *("model=pixels", "cascade_stage=flat", "validation=kfold", "validation.k=3", "figures=none"),
+            *(f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null", "tracking.uri=null"),
+        ]
+    )
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps(config.raw))
+    (folder / ".hydra" / "hydra.yaml").write_text('{"hydra": {"runtime": {"cwd": "/", "config_sources": []}}}')
+    run(config, folder)
+    return folder
+
+
+def received(run_dir: Path, folder: Path, status: str = "FINISHED", **changes: object) -> Path:
+    """A copy of a run with other values in its configuration."""
+    shutil.copytree(run_dir, folder)
+    info = json.loads((folder / "run.json").read_text())
+    info |= {"status": status, "config": info["config"] | {"outputs": str(folder.parents[1])} | changes}
+    (folder / "run.json").write_text(json.dumps(info))
+    (folder / ".hydra" / "config.yaml").write_text(json.dumps(info["config"]))
+    return folder
+
+
+COMMANDS = {
+    "compare RUN": (0, "--plugin owned"),
+    "ensemble RUN RUN2": (2, "--plugin owned"),
+    "train resume=RUN": (2, "plugins=[owned]"),
+    "look-alikes RUN": (0, ""),
+    "audit RUN": (0, ""),
+    "suggest RUN new": (0, ""),
+    "predict RUN new": (0, ""),
+    "promote RUN --name x": (2, "spectro resend"),
+    "train resume=RUN plugins=[owned]": (0, "augmentation=x"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_received_run_imports_no_module_that_only_it_names(
+    command: str, kfold_run: Path, spectro: Callable, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module is in the current folder, as an archive leaves it there; what the user names is imported."""
+    place, status = database.parents[1], "KILLED" if "resume" in command else "FINISHED"
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (place / "owned.py").write_text(OWNED)
+    for name in ("RUN", "RUN2"):
+        changes = {"plugins": ["owned"], "augmentation": {"x": {"transform": "owned.f"}}}
+        received(kfold_run, place / "outputs" / "runs" / name, status, **changes)
+    save_image(place / "new" / "image.png", size=(300, 200))
+    done = spectro(*command.replace("RUN", "outputs/runs/RUN").split())
+    for names in (sys.modules, plugins.loaded):
+        names.pop("owned", None)
+    code, text = COMMANDS[command]
+    assert done.returncode == code, done.stderr
+    assert text in done.stdout + done.stderr
+    assert (place / "OWNED").exists() == ("plugins=" in command)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("tracking.uri", "http://127.0.0.1:9"), ("outputs", "/elsewhere"), ("data.cache_dir", "/x")]
+)
+def test_resume_contacts_and_writes_only_what_is_of_the_project(
+    key: str, value: str, kfold_run: Path, tmp_path: Path
+) -> None:
+    """A server would get the user's password; a cache of a small size would delete files."""
+    from spectro.cli.resume import resume
+
+    section, _, name = key.partition(".")
+    config = json.loads((kfold_run / "run.json").read_text())["config"]
+    change = {section: {**config[section], name: value} if name else value}
+    run_dir = received(kfold_run, tmp_path / "outputs" / "runs" / "RUN", "KILLED", **change)
+    with pytest.raises(ConfigError, match=f"^{key}: got '{value}'.* typed: {key}=[^\n]*$"):
+        resume([f"resume={run_dir}"])
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "${free_dir:x}", "a ${nope}"])

@@ -66,7 +66,7 @@ def subjects(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Any:
             raise _StopError
 
     def resumed(folder: Path) -> Any:
-        resume([f"resume={folder}"])
+        resume([f"resume={folder}", f"outputs={outputs}"])
         return (folder / "predictions.csv").read_bytes()
 
     def searched(folder: Path) -> Any:

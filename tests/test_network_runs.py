@@ -172,7 +172,7 @@ class TestResume:
             ({"status": "FINISHED"}, [], "which has finished"),
             ("half", [], "damaged"),
             ({"status": "RUNNING", "pid": os.getppid(), "started_at": 1e12}, [], "which is still running in process"),
-            (None, ["train.epochs=99"], "allowed: resume=DIR alone"),
+            (None, ["train.epochs=99"], "allowed: resume=DIR, and plugins"),
         ],
         ids=["none", "finished", "damaged", "alive", "changed"],
     )

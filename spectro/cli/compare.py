@@ -30,6 +30,7 @@ def main() -> None:
         "--tracking-uri", metavar="URI", help="MLflow store; default: that of --outputs, and of the runs"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the report")
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     if not arguments.runs and arguments.experiment is None:
         parser.error("got no runs; allowed: RUN ... or --experiment NAME")
@@ -39,7 +40,9 @@ def main() -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from spectro.comparison import compare
     from spectro.comparison.report import show
+    from spectro.plugins import load_plugins
 
+    load_plugins(arguments.plugin)
     result, folder = compare(
         arguments.runs,
         outputs=arguments.outputs,

@@ -23,15 +23,18 @@ def main() -> None:
     parser.add_argument("--name", help="of the model, in comparisons and MLflow; default: the names of the members")
     parser.add_argument("--greedy", action="store_true", help="choose members by predictions out of fold (kfold runs)")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     cli.guard(lambda: _combine(arguments))
 
 
 def _combine(arguments: argparse.Namespace) -> None:
     from spectro.comparison.load import load_runs
+    from spectro.plugins import load_plugins
     from spectro.progress import say, status
     from spectro.runs.ensemble import combine
 
+    load_plugins(arguments.plugin)
     with tempfile.TemporaryDirectory() as scratch, status("reading runs"):
         runs, notes = load_runs(arguments.runs, outputs=arguments.outputs, scratch=Path(scratch))
     for note in notes:

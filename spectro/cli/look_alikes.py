@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("run", metavar="RUN", help="a run directory")
     parser.add_argument("--cascade", metavar="RUN", help="a finished cascade on the same records and folds")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
-    cli.guard(lambda: _look_alikes(arguments.run, arguments.cascade, arguments.outputs))
+    cli.guard(lambda: _look_alikes(arguments.run, arguments.cascade, arguments.outputs, arguments.plugin))
 
 
-def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
+def _look_alikes(name: str, cascade_name: str | None, outputs: Path, plugins: list[str]) -> None:
     from rich.markup import escape
 
     from spectro.errors import DataError, SpectroError
@@ -37,8 +38,10 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
     from spectro.labels import look_alikes as la
     from spectro.labels.runs import find_run, read_kfold_run, result_folder, train_command
     from spectro.paths import in_shell, short
+    from spectro.plugins import load_plugins
     from spectro.progress import say, status
 
+    load_plugins(plugins)
     needed = ["cascade_stage=flat", "validation=kfold"]
     run = read_kfold_run(find_run(name, outputs), ("flat",), needed)
     comparison = None

@@ -50,10 +50,9 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
 
 
 def add_plugin_option(parser: argparse.ArgumentParser) -> None:
-    """The option ``--plugin`` of commands that load a model."""
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="MODULE", help="module that registers the model's family"
-    )
+    """The option ``--plugin`` of commands that read runs and models, which name modules that are not imported."""
+    about = "a module of yours that registers the model's family, a metric, or has an augmentation; may be repeated"
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=about)
 
 
 def store_of(uri: str | None, outputs: Path) -> str:

@@ -30,13 +30,16 @@ def main() -> None:
     parser.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow store; default: MLFLOW_TRACKING_URI, or that of --outputs"
     )
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     cli.guard(lambda: _promote(arguments))
 
 
 def _promote(arguments: argparse.Namespace) -> None:
     from spectro.comparison.promote import promote
+    from spectro.plugins import load_plugins
 
+    load_plugins(arguments.plugin)
     outputs, name, alias = arguments.outputs, arguments.name, arguments.alias
     uri = cli.store_of(arguments.tracking_uri, outputs)
     force = arguments.force

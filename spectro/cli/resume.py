@@ -11,30 +11,43 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from spectro.config.schema import Plugins
 from spectro.errors import ConfigError, DataError
 from spectro.files import as_json
-from spectro.paths import flatten
+from spectro.knobs import validate
+from spectro.paths import flatten, mlflow_database, short
+from spectro.plugins import load_plugins
 from spectro.progress import say
 
 if TYPE_CHECKING:
+    from spectro.config.groups import Groups
     from spectro.runs.runinfo import RunInfo
 
+# What a resumed run takes from the command line and not from its directory alone.
+_TYPED = ("plugins", "outputs", "data.cache_dir", "data.demo_dir", "tracking.uri")
 
-def resume(words: Sequence[str]) -> None:
-    """Continues a run with its configuration and search path, in the folder in which it was started.
 
-    A run that was killed after its end, while it was sent to MLflow, is sent.
+def resume(words: Sequence[str], groups: "Groups | None" = None) -> None:
+    """Continues a run with its configuration, in the folder in which it was started.
+
+    A run directory may be anybody's: what runs code, contacts a server or writes elsewhere is typed again. A run that
+    was killed after its end, while it was sent to MLflow, is sent.
+
+    Args:
+        words: The command line: ``resume=DIR``, and keys of `_TYPED`.
+        groups: The configuration groups of the command line; None: those of ``conf/``.
 
     Raises:
-        ConfigError: Something beside ``resume=DIR``, no run directory, a run that has finished or is in progress.
+        ConfigError: Another word beside ``resume``, no run directory, a run that has finished or is in progress, or one
+            that names modules or places which must be typed.
     """
     from spectro.config.check import check
-    from spectro.config.groups import groups_of
+    from spectro.config.groups import Groups
+    from spectro.config.received import check_modules, check_places, outputs_of
     from spectro.runs import run as experiment
 
-    if len(words) > 1 or words[0].endswith("resume="):
-        raise ConfigError(f"resume: got {' '.join(words)}; allowed: resume=DIR alone, all other keys keep their values")
-    run_dir = Path(words[0].partition("=")[2]).expanduser().absolute()
+    name, typed = _parsed(words)
+    run_dir = Path(name).expanduser().absolute()
     before = _stopped(run_dir)
     try:
         cfg: Any = OmegaConf.load(path := run_dir / ".hydra" / "config.yaml")
@@ -42,17 +55,36 @@ def resume(words: Sequence[str]) -> None:
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         if not isinstance(plain, dict):
             raise ValueError(f"{path} is no section with keys")
-        folder, groups = Path(runtime.cwd), groups_of(runtime.config_sources)
+        folder = Path(runtime.cwd)
+        config_dirs = [str(source.path) for source in runtime.config_sources if source.provider == "command-line"]
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split("\n    ")[0].split())
         raise ConfigError(f"resume: got {str(run_dir)!r} ({reason}); allowed: a run directory") from error
     for key, value in flatten(plain).items():
         if "${" in str(value):
             raise ConfigError(f"resume: {path}: {key}: got {value!r}; allowed: plain values, as runs write them")
+    # Before the folder is changed to one that a file names: these are of the folder in which they are typed.
+    load_plugins(validate(Plugins, {"plugins": typed.pop("plugins", [])}).plugins)
+    outputs = [Path("outputs").absolute(), *outputs_of(run_dir)]
+    check_modules(plain, short(run_dir))
+    _check_unchanged(path, plain, {} if before is None else before.config)
+    if "outputs" in typed:  # what lies in it by default
+        place, values = Path(str(typed["outputs"])).absolute(), flatten(plain)
+        inside = {"data.cache_dir": f"{place / 'cache'}", "tracking.uri": mlflow_database(place)}
+        typed = {"outputs": f"{place}", **{k: v for k, v in inside.items() if values.get(k)}, **typed}
+    for key, value in typed.items():
+        OmegaConf.update(cfg, key, value)
     if folder.is_dir():
         os.chdir(folder)  # relative paths refer to it
-    config = check(cfg, groups)
-    _check_unchanged(path, config.raw, {} if before is None else before.config)
+    check_places(OmegaConf.to_container(cfg), str(run_dir), outputs, list(typed))  # type: ignore[arg-type]
+    groups = groups or Groups()
+    try:
+        config = check(cfg, groups)
+    except ConfigError as error:
+        others = [place for place in config_dirs if Path(place) not in groups.folders]
+        if not others or ".model" not in str(error):
+            raise
+        raise ConfigError(f"{error}; the run had --config-dir {others[0]}, which is read if it is typed") from error
     if before is not None and before.status == "FINISHED":  # it was killed while it was sent
         before.mlflow = before.mlflow.to(config.common.tracking.uri, config.outputs)
         before.send_to_mlflow_beside()
@@ -60,6 +92,25 @@ def resume(words: Sequence[str]) -> None:
             say(f"{run_dir} had finished and is now sent to MLflow")
         return
     experiment.run(config, run_dir, before)
+
+
+def _parsed(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The run directory of a command line, and its other keys with their values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (first, *_), others = [word for word in words if _key(word) == "resume"], [w for w in words if _key(w) != "resume"]
+    name = first.partition("=")[2]
+    if not name or len(others) + 1 < len(words) or not {*map(_key, others)} <= {*_TYPED}:
+        raise ConfigError(
+            f"resume: got {' '.join(words)}; allowed: resume=DIR, and {', '.join(_TYPED)}; all other keys keep their "
+            "values"
+        )
+    parsed = OverridesParser.create().parse_overrides(others)
+    return name, {override.get_key_element(): override.value() for override in parsed}
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
 
 
 def _check_unchanged(path: Path, raw: dict[str, Any], expected: dict[str, Any]) -> None:

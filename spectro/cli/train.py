@@ -76,7 +76,7 @@ def main() -> None:
             flag = next(word for word in sys.argv if word.lstrip("-") == unknown[0].lstrip("-"))
             raise ConfigError(unknown_flag(flag, sys.argv, flags, groups))
         if any(word.lstrip("+").startswith("resume=") for word in words):
-            resume(words)
+            resume(words, groups)
         elif args.cfg or args.info or args.hydra_help or args.experimental_rerun:
             run_hydra(job)
         elif args.multirun or "hydra.mode=MULTIRUN" in words:

@@ -15,6 +15,7 @@ from spectro.comparison.baselines import baseline_runs, load_dataset, majority_b
 from spectro.comparison.load import Run, load_runs
 from spectro.comparison.models import models_of
 from spectro.comparison.statistics import Result, compute
+from spectro.config.received import check_modules, modules_of
 from spectro.data import Dataset
 from spectro.errors import ConfigError, DataError, SpectroError
 from spectro.files import write_csv, write_json, write_text
@@ -97,18 +98,21 @@ def compare(
 
 
 def _load_plugins(runs: Sequence[Run]) -> list[str]:
-    """Imports the plugins of the runs, for their metrics; returns a note for each that cannot be imported.
+    """Imports the installed plugins, for their metrics; returns a note for each other one that the runs name.
 
-    A run that was fetched from MLflow may be anybody's: the modules that it names are not imported.
+    A run may be anybody's: a module that only it names is not imported.
     """
-    named = dict.fromkeys(name for run in runs if not run.is_fetched for name in run.info.config.get("plugins") or [])
     notes = []
-    # Without names those of installed packages.
-    for modules in ([], *([name] for name in named)):
+    try:
+        load_plugins()
+    except ConfigError as error:
+        notes.append(f"{error}; its metrics are missing")
+    named = {module: run.origin for run in runs for key, module in modules_of(run.info.config) if key == "plugins"}
+    for module, origin in named.items():
         try:
-            load_plugins(modules)
+            check_modules({"plugins": [module]}, origin)
         except ConfigError as error:
-            notes.append(f"{error}; its metrics are missing")
+            notes.append(f"metrics of plugins may be missing: {error}")
     return notes
 
 

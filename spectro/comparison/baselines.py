@@ -14,9 +14,11 @@ from spectro.comparison.load import Run, read_run
 from spectro.comparison.models import PIXELS, Model, settings_of
 from spectro.comparison.names import MAJORITY
 from spectro.config.check import Config, with_model
+from spectro.config.received import modules_of
 from spectro.data import Dataset
 from spectro.errors import DataError, SpectroError
 from spectro.paths import new_folder, short
+from spectro.plugins import loaded
 from spectro.progress import say, status
 from spectro.runs.runinfo import RunInfo
 from spectro.runs.task import load_data
@@ -36,10 +38,12 @@ def load_dataset(run: Run, outputs: Path) -> Dataset:
         DataError: The images do not exist, cannot be read, or have changed.
     """
     root = Path(run.data.root)
-    if not run.data.root or not root.is_dir():
+    # Demo data would be made in an empty folder.
+    if not run.data.root or not root.is_dir() or not any(root.iterdir()):
         raise DataError(f"the images are no longer in {root}")
     try:
-        dataset = load_data(_config(run, PIXELS, outputs))
+        # Reading needs no augmentation, whose functions may not be there.
+        dataset = load_data(_config(run, PIXELS, outputs, augmentation={}))
     except (SpectroError, KeyError, OSError) as error:
         reason = " ".join(str(error).strip().splitlines()[:2])
         raise DataError(f"the images in {root} cannot be read as the runs read them ({reason})") from error
@@ -92,12 +96,16 @@ def baseline_runs(
     return added, notes
 
 
-def _config(run: Run, model: str, outputs: Path, section: dict[str, Any] | None = None) -> Config:
+def _config(run: Run, model: str, outputs: Path, section: dict[str, Any] | None = None, **others: Any) -> Config:
+    """The configuration of a run under another model, with a section of that and other sections in place of the run's.
+
+    Of the plugins that the run names it has those that the user has named too.
+    """
+    plugins = [module for key, module in modules_of(run.info.config) if key == "plugins" and module in loaded]
+    raw = run.info.config | {"plugins": plugins} | others
     data = {"cache_dir": str(outputs / "cache")} | ({"table": run.data.table} if run.data.table else {})
     knobs = {"outputs": str(outputs), "data": data, model: section or {}}
-    if run.is_fetched:
-        knobs["plugins"] = []  # it may be anybody's
-    return with_model(run.info.config, model, root=run.data.root, knobs=knobs)
+    return with_model(raw, model, origin=run.origin, root=run.data.root, knobs=knobs)
 
 
 def _infos(outputs: Path) -> list[RunInfo]:

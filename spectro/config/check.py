@@ -11,6 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from spectro import knobs
 from spectro.classifiers import family
 from spectro.config.groups import Groups, job_groups
+from spectro.config.received import check_modules
 from spectro.config.schema import (
     Common,
     CrossValidationKnobs,
@@ -202,11 +203,11 @@ def check(cfg: DictConfig, groups: Groups | None = None) -> Config:
     return config
 
 
-def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, Any]) -> Config:
+def with_model(raw: dict[str, Any], model: str, *, origin: str, root: str, knobs: dict[str, Any]) -> Config:
     """The same data, mapping, augmentation, stage and validation under another model with its defaults.
 
     Args:
-        raw, root, knobs: See `rebuilt`.
+        raw, origin, root, knobs: See `rebuilt`.
         model: An option of ``model``.
 
     Raises:
@@ -217,25 +218,27 @@ def with_model(raw: dict[str, Any], model: str, *, root: str, knobs: dict[str, A
         "stages": {stage: {} for stage in STAGES},
         "ensemble": EnsembleKnobs().model_dump(),
     }
-    return rebuilt(values | _model_defaults(model, "model", job_groups()), root=root, knobs=knobs)
+    return rebuilt(values | _model_defaults(model, "model", job_groups()), origin=origin, root=root, knobs=knobs)
 
 
-def rebuilt(raw: dict[str, Any], *, root: str, knobs: dict[str, Any]) -> Config:
-    """The configuration of a run, without an objective and without MLflow.
+def rebuilt(raw: dict[str, Any], *, origin: str, root: str, knobs: dict[str, Any]) -> Config:
+    """The configuration of a run, which may be anybody's, without an objective and without MLflow.
 
     Args:
         raw: The configuration, as ``run.json`` has it: plain values, so that nothing is read from the environment.
+        origin: The run, for messages.
         root: Where the images lie.
         knobs: Sections that are merged on top.
 
     Raises:
-        ConfigError: As `with_model`.
+        ConfigError: As `with_model`, or it names a module that the user has not named.
     """
     values = literal(raw) | {"objective": None, "tracking": {"uri": None}}
     if (key := {"folder": "root", "table": "root", "demo": "demo_dir"}.get(raw["data"]["kind"])) is not None:
         values["data"] = values["data"] | {key: root}
     merged = OmegaConf.merge(values, knobs)
     assert isinstance(merged, DictConfig)
+    check_modules(_plain(merged), origin)
     return check(merged, job_groups())
 
 

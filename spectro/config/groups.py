@@ -1,7 +1,7 @@
 """The configuration groups as Hydra finds them: in ``conf/`` and in a user's own directories."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from spectro.config.hydra_section import check_hydra
+from spectro.config.received import check_hydra, check_modules, check_primary
 from spectro.paths import CONF, cores, flatten
 
 CONFIG = "config"
@@ -45,11 +45,17 @@ class Groups:
         sources: Addresses of directories, such as ``file:///home/me/conf`` or ``pkg://my_package.conf``; of two options
             of one name the first holds.
         name: The primary configuration.
+
+    Attributes:
+        folders: The directories.
     """
 
     def __init__(self, sources: Sequence[str] = (), name: str = CONFIG):
         register()
         self._name = name
+        self.folders = [Path(source.removeprefix("file://")) for source in sources] or [CONF]
+        files = [folder / f"{name}.yaml" for folder in self.folders]
+        self._primary = next((file for file in files if file.is_file()), files[0])
         self._loader = ConfigLoaderImpl(create_config_search_path_from_sources(sources or [str(CONF)]))
         self._files = CachingConfigRepository(self._loader.repository)
 
@@ -61,10 +67,20 @@ class Groups:
         """The composed configuration, with Hydra's section ``hydra``.
 
         Raises:
-            ConfigError: A file sets what only a command line may, see `check_hydra`.
+            ConfigError: A file sets what only a command line may, see `check_hydra` and `check_primary`.
         """
         cfg = self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
         check_hydra(cfg, overrides)
+        if self._primary != CONF / f"{CONFIG}.yaml":
+            # An option is not what the file sets below its group.
+            values = [word for word in overrides if not self.options(word.lstrip("+~").split("=")[0])]
+            sections = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            plain: Any = OmegaConf.to_container(sections, resolve=True)
+            check_primary(plain, values, self._primary)
+            # Its stages and members may be other models, whose options name modules too.
+            typed = plain["plugins"] if any(word.lstrip("+").startswith("plugins=") for word in values) else []
+            for name in (set(self.options("model")) - set(Groups().options("model"))) & set(_texts(plain)):
+                check_modules({"plugins": [*self.compose_model(name).plugins]}, f"model={name}", named=typed)
         return cfg
 
     def compose_model(self, name: str) -> DictConfig:
@@ -105,6 +121,15 @@ class Groups:
             return ""
         folder = files(source.path.replace("/", ".")) if source.scheme() == "pkg" else Path(source.path)
         return folder.joinpath(f"{path}.yaml").read_text(encoding="utf-8")
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """The texts in plain values."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for part in node.values() if isinstance(node, dict) else node:
+            yield from _texts(part)
 
 
 def search_path(

@@ -15,6 +15,7 @@ from pydantic import Field
 from spectro.data.transforms import BUILT_IN_VIEWS, Pixels, Transform, apply, identity, is_module, like
 from spectro.errors import ConfigError
 from spectro.knobs import Section, validate
+from spectro.plugins import find_here
 
 if TYPE_CHECKING:
     from spectro.data.images import Images
@@ -164,7 +165,9 @@ class Augmentation:
 def _resolved(path: str, arguments: dict[str, Any], key: str, *, is_random: bool) -> Transform:
     """The transform that a configuration names, tried on two small images."""
     try:
-        target = BUILT_IN_VIEWS.get(path) or pkgutil.resolve_name(path)
+        if (target := BUILT_IN_VIEWS.get(path)) is None:
+            find_here(path.partition(":")[0])
+            target = pkgutil.resolve_name(path)
     except Exception as error:
         built_in = "" if is_random else f"{', '.join(BUILT_IN_VIEWS)}, or "
         raise ConfigError(

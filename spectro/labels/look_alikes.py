@@ -157,7 +157,7 @@ def cross_validated_cascade(run: Run, groups: Mapping[str, Sequence[str]], outpu
         "cascade_stage": {"name": "full"},
     }
     data = {"cache_dir": str(outputs / "cache")} | ({"table": run.data.table} if run.data.table else {})
-    config = rebuilt(raw, root=run.data.root, knobs={"outputs": str(outputs), "data": data})
+    config = rebuilt(raw, origin=run.origin, root=run.data.root, knobs={"outputs": str(outputs), "data": data})
     config.estimator().prepare()
     task = Task(config, load_dataset(run, outputs))
     folds = Folds.of(task)

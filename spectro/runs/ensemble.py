@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from spectro.classifiers import EnsembleClassifier, load
+from spectro.config.received import check_modules
 from spectro.config.schema import Common
-from spectro.errors import DataError, ModelError
+from spectro.errors import DataError, ModelError, SpectroError
 from spectro.evaluation.metrics import encode, macro_f1
 from spectro.files import read_json, write_json
 from spectro.paths import new_folder, short
-from spectro.plugins import load_plugins
 from spectro.runs import results
 from spectro.runs.crossval import CrossValidated
 from spectro.runs.predictions import Predictions, read_predictions, write_predictions
@@ -161,7 +161,8 @@ def choose(members: Sequence[Predictions], k: int | None = None) -> list[int]:
 
 def _models(members: Sequence[RunInfo]) -> tuple[EnsembleClassifier, dict[str, Any]]:
     """The mean of the saved models, and the content of their ``use.json``."""
-    load_plugins(sorted({plugin for info in members for plugin in info.config.get("plugins") or []}))
+    for info in members:
+        check_modules({"plugins": info.config.get("plugins")}, short(info.folder))
     uses = []
     for info in members:
         path = info.folder / "model" / "use.json"
@@ -193,15 +194,21 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     speed = float(f"{1 / sum(1 / s for s in speeds):.4g}") if len(speeds) == len(members) else None
     tags = {k: tag for k, tag in first.tags.items() if k in ("mapping", "augmentation", "data_fingerprint")}
     tags |= {"model": name, "stage": stage, "seed": str(seed), "ensemble": "true"}
+    mlflow, warnings = replace(first.mlflow, tracking_uri=None), []
+    try:
+        mlflow = mlflow if first.mlflow.tracking_uri is None else first.mlflow.to(None, outputs)
+    except SpectroError as error:
+        warnings.append(f"not sent to MLflow: {error}; allowed: spectro resend {short(folder)} --uri URI")
     return RunInfo.start(
         folder,
+        warnings=warnings,
         run_name=f"{name} {stage}",
         experiment=first.experiment,
         tags=tags,
         config=shared | {"model": {"name": name, "family": "ensemble"}, "ensemble": {"runs": runs}},
         seed=seed,
         data=first.data,
-        mlflow=replace(first.mlflow, run_id=None, experiment_id=None, sent=False),
+        mlflow=replace(mlflow, run_id=None, experiment_id=None, sent=False),
         networks=networks,
         cost=Cost(
             fit_s=sum(fits) if len(fits) == len(members) else None,

@@ -17,9 +17,9 @@ class SpectroModel(PythonModel):
     """`ServedModel` for a table of requests; its errors are those that MLflow's server answers with status 400."""
 
     def load_context(self, context: Any) -> None:
-        """Loads the model; ``model_config`` has the plugins of its family, and ``image_folder`` of `ServedModel`."""
+        """Loads the model; ``model_config`` has installed ``plugins``, and ``image_folder`` of `ServedModel`."""
         config = context.model_config or {}
-        load_plugins(config.get("plugins") or [])
+        load_plugins(config.get("plugins") or [], is_here=False)  # the run that names them may be anybody's
         self._model = ServedModel(Path(context.artifacts["model"]), config.get("image_folder"))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -277,7 +277,8 @@ class Search:
             cfg.ensemble.settings = [self._space.member(trial.params) for trial in members]
         alone, several = without_search(cfg), "s" * (len(members) > 1)
         shown = f"trial{several} {', '.join(f'{trial.number} ({trial.values[0]:.4f})' for trial in members)}"
-        write_best(self.folder, alone, f"{shown} of {self.name}, {self._objective}")
+        config = check(alone)
+        again = write_best(self.folder, alone, config, f"{shown} of {self.name}, {self._objective}")
         run_dir = self.folder / f"final_trial{several}_{'_'.join(numbers)}_seed_{seed}"
         before = _read_info(run_dir)
         first = next((t for t in complete(self._study) if t.user_attrs[DRAW] == 0 and t.number != best.number), None)
@@ -290,12 +291,12 @@ class Search:
             self._space.save(run_dir, cfg, best.params)
             tags = {"study": self.name, "final": "true", "trial": " ".join(numbers)}
             name = f"final: trial{several} {', '.join(numbers)} of {self.name}"
-            experiment.run(check(alone), run_dir, before, run_name=name, parent="..", tags=tags)
+            experiment.run(config, run_dir, before, run_name=name, parent="..", tags=tags)
         for line in drawn():
             say(f"[yellow]note:[/yellow] {escape(line)}")
         folder = escape(shlex.quote(short(self.folder)))
         say(f"sweep:  {folder} (trials.csv, figures/, {run_dir.name}/)")
-        say(f"again:  spectro train --config-dir {folder} --config-name best_config")
+        say(escape(f"again:  {again}"))
         final = escape(shlex.quote(short(run_dir)))
         predict = f"spectro predict {final} NEW_IMAGES --out predictions.csv"
         show_next({"classify new images": predict, BASELINES: f"spectro compare {final}"})

@@ -1,7 +1,6 @@
 """The search space: from a sweeper's file and the command line to the configuration of a trial."""
 
 import copy
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spectro.config.check import Config, check
+from spectro.config.received import to_type
 from spectro.config.schema import Common
 from spectro.errors import ConfigError
 from spectro.files import write_text
-from spectro.paths import CONF, flatten, short
+from spectro.paths import CONF, flatten, in_shell, redact, short
 
 # Keys that control a search and not what is fitted.
 SWEEP_KEYS = ("n_trials", "study", "storage", "n_jobs", "sweep")
@@ -152,11 +152,13 @@ def without_search(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in SWEEP_KEYS])
 
 
-def write_best(folder: Path, cfg: DictConfig, line: str) -> None:
-    """Writes ``best_config.yaml``: a configuration with all its values, which runs by its name, and a line about it."""
+def write_best(folder: Path, cfg: DictConfig, config: Config, line: str) -> str:
+    """Writes ``best_config.yaml``, a configuration with all its values, and a line about it; returns its command."""
+    words = ["--config-dir", short(folder), "--config-name", "best_config", *to_type(config.raw, folder)]
+    command = redact(in_shell(["spectro", "train", *words]))
     lines = [
         f"# {line}",
-        f"# spectro train --config-dir {shlex.quote(short(folder))} --config-name best_config",
+        f"# {command}",
         "defaults:",
         "  - stages",
         "  - override hydra/job_logging: to_file",
@@ -167,6 +169,7 @@ def write_best(folder: Path, cfg: DictConfig, line: str) -> None:
         OmegaConf.to_yaml(OmegaConf.create({"hydra": OmegaConf.load(CONF / "config.yaml").hydra})),
     ]
     write_text(folder / "best_config.yaml", "\n".join(lines))
+    return command
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
