@@ -30,8 +30,8 @@ Compute = Callable[[Sequence[str]], Iterable[tuple[Sequence[str], np.ndarray]]]
 
 # Files used more recently are neither deleted nor marked as used again.
 _RECENT_S = 3600
-# The end of the path of a file that a cache has written.
-_IS_OURS = re.compile(r"/(\w+-[0-9a-f]{16}/(..?)/\2[^/]*\.npy|arrays/\w+\.npz)(\.[0-9a-f]{32}\.tmp)?\Z")
+# The end of the path of a file that a cache has written; of an earlier version in a folder more.
+_IS_OURS = re.compile(r"/(\w+-[0-9a-f]{16}/(../)?[^/]+\.npy(\.gz)?|arrays/\w+\.npz)(\.[0-9a-f]{32}\.tmp)?\Z")
 # Past this the arrays that were used longest ago are read from disk again.
 _ARRAYS_BYTES = 256e6
 
