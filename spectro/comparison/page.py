@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from spectro.comparison.report import scores_table, sections
 from spectro.comparison.statistics import Result, WrongRecord
 from spectro.comparison.verdict import verdict
 from spectro.data import Dataset
-from spectro.data.decode import decode
 from spectro.evaluation.curves import PairCurves
 from spectro.evaluation.format import format_number
 from spectro.evaluation.metrics import METRICS
@@ -44,17 +44,12 @@ def page(result: Result, info: RunInfo, dataset: Dataset | None) -> str:
 
     Every text in it is escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"number": format_number, "cut": cut, "typed": typed}
     usable = [model for model in result.ranked if model.runs]
     n = len(COLOURS)
     styles = {model.name: (COLOURS[i % n], _DASHES[i // n % 3]) for i, model in enumerate(usable)}
     wrong = result.wrong[:MAX_SHOWN]
-    return environment.get_template("report.html.jinja").render(
+    return render(
+        Path(__file__).with_name("report.html.jinja"),
         result=result,
         verdict=verdict(result),
         info=info,
@@ -101,11 +96,21 @@ def _thumbnails(dataset: Dataset | None, paths: Sequence[str]) -> Mapping[str, s
     if dataset is None or not paths:
         return {}
     record_of = {dataset.name_of(record): record for record in dataset.records}
-    thumbnails = {}
-    for path in paths:
-        image = decode(record_of[path].path.read_bytes(), dataset.store.crop, dataset.store.max_megapixels)
-        image.thumbnail((_SIDE_PX, _SIDE_PX))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        thumbnails[path] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return thumbnails
+    return {path: data_uri(dataset.store.thumbnail(record_of[path].digest, _SIDE_PX)) for path in paths}
+
+
+def data_uri(pixels: np.ndarray) -> str:
+    """An image, uint8 (h, w, 3), as a ``data:`` address."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def render(template: Path, **content: Any) -> str:
+    """A page of one file in which every text is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(template.parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"number": format_number, "cut": cut, "typed": typed}
+    return environment.get_template(template.name).render(**content)

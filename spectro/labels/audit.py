@@ -9,11 +9,12 @@ import numpy as np
 from spectro.classifiers import load
 from spectro.comparison.baselines import load_dataset
 from spectro.comparison.load import Run
+from spectro.comparison.page import data_uri
 from spectro.data import Dataset
 from spectro.errors import DataError
 from spectro.files import read_csv, write_csv, write_rows
 from spectro.knobs import did_you_mean
-from spectro.labels.page import SIDE_PX, Card, Section, data_uri, write_page
+from spectro.labels.page import SIDE_PX, Card, Section, write_page
 from spectro.labels.runs import mean_probabilities
 from spectro.runs.predictions import Predictions
 

@@ -1,14 +1,10 @@
 """A page of images with text, in one file that needs no other and runs nothing."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from spectro.comparison.page import render
 from spectro.files import write_text
 
 # The longer side of an image in a page.
@@ -32,18 +28,7 @@ class Section:
     cards: Sequence[Card]
 
 
-def data_uri(pixels: np.ndarray) -> str:
-    """An image, uint8 (h, w, 3), as a ``data:`` address."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def write_page(path: Path, title: str, note: str, sections: Sequence[Section]) -> None:
     """Writes HTML in which every text is escaped, and whose policy allows neither scripts nor other files."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.get_template("page.html.jinja")
-    write_text(path, template.render(title=title, note=note, sections=sections))
+    template = Path(__file__).with_name("page.html.jinja")
+    write_text(path, render(template, title=title, note=note, sections=sections))

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from spectro.comparison.page import data_uri
 from spectro.data.decode import BadImageError
 from spectro.data.inputs import ImageInput, find_inputs
 from spectro.errors import DataError
 from spectro.files import read_csv, write_csv
-from spectro.labels.page import SIDE_PX, Card, Section, data_uri, write_page
+from spectro.labels.page import SIDE_PX, Card, Section, write_page
 from spectro.runs.predict import Predictor
 
 # Clusters are made of so many times as many images as are chosen.
