@@ -102,7 +102,8 @@ class Batches:
             pixels = self._resident[torch.from_numpy(files).to(self._device)]
         if isinstance(self._X, Images):
             pixels = self._X.augment(pixels, rows)
-        return pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
+        # In place: each new block of this size is fetched from the system, page by page.
+        return pixels.permute(0, 3, 1, 2).float().mul_(self._scale).add_(self._shift)
 
     def _read(self, files: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels_of(self._files[files], self._spec))).to(self._device)
