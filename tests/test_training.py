@@ -205,6 +205,25 @@ def test_the_callback_gets_the_history_after_every_epoch_of_every_stage():
     assert facts == [(stage, classifier.facts_) for stage, classifier in cascade.stages_.items()]
 
 
+def test_each_core_predicts_batches_of_its_own():
+    """The order of records does not depend on the number of cores; afterwards, an error included, it is as before."""
+    classifier = trained(epochs=1).fit(*DATA)
+    X = toy((20, 20, 10), seed=2)[0]
+    before, probabilities = torch.get_num_threads(), {}
+    try:
+        for cores in (1, 2, 3, 7):
+            torch.set_num_threads(cores)
+            probabilities[cores] = classifier.predict_proba(X)
+            assert torch.get_num_threads() == cores
+            np.testing.assert_allclose(probabilities[cores], probabilities[1], atol=1e-6)
+        classifier.network_.head.forward = lambda features: 1 // 0
+        with pytest.raises(ZeroDivisionError):
+            classifier.predict_proba(X)
+        assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_inputs_of_a_grid_head_are_standardised_on_the_training_records():
     """Each block as a whole; the inputs of the backbone's own pooling stay as they are."""
     options = {"freeze": "backbone", "size_px": 64}
