@@ -14,11 +14,11 @@ from spectro.cli.help import knobs
 from spectro.cli.job import result_folder, run
 from spectro.cli.multirun import multirun
 from spectro.config import schema
-from spectro.config.groups import Groups, search_path
+from spectro.config.groups import groups_on, search_path
 from spectro.errors import ConfigError, SpectroError
 from spectro.runs.runinfo import RunInfo
 
-GROUPS = Groups()
+GROUPS = groups_on(*search_path())
 # What an option needs beside itself to be a whole configuration.
 COMPANIONS = {
     "validation=leave_one_group_out": ["data.group='_([0-9]+)'"],
@@ -34,7 +34,7 @@ COMPANIONS = {
 def message(*words: str) -> str:
     """The message about an invalid command line."""
     with pytest.raises(ConfigError) as caught:
-        run(Groups(search_path(words)), words, lambda *_: pytest.fail("a run was started"))
+        run(groups_on(*search_path(words)), words, lambda *_: pytest.fail("a run was started"))
     return str(caught.value)
 
 
