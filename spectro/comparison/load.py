@@ -131,7 +131,7 @@ def load_runs(
             except DataError as error:
                 if len(folders) == 1:
                     raise DataError(f"{folder}: {error}; allowed: finished runs") from error
-                unusable.setdefault((name, str(error)), []).append(folder.name)
+                unusable.setdefault((name, str(error)), []).append(_folder_name(folder))
     chosen = [run for path, run in runs.items() if not place_of[path]]
     check_comparable(chosen, split)
     if runs and not chosen:
@@ -139,7 +139,7 @@ def load_runs(
         chosen = [max(runs.values(), key=lambda run: (counts[_key(run, split)], run.info.started_at))]
     for path, run in list(runs.items()):
         if different := _differences(run, chosen[0], split):
-            unusable.setdefault((place_of[path], different[0][0]), []).append(path.name)
+            unusable.setdefault((place_of[path], different[0][0]), []).append(_folder_name(path))
             del runs[path]
     for (name, reason), members in unusable.items():
         more = f" and {len(members) - 4} more" if len(members) > 4 else ""
@@ -164,6 +164,11 @@ def _folders(name: str, outputs: Path) -> list[Path]:
     raise DataError(
         f"got {name!r}; allowed: a run directory, a sweep's folder, or the id of an MLflow run (32 letters and digits)"
     )
+
+
+def _folder_name(folder: Path) -> str:
+    """The name of a run's folder, with that of its sweep, as jobs and trials are numbered."""
+    return "/".join(folder.parts[-2 if (folder.parent / "run.json").is_file() else -1 :])
 
 
 def _runs_in(folder: Path) -> list[Path]:

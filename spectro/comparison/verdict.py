@@ -155,7 +155,11 @@ def _why_baseline(result: Result) -> str:
     tried = {run.model for model in result.models for run in model.runs}
     places = [f"model={name}" for name in ("hog_svm_grid", "embed") if name not in tried]
     not_refit = [model.name for model in result.candidates if not all(run.is_refit for run in model.runs)]
-    hints = [f"{' and '.join(places)}, which keep where something is in the image"] if places else []
+    hints = (
+        [f"{' and '.join(places)}, which keep{'s' * (len(places) == 1)} where something is in the image"]
+        if places
+        else []
+    )
     hints += ["validation=kfold, which fits the models to val as well"] if not_refit else []
     hints += [] if any("trial" in run.info.tags for run in result.runs) else ["a search (sweeper=NAME)"]
     tip = f"Try {'; '.join(hints)}." if hints else "More labels may help: spectro learning-curve."
