@@ -141,8 +141,9 @@ def test_every_module_has_a_docstring_and_its_variables_name_things() -> None:
         ),
         ("from spectro.cli.commands import main; main()", HEAVY),
         ("from spectro.cli.main import composed; composed([])", set(HEAVY) - {"sklearn"}),
+        ("from spectro import predict_files", set(HEAVY) - {"sklearn"}),
     ],
-    ids=["package", "evaluation", "train --help", "spectro", "default configuration"],
+    ids=["package", "evaluation", "train --help", "spectro", "default configuration", "predict_files"],
 )
 def test_what_is_not_used_is_not_imported(code: str, heavy: tuple[str, ...]) -> None:
     """torch, timm and mlflow cost seconds each; help must be there at once."""

@@ -38,5 +38,6 @@ _NAMES = {
 def __getattr__(name: str) -> object:
     for module, names in _NAMES.items():
         if name in names:
+            import_module("spectro.classifiers.base")  # imports scikit-learn faster than the others would
             return getattr(import_module(f"spectro.classifiers.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
