@@ -310,11 +310,12 @@ def test_a_received_run_imports_no_module_that_only_it_names(
     ("key", "value"), [("tracking.uri", "http://127.0.0.1:9"), ("outputs", "/elsewhere"), ("data.cache_dir", "/x")]
 )
 def test_resume_contacts_and_writes_only_what_is_of_the_project(
-    key: str, value: str, kfold_run: Path, tmp_path: Path
+    key: str, value: str, kfold_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server would get the user's password; a cache of a small size would delete files."""
     from spectro.cli.resume import resume
 
+    monkeypatch.chdir(tmp_path)  # and back, as resume goes to where the run was started
     section, _, name = key.partition(".")
     config = json.loads((kfold_run / "run.json").read_text())["config"]
     change = {section: {**config[section], name: value} if name else value}
