@@ -83,6 +83,26 @@ def test_a_configuration_file_neither_runs_code_nor_writes_elsewhere(
         Groups().compose([typed[key]])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# @package _global_\nplugins: [owned]\nmapping: {name: theirs}",
+        "# @package _global_\ntracking: {uri: 'http://127.0.0.1:9'}",
+        "defaults: [{/model@_global_: owned}]\nname: theirs",
+    ],
+)
+def test_a_mapping_sets_nothing_but_labels(text: str, tmp_path: Path) -> None:
+    """A mapping passes from hand to hand: of all options of a --config-dir it is the one that others have written."""
+    files = {"mapping/theirs": text, "model/owned": "plugins: [owned]", "mapping/plain": "name: a"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(content)
+    groups = Groups(search_path((), str(tmp_path)))
+    groups.compose(["mapping=plain", "plugins=[mine]"])
+    with pytest.raises(ConfigError, match=r"mapping=theirs: m\w+/\w+ sets (plugins|tracking.uri); allowed"):
+        groups.compose(["mapping=theirs"])
+
+
 def test_git_runs_no_program_of_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment, a fsmonitor and hooks are ways to run a program with git."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]

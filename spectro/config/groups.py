@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from spectro.config.received import check_hydra, check_modules, check_primary
+from spectro.errors import ConfigError
 from spectro.paths import CONF, cores, flatten
 
 CONFIG = "config"
@@ -71,6 +72,8 @@ class Groups:
         """
         cfg = self._loader.load_configuration(self._name, list(overrides), RunMode.RUN)
         check_hydra(cfg, overrides)
+        if len(self.folders) > 1:
+            self._check_mapping(overrides)
         if self._primary != CONF / f"{CONFIG}.yaml":
             # An option is not what the file sets below its group.
             values = [word for word in overrides if not self.options(word.lstrip("+~").split("=")[0])]
@@ -82,6 +85,16 @@ class Groups:
             for name in (set(self.options("model")) - set(Groups().options("model"))) & set(_texts(plain)):
                 check_modules({"plugins": [*self.compose_model(name).plugins]}, f"model={name}", named=typed)
         return cfg
+
+    def _check_mapping(self, overrides: Sequence[str]) -> None:
+        """Refuses a mapping that sets anything else: it holds labels, and passes from hand to hand as they do."""
+        composition = self.composition(overrides)
+        if option := composition.choices.get("mapping"):
+            without = self.composition([*overrides, "mapping=identity"]).files
+            keys = self.keys(file for file in composition.files if file not in without)
+            if wrong := {key: path for key, path in keys.items() if not key.startswith("mapping.")}:
+                key, path = next(iter(wrong.items()))
+                raise ConfigError(f"mapping={option}: {path} sets {key}; allowed in a mapping: mapping.*")
 
     def compose_model(self, name: str) -> DictConfig:
         """The configuration with an option of ``model``, also where the primary one has no groups, as best_config."""
