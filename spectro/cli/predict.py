@@ -110,6 +110,8 @@ def _predict(arguments: argparse.Namespace) -> None:
                 sys.exit(141)  # as of other programs behind which `head` has ended
             raise
         table.finish()
+    if arguments.out is not None and not table.is_whole:
+        _say(f"written: {arguments.out}, {len(inputs):,} images")
     if arguments.contact_sheet is not None:
         _draw(predictor, [item for item in inputs if item.name in uncertain], uncertain, arguments.contact_sheet)
     if n_bad:
