@@ -44,6 +44,9 @@ HOSTILE = {
     "hydra.searchpath": "hydra: {searchpath: ['file:///etc']}",
     "augmentation.x.transform": "augmentation: {x: {transform: subprocess.Popen, args: [touch, OWNED]}}",
     "augmentation.x.views": "augmentation: {x: {views: [owned.f]}}",
+    "augmentation.x.views.0": "augmentation: {x: {views: [[owned.f]]}}",
+    "augmentation.y.views": "augmentation: {y: {views: [mirrored.f]}}",
+    "plugins.0": "plugins: [[owned]]",
     "plugins": "plugins: [owned]",
     "only model=owned names": "stages: {easy: {model: owned}}",
     "outputs": "outputs: elsewhere",
@@ -224,7 +227,7 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     (images / "bad.png").write_text("no image")
     command = [sys.executable, str(CONF.parent / "scripts" / "predict.py"), str(run_dir), str(images)]
     done = subprocess.run([*command, "--out", str(tmp_path / "out.csv")], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (3, 2), done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (3, 3), done.stderr
     rows = read_rows(tmp_path / "out.csv")
     assert [row["path"].rpartition("/")[2] for row in rows] == ["a.png", "bad.png", "b\\xff.png"]
     assert [bool(row["prediction"]) for row in rows] == [True, False, True]
@@ -297,6 +300,7 @@ COMMANDS = {
     "ensemble RUN RUN2": (2, "--plugin owned"),
     "train resume=RUN": (2, "plugins=[owned]"),
     "look-alikes RUN": (0, ""),
+    "audit RUN --plugin owned_not": (2, "owned_not"),
     "audit RUN": (0, ""),
     "suggest RUN new": (0, ""),
     "predict RUN new": (0, ""),

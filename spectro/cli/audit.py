@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--apply", type=Path, metavar="FILE", help="an audit.csv that you have edited")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the new table; default: labels.csv beside audit.csv")
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
+    cli.add_plugin_option(parser)
     arguments = parser.parse_args()
     if arguments.out is not None and arguments.apply is None:
         parser.error("--out: got a file without --apply; allowed: with --apply FILE")
@@ -35,7 +36,9 @@ def main() -> None:
 
 def _audit(arguments: argparse.Namespace) -> None:
     from spectro.labels.runs import find_run, read_kfold_run
+    from spectro.plugins import load_plugins
 
+    load_plugins(arguments.plugin)
     run = read_kfold_run(find_run(arguments.run, arguments.outputs), ("flat", "full"), ["validation=kfold"])
     if arguments.apply is not None:
         _apply(run, arguments.apply, arguments.out)

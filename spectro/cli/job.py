@@ -90,6 +90,8 @@ def run(groups: "Groups", words: Sequence[str], run_hydra: Callable[..., None], 
         run_hydra(task, override)
     except OSError as error:  # a full disk: Hydra's files are the first
         _remove_unstarted(folder)
+        if error.errno is None:  # a folder of configurations that Hydra does not find
+            raise
         raise OSError(error.errno, error.strerror, error.filename or str(folder)) from error
     if errors:
         raise errors[0]

@@ -53,7 +53,7 @@ class Groups:
 
     def __init__(self, sources: Sequence[str] = (), name: str = CONFIG):
         register()
-        self._name = name
+        self._name = name = name.removesuffix(".yaml")
         self.folders = [Path(source.removeprefix("file://")) for source in sources] or [CONF]
         files = [folder / f"{name}.yaml" for folder in self.folders]
         self._primary = next((file for file in files if file.is_file()), files[0])
@@ -82,7 +82,7 @@ class Groups:
             check_primary(plain, values, self._primary)
             # Its stages and members may be other models, whose options name modules too.
             typed = plain["plugins"] if any(word.lstrip("+").startswith("plugins=") for word in values) else []
-            for name in (set(self.options("model")) - set(Groups().options("model"))) & set(_texts(plain)):
+            for name in set(self.options("model")) & set(_texts(plain)):
                 check_modules({"plugins": [*self.compose_model(name).plugins]}, f"model={name}", named=typed)
         return cfg
 

@@ -40,10 +40,11 @@ def modules_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, part in parts.items() if isinstance(parts, dict) else ():
         for key in ("transform", "views") if isinstance(part, dict) and name != "exclude" else ():
             value = part.get(key)
-            functions = [f for f in (value if isinstance(value, list) else [value]) if f not in BUILT_IN_VIEWS]
-            named += [(f"augmentation.{name}.{key}", re.sub("[.:][^.:]*$", "", str(f))) for f in functions if f]
+            functions = [f for f in (value if isinstance(value, list) else [value]) if isinstance(f, str)]
+            functions = [f for f in functions if f and f not in BUILT_IN_VIEWS]
+            named += [(f"augmentation.{name}.{key}", re.sub("[.:][^.:]*$", "", f)) for f in functions]
     known = [module for module in _TRANSFORMS if find_spec(module.partition(".")[0])]
-    return [(key, str(module)) for key, module in named if module not in known]
+    return [(key, module) for key, module in named if isinstance(module, str) and module not in known]
 
 
 def check_modules(config: Mapping[str, Any], origin: str, typed: Sequence[str] = (), named: Iterable[str] = ()) -> None:
