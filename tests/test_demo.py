@@ -122,6 +122,14 @@ def test_two_runs_at_once_both_end_with_the_whole_set(field: Path, tmp_path: Pat
     assert os.listdir(tmp_path) == ["field"]
 
 
+@pytest.mark.parametrize("option", [{"label_set": "sea"}, {"scale": 0.0}, {"scale": float("nan")}, {"seed": -1}])
+def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, option: dict) -> None:
+    """The tutorial calls this function; an error that doesn't name the value sends the user searching."""
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: got .*; allowed: "):
+        make_demo(tmp_path / "demo", **{"label_set": "field", **option})
+    assert not (tmp_path / "demo").exists()
+
+
 def test_ricker_wavelet_is_that_of_the_formula() -> None:
     """A wrong spectrum would move every event's amplitude and frequency."""
     frequency_hz = np.fft.rfftfreq(512, SAMPLE_INTERVAL_S)

@@ -135,13 +135,14 @@ def make_demo(root: Path, label_set: str, *, seed: int = 0, scale: float = 1.0) 
         root: Folder to make. One that holds these records already is returned as it is.
         label_set: A key of `COUNTS`.
         seed: Seed of all chance, not negative.
-        scale: Multiplies the counts, at most 1000, or names run out; each class keeps one record in each split.
+        scale: Multiplies the counts; each class keeps at least one record in each split.
 
     Returns:
         `root`.
 
     Raises:
-        ValueError: `root` holds something else.
+        ValueError: `label_set`, `seed` or `scale` is not allowed, or `scale` asks for more records than there are
+            names, or `root` holds something else.
         NotADirectoryError: `root` is a file.
     """
     records = _records(label_set, seed, scale)
@@ -179,6 +180,12 @@ def make_demo(root: Path, label_set: str, *, seed: int = 0, scale: float = 1.0) 
 
 def _records(label_set: str, seed: int, scale: float) -> dict[str, tuple[RecordModel, Sequence[int]]]:
     """The path of each record below the folder -> the model of its class, and the seed of all chance in it."""
+    if label_set not in COUNTS:
+        raise ValueError(f"label_set: got {label_set!r}; allowed: {', '.join(COUNTS)}")
+    if seed < 0:
+        raise ValueError(f"seed: got {seed!r}; allowed: 0 and above")
+    if not 0 < scale <= 1000:
+        raise ValueError(f"scale: got {scale!r}; allowed: above 0, at most 1000, or file names run out")
     splits, set_number = COUNTS[label_set], list(COUNTS).index(label_set)
     # A shuffle of all numbers, so that neither order nor gaps between names tell the class.
     names = np.random.default_rng([seed, set_number]).permutation(_NAME_COUNT)
