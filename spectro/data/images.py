@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,10 @@ def file_digest(path: Path) -> str:
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Threads that predict may find images missing at once, and `ImageStore.add` changes the filters of warnings for all.
+_ADDING = threading.Lock()
 
 
 class ImageStore:
@@ -120,8 +125,10 @@ class ImageStore:
         try:
             return self.cache.rows(kind, digests)
         except KeyError:
-            missing = self.cache.missing(kind, digests)
-        for path, reason in self.add([self._paths[digest] for digest in missing], missing, [spec]).items():
+            with _ADDING:
+                missing = self.cache.missing(kind, digests)
+                bad = self.add([self._paths[digest] for digest in missing], missing, [spec])
+        for path, reason in bad.items():
             raise BadImageError(f"{path}: {reason}")
         return self.cache.rows(kind, digests)
 
