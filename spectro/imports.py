@@ -27,4 +27,4 @@ def quick_imports(*without: str) -> Iterator[None]:
         if was_enabled:
             gc.enable()
         for name in absent:
-            del sys.modules[name]
+            sys.modules.pop(name, None)

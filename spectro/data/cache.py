@@ -147,7 +147,7 @@ class RowCache:
         files = []
         for folder, _, names in os.walk(self.folder):
             # The folder may be one that holds other files.
-            for path in filter(_IS_OURS.search, (f"{folder}/{name}" for name in names)):
+            for path in filter(_IS_OURS.search, (Path(folder, name).as_posix() for name in names)):
                 with suppress(OSError):  # another process may have deleted it
                     status = os.stat(path)
                     files.append((status.st_mtime, status.st_size, path))
