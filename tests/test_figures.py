@@ -61,6 +61,10 @@ def test_empty_splits_and_single_classes_are_drawn(tmp_path, texts):
     reliability_figure({"val": calibration([], np.zeros((0, 2)), ["a", "b"])}, tmp_path / "b.png", "title")
     drawn = [text.get_text() for text in texts]
     assert drawn.count("–") == 4 + 3
+    names = list("gacbdfe")  # in the report's order, not that of their hashes, which differ between processes
+    recall_figure({"val": score([], [], names)}, tmp_path / "r.png", "title")
+    rows = {text.get_text(): text.get_position()[1] for text in texts}
+    assert sorted(names, key=lambda name: rows[name]) == names
 
 
 def test_labels_of_nine_classes_do_not_overlap_each_other(tmp_path, texts):

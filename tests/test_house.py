@@ -146,7 +146,8 @@ def test_every_module_has_a_docstring_and_its_variables_name_things() -> None:
     ids=["package", "evaluation", "train --help", "spectro", "default configuration", "predict_files"],
 )
 def test_what_is_not_used_is_not_imported(code: str, heavy: tuple[str, ...]) -> None:
-    """torch, timm and mlflow cost seconds each; help must be there at once."""
-    check = f"{code}\nimport sys\nprint([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    """torch, timm and mlflow cost seconds each; help must be there at once. Garbage is collected afterwards."""
+    found = f"[name for name in {heavy} if name in sys.modules]"
+    check = f"{code}\nimport gc, sys\nassert gc.isenabled()\nprint({found}, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", check], cwd=HOME, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")

@@ -51,6 +51,10 @@ class TestHistory:
             best = next(row["epoch"] for row in history if row["best"])
             assert len(history) == min(best + patience, 12)
 
+    def test_no_step_has_a_single_record(self):
+        """Which a batch norm refuses where each channel has one place."""
+        trained(epochs=1, batch_size=len(DATA[0]) - 1).set_params(freeze="none", size_px=32).fit(*DATA[:2])
+
     def test_without_val_the_last_epoch_is_taken(self):
         history = trained().fit(*DATA[:2]).history_
         assert [row["best"] for row in history] == [False] * 3 + [True]
