@@ -68,7 +68,7 @@ def users_conf(tmp_path: Path) -> Path:
             "hog_svm flat (C=3, gamma=1x, sqrt=true, 1 more) seed 0",
         ),
         (["data=demo_lake", "seed=3", "augmentation=none"], "hog_svm full (augmentation=none) seed 3"),
-        (["data=folder", "data.root=images", "data.crop.left=9"], "hog_svm flat (left=9) seed 0"),
+        (["data=folder", "data.root=images", "data.crop.left=9"], "hog_svm flat (crop=9/0/0/0) seed 0"),
         (["validation=kfold", "validation.k=3", "cascade.gate=hard"], "(gate=hard, validation=kfold, k=3) seed 0"),
     ],
 )

@@ -129,23 +129,24 @@ class Config:
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The settings that make another model than the defaults of its option do, by dotted keys."""
-        crop = type(self.common.data).model_fields["crop"].default
+        """The settings that make another model than the defaults of its option do, by dotted keys; margins are one."""
         validation = {**KFoldKnobs().model_dump(), "name": "holdout"}
-        sections = {"validation": validation, "data": {"crop": asdict(crop)}}
         defaults = {
-            **flatten({**model_defaults(self.model), **sections}),
+            **flatten({**model_defaults(self.model), "validation": validation}),
             "ensemble.members": 1,
             "cascade.gate": "soft" if self.stage == "full" else None,
         }
         defaults["augmentation.name"] = "mirror_halves" if isinstance(self.common.data, DemoKnobs) else "none"
         values = flatten(self.raw) | {"augmentation.name": self.common.augmentation.label}
-        return {
+        changes = {
             key: value
             for key, value in values.items()
             if (key in defaults and value != defaults[key] and not key.endswith(".weights"))
             or (key.startswith("stages.") and value != {})
         }
+        crop = self.common.data.crop
+        is_cropped = crop != type(self.common.data).model_fields["crop"].default
+        return changes | ({"data.crop": "/".join(map(str, asdict(crop).values()))} if is_cropped else {})
 
     def estimator(self) -> Any:
         """The unfitted classifier of the configured stage."""
