@@ -71,7 +71,7 @@ def augmentation(*overrides: str) -> Augmentation:
 
 
 def applied(augmentation: Augmentation, X: Images, *, per_epoch: bool = False) -> tuple[Images, np.ndarray]:
-    return augmentation.apply(X, [f"s{i}" for i in range(len(X))], per_epoch=per_epoch)
+    return X.augmented(augmentation, [f"s{i}" for i in range(len(X))], per_epoch=per_epoch)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_easy_is_easy_and_the_pair_is_hard_but_learnable(label_set, tmp_path):
         data = load_dataset(root, Mapping(look_alikes=look_alikes), store=store, specs=CLASSIC.specs)
         train, test = data.of("train"), data.of("test")
         views = Augmentation(BUILT_IN_VIEWS)
-        X, rows = views.apply(data.images(train), [r.source for r in train], per_epoch=False)
+        X, rows = data.images(train).augmented(views, [r.source for r in train], per_epoch=False)
         y = labels_of(train)[rows]
         cascade = CascadeClassifier(CLASSIC, CLASSIC, look_alikes).fit(X, y)
         X_test, y_test = data.images(test), labels_of(test)

@@ -19,7 +19,7 @@ from spectro.errors import ModelError
 def mirrored(images):
     """Each record, and its mirror image; and for each row the number of its record."""
     augmentation = Augmentation({"mirrored": BUILT_IN_VIEWS["mirrored"]})
-    return augmentation.apply(images, [str(i) for i in range(len(images))], per_epoch=False)
+    return images.augmented(augmentation, [str(i) for i in range(len(images))], per_epoch=False)
 
 
 def test_features_are_pooled_outputs_of_the_block():

@@ -165,7 +165,7 @@ def test_batches_hold_the_images_of_the_data_layer(is_resident, tmp_path, monkey
     spec = ImageSpec(31, "RGB")
     originals = stored(tmp_path, np.random.default_rng(0).integers(0, 256, (5, 9, 7), dtype=np.uint8), spec)
     augmentation = Augmentation(BUILT_IN_VIEWS, {"spectrogram": Spectrogram()})
-    X, _ = augmentation.apply(originals, ["s"] * 5, per_epoch=True)
+    X, _ = originals.augmented(augmentation, ["s"] * 5, per_epoch=True)
     network = cnn()._build(2, empty=True)[0]
     network.backbone.pretrained_cfg = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
     epoch = Batches(X, spec, network).drawn(np.random.default_rng(1))

@@ -273,7 +273,7 @@ def test_frozen_values_are_computed_once_and_to_the_bit(make, tmp_path, monkeypa
 
     def views():
         records = stored(tmp_path, X, classifier.specs[0], tmp_path / "cache")
-        return augmentation.apply(records, ["s"] * len(X), per_epoch=True)[0]
+        return records.augmented(augmentation, ["s"] * len(X), per_epoch=True)[0]
 
     records = views()
     classifier.fit(records, y)
@@ -293,7 +293,7 @@ def test_frozen_values_are_computed_once_and_to_the_bit(make, tmp_path, monkeypa
     CascadeClassifier(other, classifier, {"merged": sorted(set(y))[:2]}).fit(records, y)
     clone(classifier).fit(views(), y)  # as in another process
     assert computed == []
-    images = Augmentation({}, {"spectrogram": Spectrogram()}).apply(records, ["s"] * len(X), per_epoch=True)[0]
+    images = records.augmented(Augmentation({}, {"spectrogram": Spectrogram()}), ["s"] * len(X), per_epoch=True)[0]
     clone(classifier).fit(images, y)
     assert sum(computed) == 2 * len(X), "images that change at random are new in each epoch"
 

@@ -31,7 +31,7 @@ def _draw(out: Path, per_class: int, overrides: list[str]) -> None:
     train = dataset.of("train")
     of_class = ([record for record in train if record.label == label] for label in dataset.classes)
     records = [record for same in of_class for record in same[:per_class]]
-    images, rows = config.augmentation.apply(dataset.images(records), [r.source for r in records], per_epoch=False)
+    images, rows = dataset.images(records).augmented(config.augmentation, [r.source for r in records], per_epoch=False)
     sheet: list[tuple[str, str, dict]] = [(record.label, record.source, {}) for record in records]
     for row, view, seed, pixels in zip(rows, images.views, images.seeds, images.thumbnails(SHOW_PX), strict=True):
         cells, name = sheet[row][2], view

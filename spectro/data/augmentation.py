@@ -1,13 +1,12 @@
 """Augmentation: fixed views of training records, and random transforms that are drawn anew."""
 
-import hashlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,9 +15,6 @@ from spectro.data.transforms import BUILT_IN_VIEWS, Pixels, Transform, apply, id
 from spectro.errors import ConfigError
 from spectro.knobs import Section, validate
 from spectro.plugins import find_here
-
-if TYPE_CHECKING:
-    from spectro.data.images import Images
 
 ORIGINAL = "original"
 # The seed of a row that no random transform is applied to.
@@ -104,34 +100,6 @@ class Augmentation:
         if problems:
             raise ConfigError("\n".join(problems))
         return cls(views, transforms, knobs.mode, knobs.exclude or {}, knobs.draws, seed)
-
-    def apply(self, images: "Images", sources: Sequence[str], *, per_epoch: bool) -> tuple["Images", np.ndarray]:
-        """The augmented training set.
-
-        Args:
-            images: Training records as they are, ``n`` of them.
-            sources: Their sources, ``(n,)``.
-            per_epoch: Whether the family has epochs, for each of which views and random transforms are drawn anew.
-
-        Returns:
-            The images, and for each of their rows the index of its record: all rows of the first record come first.
-        """
-        sampled = self.mode == "sample" and per_epoch
-        n_draws = self.draws if self.transforms and not per_epoch else 0
-        rows: list[tuple[int, str, int, tuple[str, ...]]] = []
-        for i, (digest, source) in enumerate(zip(images.digests, sources, strict=True)):
-            names = tuple(view for view in (ORIGINAL, *self.views) if view not in self.exclude.get(source, ()))
-            for view in names[:1] if sampled else names:
-                # A random copy is the same in every fold, and whatever other records there are.
-                texts = (f"{self.seed}:{digest}:{view}:{draw}" for draw in range(n_draws))
-                seeds = (int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) for text in texts)
-                rows += [(i, view, seed, names if sampled else (view,)) for seed in (NOT_DRAWN, *seeds)]
-        index = np.array([row[0] for row in rows], dtype=int)
-        views, choices = np.empty((2, len(rows)), dtype=object)
-        views[:], choices[:] = [row[1] for row in rows], [row[3] for row in rows]
-        augmented = images[index].replace(augmentation=self, views=views, seeds=np.array([row[2] for row in rows], int))
-        is_drawn = per_epoch and (sampled or self.transforms)
-        return augmented.replace(choices=choices) if is_drawn else augmented, index
 
     def __call__(self, pixels: Pixels, views: np.ndarray, seeds: np.ndarray) -> Pixels:
         """Turns images into their views, and applies the random transforms to those with a seed.

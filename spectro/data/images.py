@@ -184,6 +184,38 @@ class Images:
     def __getitem__(self, index: np.ndarray | slice) -> "Images":
         return self.replace(**{k: v[index] for k, v in vars(self).items() if isinstance(v, np.ndarray)})
 
+    def augmented(
+        self, augmentation: Augmentation, sources: Sequence[str], *, per_epoch: bool
+    ) -> tuple["Images", np.ndarray]:
+        """The augmented training set of these records, ``n`` of them, as they are.
+
+        Args:
+            augmentation: What is done to them.
+            sources: Their sources, ``(n,)``.
+            per_epoch: Whether the family has epochs, for each of which views and random transforms are drawn anew.
+
+        Returns:
+            The images, and for each of their rows the index of its record: all rows of the first record come first.
+        """
+        sampled = augmentation.mode == "sample" and per_epoch
+        n_draws = augmentation.draws if augmentation.transforms and not per_epoch else 0
+        rows: list[tuple[int, str, int, tuple[str, ...]]] = []
+        for i, (digest, source) in enumerate(zip(self.digests, sources, strict=True)):
+            excluded = augmentation.exclude.get(source, ())
+            names = tuple(view for view in (ORIGINAL, *augmentation.views) if view not in excluded)
+            for view in names[:1] if sampled else names:
+                # A random copy is the same in every fold, and whatever other records there are.
+                texts = (f"{augmentation.seed}:{digest}:{view}:{draw}" for draw in range(n_draws))
+                seeds = (int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) for text in texts)
+                rows += [(i, view, seed, names if sampled else (view,)) for seed in (NOT_DRAWN, *seeds)]
+        index = np.array([row[0] for row in rows], dtype=int)
+        views, choices = np.empty((2, len(rows)), dtype=object)
+        views[:], choices[:] = [row[1] for row in rows], [row[3] for row in rows]
+        seeds_of_rows = np.array([row[2] for row in rows], int)
+        images = self[index].replace(augmentation=augmentation, views=views, seeds=seeds_of_rows)
+        is_drawn = per_epoch and (sampled or augmentation.transforms)
+        return images.replace(choices=choices) if is_drawn else images, index
+
     def drawn(self, rng: np.random.Generator) -> "Images":
         """The images of one epoch: of each row one of its choices, with new seeds; itself where nothing is drawn."""
         if self.choices is None:

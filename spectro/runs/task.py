@@ -57,7 +57,7 @@ class Task:
         """The augmented images of training records and the label of each, ``X`` and ``y``."""
         sources = [record.source for record in records]
         images = self.dataset.images(records).replace(groups=group_numbers(records))
-        X, rows = self._augmentation.apply(images, sources, per_epoch=self.config.has_epochs)
+        X, rows = images.augmented(self._augmentation, sources, per_epoch=self.config.has_epochs)
         return X, self.labels_of(records)[rows]
 
     @property
