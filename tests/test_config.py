@@ -83,10 +83,10 @@ def test_every_option_composes_and_is_valid(option: str) -> None:
     cli.composed([option, *COMPANIONS.get(option, [])])
 
 
-@pytest.mark.parametrize("model", GROUPS.options("model"))
 @pytest.mark.parametrize("stage", GROUPS.options("cascade_stage"))
+@pytest.mark.parametrize("model", ["pixels", "deit_vpt_grid"])
 def test_models_and_stages_go_together(model: str, stage: str) -> None:
-    """An option that brings keys of its own must fit beside every option of the other groups."""
+    """An option that brings few or many keys of its own must fit beside every option of the other groups."""
     config = cli.composed([f"model={model}", f"cascade_stage={stage}", "augmentation=none"])
     # The demo's mapping names look-alikes.
     stage = stage.replace("auto", "full")
