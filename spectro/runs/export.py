@@ -21,6 +21,7 @@ from spectro.data.images import file_digest, pixels_of
 from spectro.errors import DataError, ModelError
 from spectro.evaluation import score
 from spectro.evaluation.format import format_amount, format_number
+from spectro.evaluation.paired import differences
 from spectro.files import drafted, read_csv
 from spectro.progress import status
 from spectro.runs.predict import load_for_files
@@ -128,16 +129,18 @@ def export_onnx(run: Path, out: Path, *, int8: bool = False) -> list[str]:
 def _table(models: Sequence[Measured], classes: list[Any], y_true: np.ndarray | None, sources: list[str]) -> list[str]:
     """The lines of a table with a row for each model, the original first; without labels it has no macro-F1."""
     original = models[0]
-    rows, macro_f1 = [["", "MB", "images/s", "macro-F1", "loss", "largest difference"]], []
-    for model in models:
+    rows = [["", "MB", "images/s", "macro-F1", "loss", "largest difference"]]
+    labels = [np.array(classes, dtype=object)[model.probabilities.argmax(axis=1)] for model in models]
+    for model, predicted in zip(models, labels, strict=True):
         cells = [model.name, format_amount(model.n_bytes / 1e6), format_amount(model.images_per_s), "", "", ""]
         if y_true is not None:
-            predicted = np.array(classes, dtype=object)[model.probabilities.argmax(axis=1)]
             scores = score(y_true, predicted, classes, sources=sources)
-            macro_f1.append(scores["macro_f1"])
-            cells[3] = format_number(macro_f1[-1], scores["macro_f1_ci_low"], scores["macro_f1_ci_high"])
+            cells[3] = format_number(scores["macro_f1"], scores["macro_f1_ci_low"], scores["macro_f1_ci_high"])
         if model is not original:
-            cells[4] = f"{macro_f1[0] - macro_f1[-1]:.3f}" if macro_f1 else ""
+            if y_true is not None and (predicted != labels[0]).any():
+                cells[4] = str(differences(y_true, labels[0], predicted, classes, sources=sources)["macro_f1"])
+            elif y_true is not None:
+                cells[4] = f"no label of {len(labels[0])} differs"
             cells[5] = f"{_difference(original, model):.1e}"
         rows.append(cells)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
