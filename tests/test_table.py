@@ -78,6 +78,7 @@ def test_sources_and_groups_of_a_table(tmp_path: Path) -> None:
     grouped = load(table, group="station")
     assert {r.source for r in grouped.records} == set("NSE")
     assert all(len({r.split for r in grouped.records if r.source == name}) == 1 for name in "NSE")
+    assert any(line.startswith("few sources: train 1, val 1, test 1; ") for line in grouped.warnings)
     assert "divides 6 sources" in report(table, group="^([0-9]+)")[1]
     assert "did you mean station?" in report(table, group="statoin")[1]
     split = written(tmp_path, "path label source split", [[*row[:3], SPLITS[n % 3]] for n, row in enumerate(rows)])

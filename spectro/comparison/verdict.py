@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spectro.comparison.models import PIXELS, Model
+from spectro.comparison.models import Model
 from spectro.comparison.names import MAJORITY
 from spectro.comparison.pairs import Pair
 from spectro.comparison.statistics import Result
@@ -81,7 +81,7 @@ def verdict(result: Result) -> Verdict:
     rest = [p for p in result.against if p.b != MAJORITY or not p.is_better]
     sentences = [_sentence(pair, result) for pair in (*result.between, *rest)]
     sentences += [f"Better than the {MAJORITY}: {', '.join(above)}."] if above else []
-    return Verdict(chosen, text, _command(chosen) if is_useful else "", sentences, _cautions(result))
+    return Verdict(chosen, text, _command(chosen) if is_useful else "", sentences, _cautions(result, best, is_useful))
 
 
 def _fit_s(model: Model) -> float:
@@ -132,7 +132,8 @@ def _sentence(pair: Pair, result: Result) -> str:
     )
 
 
-def _cautions(result: Result) -> list[str]:
+def _cautions(result: Result, best: Model, is_useful: bool) -> list[str]:
+    n_sources = len(set(best.predictions[0].sources))
     few = ", ".join(f"{label} ({n})" for label, n in result.support.items() if 0 < n < FEW)
     none = ", ".join(label for label, n in result.support.items() if not n)
     # Other families give the same with any seed.
@@ -140,18 +141,23 @@ def _cautions(result: Result) -> list[str]:
     single = ", ".join(model.name for model in random if len(model.predictions) == 1)
     has_several = sum(bool(model.runs) for model in result.models) > 2
     cautions = {
+        f"The {result.n_records} {result.split} records come from {n_sources} source{'s' * (n_sources > 1)}: next to "
+        "nothing is known of others. validation=leave_one_group_out evaluates each in turn.": n_sources < FEW,
         f"Fewer than {FEW} {result.split} records: {few}. Their recalls are hardly known.": few,
         f"No {result.split} records: {none}.": none,
         f"One seed only: {single}. Intervals do not hold the spread over seeds.": single,
         "Val was used for choosing, so its scores are too high. Test shows how good a model is.": result.split == "val",
         "The highest of several scores is a little too high: the same records decided which one it is.": has_several,
-        _why_baseline(result): result.ranked[0].name == PIXELS and len(result.candidates) > 0,
+        f"{best.name} has the highest score: with few records simple models are hard to beat. {_tip(result)}": (
+            is_useful and best.is_baseline and len(result.candidates) > 0
+        ),
+        _tip(result): not is_useful and n_sources >= FEW,
     }
     return [text for text, applies in cautions.items() if applies]
 
 
-def _why_baseline(result: Result) -> str:
-    """Why a logistic regression on pixels has the highest score, and what to try."""
+def _tip(result: Result) -> str:
+    """What to try where the models are not shown to be good."""
     tried = {run.model for model in result.models for run in model.runs}
     places = [f"model={name}" for name in ("hog_svm_grid", "embed") if name not in tried]
     not_refit = [model.name for model in result.candidates if not all(run.is_refit for run in model.runs)]
@@ -162,5 +168,4 @@ def _why_baseline(result: Result) -> str:
     )
     hints += ["validation=kfold, which fits the models to val as well"] if not_refit else []
     hints += [] if any("trial" in run.info.tags for run in result.runs) else ["a search (sweeper=NAME)"]
-    tip = f"Try {'; '.join(hints)}." if hints else "More labels may help: spectro learning-curve."
-    return f"{PIXELS} has the highest score: with few records simple models are hard to beat. {tip}"
+    return f"Try {'; '.join(hints)}." if hints else "More labels may help: spectro learning-curve."

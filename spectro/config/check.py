@@ -367,7 +367,9 @@ def _contradictions(config: Config) -> list[str]:
     if not isinstance(data, DemoKnobs) and data.split.val + data.split.test >= 1:
         wrong.append(f"data.split: got val {data.split.val} and test {data.split.test}; allowed: a sum below 1")
     if common.validation.name == "leave_one_group_out" and data.group is None:
-        wrong.append("data.group: got null; allowed with validation=leave_one_group_out: what groups records")
+        is_table = data.kind == "table"
+        what = "a column, such as source" if is_table else "an expression with a group, such as 'station_([A-Z]+)'"
+        wrong.append(f"data.group: got null; allowed with validation=leave_one_group_out: {what}")
     try:
         _ = config.augmentation
     except ConfigError as error:

@@ -30,6 +30,9 @@ from spectro.data.splits import split_records, with_training
 from spectro.data.table import read_table
 from spectro.errors import DataError
 
+# Of fewer sources in a split next to nothing is known of others.
+_FEW_SOURCES = 3
+
 
 @dataclass(frozen=True)
 class Split:
@@ -119,6 +122,12 @@ class Dataset:
         if conflicts:
             labels = " and ".join(sorted({record.label for record in conflicts[0]}))
             lines.append(f"{len(conflicts)} images carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
+        sources = {split: len({record.source for record in self.of(split)}) for split in SPLITS}
+        if few := [f"{split} {n}" for split, n in sources.items() if self.has_sources and 0 < n < _FEW_SOURCES]:
+            lines.append(
+                f"few sources: {', '.join(few)}; scores of so few say next to nothing of another one. "
+                "validation=leave_one_group_out evaluates each in turn, with data.group, such as data.group=source"
+            )
         if self.split_here:
             sizes = ", ".join(f"{split} {len(self.of(split))}" for split in SPLITS)
             lines.append(f"the data came without train, val and test and were split here: {sizes} records")
