@@ -43,6 +43,7 @@ def make_run(
     mapping: Mapping[str, Any] | None = None,
     fingerprint: str = "f" * 16,
     oof: bool = False,
+    source: str = "r{:02d}",
 ) -> Path:
     """A finished run that gets some of the test records wrong: it calls them the next class."""
     folder.mkdir(parents=True)
@@ -51,7 +52,7 @@ def make_run(
     rows = []
     for i, (label, called) in enumerate(zip(truth, predicted, strict=True)):
         p = [0.8 if c == called else 0.1 for c in CLASSES]
-        rows.append(["test", f"test/{label}/r{i:02d}.png", f"r{i:02d}", label, called, *p])
+        rows.append(["test", f"test/{label}/r{i:02d}.png", source.format(i), label, called, *p])
     header = ["path", "source", "label", "predicted", *(f"p_{c}" for c in CLASSES)]
     write(folder / "predictions.csv", ["split", *header], rows)
     records = [[split, path, source, label, label, f"sha{path}"] for split, path, source, label, *_ in rows]
@@ -164,7 +165,11 @@ def test_of_equal_scores_the_cheaper_model_is_used(runs: Any, compared: Any) -> 
     assert found.model.name == "resnet18"
     assert "and hog_svm (0.88) cannot be told apart from it; hog_svm is the cheapest (fit 3 s, resnet" in found.headline
     assert verdict(compared(runs("useless", range(24)), one)).headline.endswith("it is better than all others.")
-    assert verdict(compared("useless")).headline.startswith("Use none yet: hog_svm has the highest macro-F1, 0.00")
+    found = verdict(compared("useless"))
+    assert found.headline.startswith("Use none yet: hog_svm has the highest macro-F1, 0.00")
+    assert any("sweeper=NAME" in text for text in found.cautions)
+    found = verdict(compared(runs("lonely", source="line")))
+    assert found.cautions[0].startswith("The 24 test records come from 1 source: next to nothing")
 
 
 def test_seeds_are_one_model_and_settings_are_another(runs: Any, compared: Any) -> None:
@@ -204,7 +209,10 @@ NAMES = {
         [{}, {"settings": {"svm": {"C": 1}}}, {"settings": {"svm": {"C": 1, "gamma": 2}, "scaler": "none"}}],
         ["hog_svm default", "hog_svm C=1", "hog_svm"],
     ),
-    "the stage": ([{}, {"settings": {"cascade_stage": {"name": "full"}}}], ["hog_svm flat", "hog_svm cascade"]),
+    "the stage, and then of all": (
+        [{}, *({"settings": {"cascade_stage": {"name": "full"}}, "model": model} for model in ("hog_svm", "embed"))],
+        ["hog_svm flat", "hog_svm cascade", "embed cascade"],
+    ),
     "a search": (
         [{}, {"info": {"tags": {"final": "true", "trial": "22"}}, "settings": {"svm": {"C": 3}}}],
         ["hog_svm", "hog_svm tuned (trial 22)"],

@@ -45,7 +45,7 @@ def short_names(models: Sequence[Contender], given: Sequence[str] = ()) -> list[
     facets: list[Callable[[Mapping[str, Any], Sequence[Run]], str]] = [
         _option,
         lambda settings, runs: _state(settings, runs, defaults[_option(settings, runs)]),
-        lambda settings, _: {"full": "cascade"}.get(stage := str(settings["cascade_stage.name"]), stage),
+        _stage,
         lambda settings, _: "refit" if settings["validation.refit"] else "train only",
         lambda _, runs: f"{len(runs)} seeds" if len(runs) > 1 else "",
     ]
@@ -53,6 +53,8 @@ def short_names(models: Sequence[Contender], given: Sequence[str] = ()) -> list[
         for alike in _alike(names):
             values = {i: facet(*models[i]) for i in alike}
             if len(set(values.values())) > 1:
+                if facet is _stage:  # a name without one would be taken for either
+                    values = {i: facet(*models[i]) for i in range(len(given), len(models))}
                 for i, value in values.items():
                     names[i] += f" {value}" if value and value not in names[i].split() else ""
     for alike in _alike(names):
@@ -69,6 +71,10 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _option(settings: Mapping[str, Any], _: Sequence[Run]) -> str:
     return str(settings["model.name"])
+
+
+def _stage(settings: Mapping[str, Any], _: Sequence[Run]) -> str:
+    return {"full": "cascade"}.get(stage := str(settings["cascade_stage.name"]), stage)
 
 
 def _base(settings: Mapping[str, Any], runs: Sequence[Run], defaults: Mapping[str, Any]) -> str:
