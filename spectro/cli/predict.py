@@ -100,7 +100,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         if arguments.sort_into is not None:
             remove_drafts(arguments.sort_into, "*/.*.tmp")
         try:
-            n_bad, uncertain = _classify(predictor, table, inputs, arguments.sort_into)
+            n_bad, n_review, uncertain = _classify(predictor, table, inputs, arguments.sort_into)
         except OSError as error:
             if arguments.out is None:
                 # Python would write the rest of the rows at its end, with a second error.
@@ -111,7 +111,8 @@ def _predict(arguments: argparse.Namespace) -> None:
             raise
         table.finish()
     if arguments.out is not None and not table.is_whole:
-        _say(f"written: {arguments.out}, {len(inputs):,} images")
+        flagged = f", {n_review:,} of them to look at (review)" if n_review else ""
+        _say(f"written: {arguments.out}, {len(inputs):,} images{flagged}")
     if arguments.contact_sheet is not None:
         _draw(predictor, [item for item in inputs if item.name in uncertain], uncertain, arguments.contact_sheet)
     if n_bad:
@@ -140,14 +141,16 @@ def _model_folder(model: str, uri: str | None, scratch: Path) -> Path:
 
 def _classify(
     predictor: "Predictor", table: "PredictionTable", inputs: "list[ImageInput]", folder: Path | None
-) -> tuple[int, dict[str, tuple[str, float]]]:
-    """Writes all rows; returns the number of bad images, and the most uncertain ones: path -> label, probability."""
+) -> tuple[int, int, dict[str, tuple[str, float]]]:
+    """Writes all rows; returns how many images are bad, and how many are flagged in the rows that are new, and the most
+    uncertain ones: path -> label, probability.
+    """
     from spectro.data.decode import BadImageError
     from spectro.data.look import LookCheck
     from spectro.progress import progress
     from spectro.runs.sorted_images import REVIEW, folder_name, sort_into
 
-    n_bad = sum(not label for label, _ in table.done.values())
+    n_bad, n_review = sum(not label for label, _ in table.done.values()), 0
     uncertain = _most_uncertain([(p, path, label) for path, (label, p) in table.done.items() if label])
     check, n_named, left = LookCheck(predictor.ranges), 0, table.remaining(inputs)
     start = last = time.monotonic()
@@ -165,7 +168,8 @@ def _classify(
                 except BadImageError as error:  # it was there a moment ago
                     _say(f"not sorted: {batch.inputs[row].name}: {error}")
             rows = rows[len(rows) - table.append(rows) :]
-            for path, label, *_, reason in rows:
+            for path, label, *_, review, reason in rows:
+                n_review += review is True
                 if label is None:
                     n_bad, n_named = n_bad + 1, n_named + 1
                     if n_named <= _NAMED:
@@ -183,7 +187,7 @@ def _classify(
             last = now if now > last + _SAY_S else last
     if n_bad:
         _say(f"{n_bad:,} of {len(inputs):,} files hold no image: their rows have the reason, and no prediction")
-    return n_bad, {path: (label, p) for p, path, label in uncertain}
+    return n_bad, n_review, {path: (label, p) for p, path, label in uncertain}
 
 
 def _say(text: str) -> None:
