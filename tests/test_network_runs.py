@@ -187,9 +187,9 @@ class TestResume:
     @pytest.mark.slow
     @pytest.mark.parametrize("model", TINY)
     def test_sigkill_at_random_moments(self, model, root, tmp_path):
-        """Killed five times or more, wherever it was, and resumed each time by the command that users type."""
+        """Killed five times, wherever it was, and resumed each time by the command that users type."""
         chance = random.Random(model)
-        overrides = [*tiny(model, "augmentation=mirror", epochs=40), *root, "tracking.uri=null"]
+        overrides = [*tiny(model, "augmentation=mirror", epochs=80), *root, "tracking.uri=null"]
         overrides += ["train.patience=null", "data.cache_dir=null"]
         overrides += ["vpt.prompt_dropout=0.1"] if model == "deit_vpt" else []
 
@@ -204,18 +204,18 @@ class TestResume:
         kills, arguments = 0, [*overrides, f"hydra.run.dir={run_dir}"]
         while True:
             process = start(*arguments)
-            if kills < 6:
+            if kills < 5:
                 self._wait_for_progress(process, run_dir)
                 time.sleep(chance.uniform(0, 0.3))
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL)
                     kills += 1
             out, _ = process.communicate(timeout=300)
-            if process.returncode == 0:
+            if RunInfo.read(run_dir).status == "FINISHED":  # a kill may come between this and the end of the process
                 break
             assert process.returncode == -signal.SIGKILL, out.decode()
             arguments = [f"resume={run_dir}"]
-        assert kills >= 5
+        assert kills == 5
         assert results_of(run_dir) == results_of(whole)
 
     @staticmethod
