@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from test_classifiers import LABELS, cnn, shortened, svm, toy
 from test_network_runs import history_of, results_of, tiny
 
 from spectro.classifiers import CascadeClassifier, EnsembleClassifier, PixelsClassifier
+from spectro.data.manifest import Record
 from spectro.data.splits import bootstrap
 from spectro.runs import results
-from spectro.runs.predictions import read_predictions
+from spectro.runs.ensemble import choose
+from spectro.runs.predictions import Predictions, read_predictions
 from spectro.runs.review import tempered
 from spectro.runs.runinfo import RunInfo
 
@@ -33,6 +37,35 @@ def test_a_sample_holds_whole_groups_and_every_class(groups, seed):
         counts = np.bincount(rows[group[rows] == number], minlength=len(y))[group == number]
         assert len(set(counts)) == 1
     np.testing.assert_array_equal(rows, bootstrap(y, group, seed))
+
+
+@given(p_true=st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=1, max_size=6), k=st.integers(1, 6))
+def test_a_greedy_choice_is_no_worse_than_its_best_member(p_true, k):
+    """It goes by log loss and ends where no member lowers it; a copy of a chosen one must not be taken for help."""
+    records, y = (
+        [Record(Path(f"{i}.png"), "val", "a", str(i)) for i in range(6)],
+        np.array(["a", "b"] * 3, dtype=object),
+    )
+    p = np.array(p_true)
+    members = [
+        Predictions(
+            records,
+            y,
+            np.array(["a", "b"], dtype=object),
+            np.where((y == "a")[:, None], *(np.c_[q, 1 - q], np.c_[1 - q, q])),
+        )
+        for q in p
+    ]
+    chosen = choose([*members, *members], k)
+
+    def loss(of):
+        return -np.log(np.maximum(np.concatenate([p, p])[of].mean(axis=0), 1e-4)).mean()
+
+    losses = [loss([i]) for i in range(len(members))]
+    assert losses[chosen[0] % len(p)] == min(losses)
+    means = [loss(chosen[: n + 1]) for n in range(len(chosen))]
+    assert all(after < before for before, after in pairwise(means))
+    assert len(set(chosen)) == len(chosen) <= k
 
 
 def test_it_is_the_mean_of_members_that_differ():

@@ -315,9 +315,8 @@ class TestSearch:
         (final,) = folder.glob("final_trial*_seed_5")
         numbers = re.findall(r"\d+", final.name.removesuffix("_seed_5"))
         trials = sorted(read_rows(folder / "trials.csv")[:4], key=lambda row: -float(row["value"]))
-        assert numbers[0] == trials[0]["trial"]
-        if greedy:
-            assert len(numbers) <= 3
+        if greedy:  # tests/test_ensemble.py has the rule
+            assert 1 <= len(set(numbers)) == len(numbers) <= 3
             shutil.rmtree(final)
             return
         assert numbers == [row["trial"] for row in trials[:3]]
