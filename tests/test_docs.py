@@ -109,7 +109,7 @@ def test_commands_are_valid(line: str, tmp_path: Path, monkeypatch: pytest.Monke
     if name != "train":
         module = importlib.import_module(f"spectro.cli.{COMMANDS[name][0]}")
         monkeypatch.setattr(sys, "argv", [f"spectro {name}", *arguments])
-        monkeypatch.setattr(cli, "guard", lambda *_: None)
+        monkeypatch.setattr(cli, "guard", lambda *_, **__: None)
         monkeypatch.setattr(module, "resend", lambda *_, **__: 0, raising=False)
         monkeypatch.chdir(tmp_path)
         with suppress(SystemExit) if "--help" in arguments else nullcontext():

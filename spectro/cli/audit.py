@@ -31,14 +31,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out is not None and arguments.apply is None:
         parser.error("--out: got a file without --apply; allowed: with --apply FILE")
-    cli.guard(lambda: _audit(arguments))
+    cli.guard(lambda: _audit(arguments), plugins=arguments.plugin)
 
 
 def _audit(arguments: argparse.Namespace) -> None:
     from spectro.labels.runs import find_run, read_kfold_run
-    from spectro.plugins import load_plugins
 
-    load_plugins(arguments.plugin)
     run = read_kfold_run(find_run(arguments.run, arguments.outputs), ("flat", "full"), ["validation=kfold"])
     if arguments.apply is not None:
         _apply(run, arguments.apply, arguments.out)

@@ -34,15 +34,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.runs and arguments.experiment is None:
         parser.error("got no runs; allowed: RUN ... or --experiment NAME")
-    cli.guard(lambda: _compare(arguments))
+    cli.guard(lambda: _compare(arguments), plugins=arguments.plugin)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from spectro.comparison import compare
     from spectro.comparison.report import show
-    from spectro.plugins import load_plugins
 
-    load_plugins(arguments.plugin)
     result, folder = compare(
         arguments.runs,
         outputs=arguments.outputs,

@@ -25,16 +25,14 @@ def main() -> None:
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
     cli.add_plugin_option(parser)
     arguments = parser.parse_args()
-    cli.guard(lambda: _combine(arguments))
+    cli.guard(lambda: _combine(arguments), plugins=arguments.plugin)
 
 
 def _combine(arguments: argparse.Namespace) -> None:
     from spectro.comparison.load import load_runs
-    from spectro.plugins import load_plugins
     from spectro.progress import say, status
     from spectro.runs.ensemble import combine
 
-    load_plugins(arguments.plugin)
     with tempfile.TemporaryDirectory() as scratch, status("reading runs"):
         runs, notes = load_runs(arguments.runs, outputs=arguments.outputs, scratch=Path(scratch))
     for note in notes:

@@ -23,12 +23,10 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="a second file with 8-bit weights, FILE.int8.onnx")
     cli.add_plugin_option(parser)
     arguments = parser.parse_args()
-    cli.guard(lambda: _export(arguments))
+    cli.guard(lambda: _export(arguments), plugins=arguments.plugin)
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from spectro.plugins import load_plugins
     from spectro.runs.export import export_onnx
 
-    load_plugins(arguments.plugin)
     print(*export_onnx(arguments.run, arguments.out, int8=arguments.int8), f"written: {arguments.out}", sep="\n")

@@ -26,10 +26,10 @@ def main() -> None:
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="default: %(default)s")
     cli.add_plugin_option(parser)
     arguments = parser.parse_args()
-    cli.guard(lambda: _look_alikes(arguments.run, arguments.cascade, arguments.outputs, arguments.plugin))
+    cli.guard(lambda: _look_alikes(arguments.run, arguments.cascade, arguments.outputs), plugins=arguments.plugin)
 
 
-def _look_alikes(name: str, cascade_name: str | None, outputs: Path, plugins: list[str]) -> None:
+def _look_alikes(name: str, cascade_name: str | None, outputs: Path) -> None:
     from rich.markup import escape
 
     from spectro.errors import DataError, SpectroError
@@ -38,10 +38,8 @@ def _look_alikes(name: str, cascade_name: str | None, outputs: Path, plugins: li
     from spectro.labels import look_alikes as la
     from spectro.labels.runs import find_run, read_kfold_run, result_folder, train_command
     from spectro.paths import in_shell, short
-    from spectro.plugins import load_plugins
     from spectro.progress import say, status
 
-    load_plugins(plugins)
     needed = ["cascade_stage=flat", "validation=kfold"]
     run = read_kfold_run(find_run(name, outputs), ("flat",), needed)
     comparison = None

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from spectro.config.groups import Groups
 
 
-def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Groups | None" = None) -> None:
+def guard(
+    work: Callable[[], None],
+    overrides: Sequence[str] = (),
+    groups: "Groups | None" = None,
+    plugins: Sequence[str] | None = None,
+) -> None:
     """Does the work of a command and ends the process where it fails; overrides and groups are for messages.
+
+    ``plugins`` are the values of ``--plugin``, imported first, with the installed ones; None: the work does that.
 
     Exit codes: 0 done; 2 user error, one message; 130 interrupted; 1 anything else, with a traceback. With
     ``HYDRA_FULL_ERROR=1`` every error has its traceback.
@@ -29,6 +36,10 @@ def guard(work: Callable[[], None], overrides: Sequence[str] = (), groups: "Grou
     logging.raiseExceptions = False  # a log file on a full disk: one message, not a traceback for each line
     interrupt.listen()
     try:
+        if plugins is not None:
+            from spectro.plugins import load_plugins
+
+            load_plugins(plugins)
         work()
     except BaseException as error:
         if interrupt.caused(error):

@@ -66,14 +66,13 @@ def main() -> None:
             parser.error(f"{option}: got {path}, but {path.parent} does not exist; allowed: a folder that exists")
     if arguments.resume and arguments.out is None:
         parser.error("--resume: got no --out; allowed: the --out of the command that was killed")
-    cli.guard(lambda: _predict(arguments))
+    cli.guard(lambda: _predict(arguments), plugins=arguments.plugin)
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     from spectro.data.inputs import find_inputs
     from spectro.errors import DataError
     from spectro.files import remove_drafts
-    from spectro.plugins import load_plugins
     from spectro.runs.predict import Predictor
     from spectro.runs.prediction_table import PredictionTable
 
@@ -83,7 +82,6 @@ def _predict(arguments: argparse.Namespace) -> None:
             # Else it would be among the images that are classified after --resume.
             if folder.is_dir() and made.resolve().is_relative_to(folder.resolve()):
                 raise DataError(f"{option}: got {made}, which lies in {folder}; allowed: outside of the images")
-    load_plugins(arguments.plugin)
     inputs = find_inputs(arguments.inputs)
     # A glob may match what an earlier command, which was killed, has put there.
     for place in [made.resolve() for made in results.values() if made is not None]:

@@ -32,14 +32,12 @@ def main() -> None:
     )
     cli.add_plugin_option(parser)
     arguments = parser.parse_args()
-    cli.guard(lambda: _promote(arguments))
+    cli.guard(lambda: _promote(arguments), plugins=arguments.plugin)
 
 
 def _promote(arguments: argparse.Namespace) -> None:
     from spectro.comparison.promote import promote
-    from spectro.plugins import load_plugins
 
-    load_plugins(arguments.plugin)
     outputs, name, alias = arguments.outputs, arguments.name, arguments.alias
     uri = cli.store_of(arguments.tracking_uri, outputs)
     force = arguments.force

@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.n < 1:
         parser.error(f"-n: got {arguments.n}; allowed: 1 or more")
-    cli.guard(lambda: _suggest(arguments))
+    cli.guard(lambda: _suggest(arguments), plugins=arguments.plugin)
 
 
 def _suggest(arguments: argparse.Namespace) -> None:
@@ -36,10 +36,8 @@ def _suggest(arguments: argparse.Namespace) -> None:
     from spectro.labels.runs import find_run, result_folder
     from spectro.labels.suggest import suggest, write
     from spectro.paths import short
-    from spectro.plugins import load_plugins
     from spectro.progress import say, status
 
-    load_plugins(arguments.plugin)
     run = find_run(arguments.run, arguments.outputs)
     with status("looking at images"):
         found = suggest(run, arguments.images, arguments.n)
