@@ -181,7 +181,8 @@ def _info(members: Sequence[RunInfo], outputs: Path, name: str | None) -> RunInf
     """A new run directory and the content of its ``run.json``: what members share, and what they cost together."""
     first = members[0]
     counts = Counter(str(info.config["model"]["name"]) for info in members)
-    name = name or "+".join(f"{n}x{model}" if n > 1 else model for model, n in counts.items())
+    together = "+".join(f"{n}x{model}" if n > 1 else model for model, n in counts.items())
+    name = name or (together if len(members) > 1 else f"{together} alone")  # a greedy choice of one is no second embed
     stage, seed = first.config["cascade_stage"]["name"], first.seed or 0
     folder = new_folder(outputs / "runs" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_ensemble_{stage}")
     shared = {key: value for key, value in first.config.items() if key in Common.model_fields and key != "stages"}
