@@ -440,6 +440,7 @@ def test_of_a_folder_the_usable_runs_count(runs: Any, compared: Any, tmp_path: P
     assert [run.info.folder.name for run in result.runs] == ["0", "1", "3"]
     assert "named twice" in result.notes[0]
     assert "2: not finished (status FAILED, no memory)" in result.notes[1]
+    assert [run.info.folder.name for run in compared(tmp_path / "outputs").runs] == ["0", "1", "3"]
 
 
 def test_the_report_needs_nothing_besides_itself_and_overwrites_nothing(runs: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
     spectro compare outputs/runs/RUN outputs/runs/RUN ...
     spectro compare outputs/sweeps/SWEEP            all runs of a multirun, or the final runs of a search
+    spectro compare outputs                         all runs that share the records and classes of most
     spectro compare ID ID ...                       MLflow run ids
     spectro compare --experiment field              all finished runs of an MLflow experiment
 

@@ -96,8 +96,8 @@ def load_runs(
     or else of most (of the newest, if several sets are equally frequent).
 
     Args:
-        names: Run directories, folders of them (a sweep's, a multirun's, ``outputs/runs``) or of sweeps, MLflow run
-            ids, or names of folders in ``outputs/runs``.
+        names: Run directories, folders of them (a sweep's, a multirun's, ``outputs/runs``) or of sweeps, ``outputs``
+            with all of both, MLflow run ids, or names of folders in ``outputs/runs``.
         outputs: The folder that holds ``runs/``, ``sweeps/`` and ``mlflow.db``.
         scratch: An empty folder for files of runs that only MLflow has.
         tracking_uri: The MLflow store; that of ``outputs`` by default.
@@ -154,7 +154,8 @@ def _folders(name: str, outputs: Path) -> list[Path]:
     for path in (Path(name).expanduser(), outputs / "runs" / name) if name and "\0" not in name else ():
         if path.is_dir():
             # The folder of a search is a run, too, but only its trials and its final run can be compared.
-            inside = [run for folder in _runs_in(path) for run in _runs_in(folder) or [folder]]
+            places = (path, path / "runs", path / "sweeps")  # those of outputs
+            inside = [run for place in places for folder in _runs_in(place) for run in _runs_in(folder) or [folder]]
             if not inside and not (path / "run.json").is_file():
                 raise DataError(f"{path}: not a run directory; allowed: a folder with run.json, or a folder of such")
             # Jobs of a sweep by their number, then the rest by name.
