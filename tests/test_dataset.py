@@ -116,7 +116,7 @@ def test_all_bad_files_are_in_one_report_or_left_out(tree):
     data = load(root, skip_bad_files=True)
     assert set(data.left_out) == bad
     assert data.counts() == SPLIT_TREE
-    assert any("10 bad files" in line for line in data.warnings)
+    assert any("bad files left out: 10" in line for line in data.warnings)
 
 
 def test_every_kind_of_problem_is_in_the_same_report(tree):
@@ -289,7 +289,7 @@ def test_what_is_odd_but_no_error_is_a_warning(tree):
     ignored, twins, conflicts = load(root).warnings
     assert ignored.startswith("ignored, as each is hidden, no image")
     assert ignored.endswith(": train/a/notes.txt, train/a/.DS_Store")
-    assert twins.startswith("1 images lie in one split more than once")
+    assert twins.startswith("images that lie in one split more than once: 1")
     assert "a and b" in conflicts
 
 

@@ -110,7 +110,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         table.finish()
     if arguments.out is not None and not table.is_whole:
         flagged = f", {n_review:,} of them to look at (review)" if n_review else ""
-        _say(f"written: {arguments.out}, {len(inputs):,} images{flagged}")
+        _say(f"written: {arguments.out}, {len(inputs) - n_bad:,} images{flagged}")
     if arguments.contact_sheet is not None:
         _draw(predictor, [item for item in inputs if item.name in uncertain], uncertain, arguments.contact_sheet)
     if n_bad:

@@ -108,20 +108,20 @@ class Dataset:
             reasons = "hidden, no image by its ending, or not directly in a class folder"
             lines.append(f"ignored, as each is {reasons}: {names}")
         if self.copies:
-            lines.append(f"{self.copies} mirrored or doubled copies were left out: their originals are there")
+            lines.append(f"mirrored or doubled copies left out, as their originals are there: {self.copies}")
         if self.left_out:
-            lines.append(f"{len(self.left_out)} bad files were left out (listed in run.json)")
+            lines.append(f"bad files left out: {len(self.left_out)} (listed in run.json)")
         by_digest, labels_of_source = defaultdict(list), defaultdict(set)
         for record in self.records:
             by_digest[record.digest].append(record)
             labels_of_source[record.source].add(record.label)
         twins = [group for group in by_digest.values() if len(group) > 1]
         if twins:
-            lines.append(f"{len(twins)} images lie in one split more than once, e.g. {twins[0][0].path.name}")
+            lines.append(f"images that lie in one split more than once: {len(twins)}, e.g. {twins[0][0].path.name}")
         conflicts = [group for group in twins if len({record.label for record in group}) > 1]
         if conflicts:
             labels = " and ".join(sorted({record.label for record in conflicts[0]}))
-            lines.append(f"{len(conflicts)} images carry two labels, e.g. {conflicts[0][0].path.name}: {labels}")
+            lines.append(f"images with two labels: {len(conflicts)}, e.g. {conflicts[0][0].path.name}: {labels}")
         sources = {split: len({record.source for record in self.of(split)}) for split in SPLITS}
         if few := [f"{split} {n}" for split, n in sources.items() if self.has_sources and 0 < n < _FEW_SOURCES]:
             lines.append(
