@@ -1,15 +1,16 @@
 """The configuration groups as Hydra finds them: in ``conf/`` and in a user's own directories."""
 
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path_from_sources
 from hydra.core.config_store import ConfigStore
@@ -17,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,6 +41,19 @@ class Composition(NamedTuple):
     files: list[tuple[str, str]]
 
 
+class _Repository(ConfigRepository):
+    """Reads a file once in a process: reading two dozen files was half of composing a configuration."""
+
+    _read: ClassVar[dict[tuple[str, ...], bytes]] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        key = (config_path, *(f"{source.scheme()}://{source.path}" for source in self.get_sources()))
+        if key not in self._read:
+            self._read[key] = pickle.dumps(super().load_config(config_path))
+        result: ConfigResult | None = pickle.loads(self._read[key])  # a copy: Hydra merges into it
+        return result
+
+
 class Groups:
     """The groups on a search path.
 
@@ -57,7 +72,9 @@ class Groups:
         self.folders = [Path(source.removeprefix("file://")) for source in sources] or [CONF]
         files = [folder / f"{name}.yaml" for folder in self.folders]
         self._primary = next((file for file in files if file.is_file()), files[0])
-        self._loader = ConfigLoaderImpl(create_config_search_path_from_sources(sources or [str(CONF)]))
+        path = create_config_search_path_from_sources(sources or [str(CONF)])
+        self._loader = ConfigLoaderImpl(path)
+        self._loader.repository = _Repository(path)
         self._files = CachingConfigRepository(self._loader.repository)
 
     def options(self, group: str) -> list[str]:

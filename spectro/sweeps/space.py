@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from spectro.config.check import Config, check
 from spectro.config.received import to_type
@@ -137,8 +138,11 @@ class Space:
         """Checks each searched key at its ends, so that a search does not fail at its tenth trial."""
         ends = {key: getattr(d, "choices", None) or (d.low, d.high) for key, d in self.distributions.items()}
         first = {key: values[0] for key, values in ends.items()}
-        # Hydra composes this one: it reports a key that does not exist.
-        check(self._composed(self.overrides(first)))
+        try:
+            cfg = self.config(first)
+        except OmegaConfBaseException:
+            cfg = self._composed(self.overrides(first))  # Hydra's error about an unknown key can be explained
+        check(cfg)
         for key, distribution in self.distributions.items():
             for value in ends[key]:
                 try:
