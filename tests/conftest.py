@@ -1,6 +1,7 @@
 """What tests of several modules share."""
 
 import csv
+import gc
 import json
 import logging
 import os
@@ -24,6 +25,16 @@ from PIL import Image
 # How long an example takes depends on what else the machine does.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+# Collections of garbage would go over all that imports make again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collections pass over it, and are fewer."""
+    gc.freeze()
+    gc.set_threshold(50_000)
+    gc.enable()
+
 
 # Labels and names that a drawing library trips over.
 ODD = ["$x_1$ cost $5", "Землетрясение (слабое)", "a.b [c]\n\ttwo", "\udcff broken \\frac{", "", "l" * 300]
