@@ -171,6 +171,14 @@ def test_fit_gives_the_geometry_asked_for(image, spec):
     assert (decoded.shape, decoded.dtype) == (spec.shape, np.uint8)
 
 
+@pytest.mark.parametrize("how", ["squash", "center_crop", "pad"])
+@pytest.mark.parametrize("size_px", [3, (14, 5)], ids=str)
+def test_a_grey_image_has_the_bytes_of_the_same_one_in_colour(size_px, how):
+    """It is resized in one channel in place of three."""
+    spec = ImageSpec(size_px, "RGB", how)
+    np.testing.assert_array_equal(fit(GREY, spec), fit(GREY.convert("RGB"), spec))
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -168,10 +168,11 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 def fit(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     """A decoded image in the geometry of a family: uint8 of ``spec.shape``."""
-    image = image.convert(spec.mode)
+    # Grey images are resized before they get three equal channels: the same bytes in a third of the time.
+    image = image if image.mode in ("L", spec.mode) else image.convert(spec.mode)
     (h, w), (width, height) = spec.shape[:2], image.size
     if spec.fit == "squash":
-        return np.asarray(image.resize((w, h), Image.Resampling.BILINEAR))
+        return np.asarray(image.resize((w, h), Image.Resampling.BILINEAR).convert(spec.mode))
     # Of the two scales the larger one covers the size, the smaller one lies within it.
     choose = max if spec.fit == "center_crop" else min
     new, old = choose([(w, width), (h, height)], key=lambda side: side[0] / side[1])
