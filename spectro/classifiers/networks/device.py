@@ -11,6 +11,9 @@ import torch
 
 from spectro.errors import ConfigError
 
+# What glibc's mallopt sets.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+
 
 @dataclass(frozen=True)
 class Place:
@@ -66,24 +69,36 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keeps freed memory in the process in this context.
+    """Keeps all freed memory in the process in this context; then `reuse_memory`.
 
     glibc gives large blocks back to the system as soon as they are free and asks for them again in the next step, where
     every page then costs a fault: a training step takes up to twice as long. Other C libraries are not changed.
     """
-    trim_threshold, mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None
-    except OSError:
-        libc = None
-    if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
     finally:
-        libc.mallopt(mmap_max, 65536)
-        libc.mallopt(trim_threshold, 128 * 1024)
+        reuse_memory()
+
+
+def reuse_memory() -> None:
+    """Keeps freed blocks of up to 32 MB for the batches that a network predicts next, at most 64 MB that are free.
+
+    These are the values that glibc's thresholds rise to as blocks are freed, from 128 kB, and only until one is set.
+    """
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_MMAP_MAX, 65536)
+        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_TRIM_THRESHOLD, 64 << 20)
         libc.malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """None: another C library."""
+    try:
+        libc = ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None
+    except OSError:
+        return None
+    return libc if hasattr(libc, "mallopt") else None

@@ -183,9 +183,10 @@ class NetworkClassifier(BackboneParams, ScoringClassifier):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from spectro.classifiers.networks.device import choose
+        from spectro.classifiers.networks.device import choose, reuse_memory
         from spectro.classifiers.networks.weights import bounded, check_shapes
 
+        reuse_memory()
         self.facts_ = fitted["facts"]
         self.config_ = self.facts_["weights"].get("config")
         try:
