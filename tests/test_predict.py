@@ -257,7 +257,16 @@ def test_entries_of_an_archive_leave_it_only_as_rows(
     """Names that lead out, links, bombs and damage: a row with its reason each, and nothing outside of DIR."""
     archive, good = tmp_path / "day.zip", (images / "0.png").read_bytes()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name in ("a/good.png", "b/good.png", "../../out.png", "/root.png", "damaged.png", ".hidden.png", "x.txt"):
+        for name in (
+            "a/good.png",
+            "b/good.png",
+            "b/B__R.png",
+            "../../out.png",
+            "/root.png",
+            "damaged.png",
+            ".hidden.png",
+            "x.txt",
+        ):
             zipped.writestr(name, good)
         zipped.writestr("folder.png/", "")
         link = zipfile.ZipInfo("link.png")
@@ -267,19 +276,20 @@ def test_entries_of_an_archive_leave_it_only_as_rows(
     content = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as zipped:
         content[zipped.getinfo("damaged.png").header_offset + 100] ^= 255
-    archive.write_bytes(bytes(content))
+    # As `zip` writes a name in UTF-8, without a mark of the encoding.
+    archive.write_bytes(bytes(content).replace(b"B__R", "BÄR".encode()))
     place = tmp_path / "deep" / "deeper"
     place.mkdir(parents=True)
     done = spectro("predict", run_dir, archive, "--out", place / "out.csv", "--sort-into", place / "sorted")
     assert done.returncode == 3
     rows = {row["path"].partition("day.zip/")[2]: row for row in read_rows(place / "out.csv")}
-    assert {name for name, row in rows.items() if row["prediction"]} == {"a/good.png", "b/good.png"}
+    assert {name for name, row in rows.items() if row["prediction"]} == {"a/good.png", "b/good.png", "b/BÄR.png"}
     reasons = {"link.png": "a link", "bomb.png": "large", "damaged.png": "unpacked", "/root.png": "out of"}
     for name, reason in {**reasons, "../../out.png": "out of"}.items():
         assert reason in rows[name]["reason"]
-    assert len(rows) == 7
+    assert len(rows) == 8
     # Two entries of one name and one content are one file.
-    assert len([path for path in (place / "sorted").rglob("*") if path.is_file()]) == 1
+    assert len([path for path in (place / "sorted").rglob("*") if path.is_file()]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["day.zip", "deep"]
     (tmp_path / "no.zip").write_text("no archive")
     assert spectro("predict", run_dir, tmp_path / "no.zip").returncode == 2

@@ -94,7 +94,7 @@ def find_inputs(paths: Iterable[Path]) -> list[ImageInput]:
                 add(file)
         elif path.is_file() and path.suffix.lower() == ".zip":
             try:
-                archive = zipfile.ZipFile(path)
+                archive = _opened(path)
             except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
                 raise DataError(f"{path}: not a zip archive ({error})") from error
             for entry in archive.NameToInfo:
@@ -114,6 +114,14 @@ def _matches(path: Path) -> list[Path]:
     if path.exists() or not glob.has_magic(str(path)):
         return [path]
     return [Path(name) for name in sorted(glob.glob(str(path), recursive=True))] or [path]
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    """An archive; names without a mark of their encoding are read as UTF-8, as most programs write them."""
+    try:
+        return zipfile.ZipFile(path, metadata_encoding="utf-8")
+    except UnicodeDecodeError:
+        return zipfile.ZipFile(path)  # as cp437, the format's own
 
 
 def _is_image(path: Path) -> bool:

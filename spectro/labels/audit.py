@@ -176,7 +176,10 @@ def _sections(audit: Audit) -> list[Section]:
         card(
             [row["path"]],
             (f"{row['rank']}. label {row['label']}, p = {row['p_label']:.2f}", "true"),
-            (f"suggested {row['suggested']}, p = {row['p_suggested']:.2f}", "wrong"),
+            (
+                f"suggested {row['suggested']}, p = {row['p_suggested']:.2f}" * (row["suggested"] != row["label"]),
+                "wrong",
+            ),
             ("label issue" * row["issue"], "muted"),
             (row["path"], "muted"),
         )
@@ -206,7 +209,7 @@ def _sections(audit: Audit) -> list[Section]:
     ]
     return [
         Section(
-            "Labels that the predictions contradict",
+            "Labels that may be wrong",
             f"The first {len(labels)} of {len(ranked)} records of train and val, that of the least probable label "
             f"first, by models that were not fitted to it. cleanlab finds {n_issues} label issues. It assumes that "
             "labels are wrong by class and not by image: records that are hard to classify stand here as well.",
