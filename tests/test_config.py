@@ -196,6 +196,10 @@ def test_options_of_a_users_directory_work_like_built_in_ones(users_conf: Path) 
     config = cli.composed([path, "model=mine", "mapping=mine", "stages.hard.model=mine", "stages.hard.svm.gamma=3"])
     assert (config.mapping.name, config.classifiers["easy"].C, config.classifiers["hard"].C) == ("mine", 7, 7)
     assert cli.composed([path, "stages.hard.model=mine"]).classifiers["hard"].C == 7
+    # Files are read once in a process; in a notebook one is edited.
+    file = users_conf / "model" / "mine.yaml"
+    file.write_text(file.read_text().replace("7.0", "75.0"))
+    assert cli.composed([path, "model=mine"]).classifiers["easy"].C == 75
     assert "mine" in message(path, "model=nope")
     assert "mine" in message(path, "stages.hard.model=nope")
     assert "under model=mine" in message(path, "model=mine", "svm.c=3")

@@ -42,12 +42,15 @@ class Composition(NamedTuple):
 
 
 class _Repository(ConfigRepository):
-    """Reads a file once in a process: reading two dozen files was half of composing a configuration."""
+    """Reads a file once in a process until it changes: reading two dozen was half of composing a configuration."""
 
-    _read: ClassVar[dict[tuple[str, ...], bytes]] = {}
+    _read: ClassVar[dict[tuple[Any, ...], bytes]] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
-        key = (config_path, *(f"{source.scheme()}://{source.path}" for source in self.get_sources()))
+        key: tuple[Any, ...] = (config_path,)
+        for source in self.get_sources():
+            file = Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml")
+            key += (source.scheme(), source.path, file.stat().st_mtime_ns if file.is_file() else None)
         if key not in self._read:
             self._read[key] = pickle.dumps(super().load_config(config_path))
         result: ConfigResult | None = pickle.loads(self._read[key])  # a copy: Hydra merges into it
