@@ -211,7 +211,7 @@ def test_two_groups_of_look_alikes(tree: Tree, run_here: RunHere) -> None:
 
 def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
     """Three images a class, labels of any alphabet: one for each split, and every table keeps the labels."""
-    run_dir = run_here(*FLAT, f"data.root={tree(dict.fromkeys(LABELS, 3))}", *SMALL, "figures=all")
+    run_dir = run_here(*FLAT, f"data.root={tree(dict.fromkeys(LABELS, 3))}", *SMALL)
     info = read_json(run_dir / "run.json")
     assert info["data"]["split_here"] is True
     assert info["data"]["records"] == {split: dict.fromkeys(sorted(LABELS), 1) for split in SPLITS}
@@ -224,7 +224,7 @@ def test_a_folder_without_splits(tree: Tree, run_here: RunHere) -> None:
 def test_splits_on_disk_stay_and_a_class_may_be_in_train_alone(tree: Tree, run_here: RunHere) -> None:
     """A split on disk is somebody's decision. A class without records elsewhere is reported with support 0."""
     counts = {"train": {"a": 4, "b": 4, "c": 2}, "val": {"a": 2, "b": 2}, "test": {"a": 3, "b": 2}}
-    run_dir = run_here(*FLAT, f"data.root={tree(counts)}", *SMALL, "figures=all")
+    run_dir = run_here(*FLAT, f"data.root={tree(counts)}", *SMALL)
     info, metrics = read_json(run_dir / "run.json"), read_json(run_dir / "metrics.json")
     assert info["data"]["split_here"] is False
     assert info["data"]["records"] == {s: {label: counts[s].get(label, 0) for label in "abc"} for s in SPLITS}
@@ -263,7 +263,7 @@ def test_without_val_records_a_run_needs_no_objective(tree: Tree, run_here: RunH
     root = tree({"a": 2, "b": 2})
     with pytest.raises(DataError, match=r"objective: got 'val/macro_f1', but val has no records"):
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
-    run_dir = run_here(*FLAT, f"data.root={root}", "objective=null", *SMALL, "figures=all")
+    run_dir = run_here(*FLAT, f"data.root={root}", "objective=null", *SMALL)
     metrics = read_json(run_dir / "metrics.json")
     assert (metrics["objective"], metrics["val"]["macro_f1"]) == (None, None)
 
@@ -419,12 +419,12 @@ def test_ctrl_c_marks_the_run_killed(data: list[str], tmp_path: Path) -> None:
     """Exit code 130, no traceback, and run metadata that name the reason."""
     # Sent at a fixed place: where else an interrupt lands is chance, and libraries may turn it into errors of theirs.
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom spectro.cli import main as cli\n"
-        "from spectro.runs.run import run\n"
-        "stop = lambda stage, history: os.kill(os.getpid(), signal.SIGINT)\n"
-        "cli.guard(lambda: run(cli.composed(sys.argv[1:]), Path.cwd(), on_epoch=stop))\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom spectro.classifiers import PixelsClassifier\n"
+        "from spectro.cli import main as cli\nfrom spectro.runs.run import run\n"
+        "PixelsClassifier.fit = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "cli.guard(lambda: run(cli.composed(sys.argv[1:]), Path.cwd()))\n"
     )
-    arguments = [sys.executable, "-c", code, "tracking.uri=null", *tiny("resnet18"), *data[:2]]
+    arguments = [sys.executable, "-c", code, "tracking.uri=null", "model=pixels", *data[:2]]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
     info = read_json(tmp_path / "run.json")

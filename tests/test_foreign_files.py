@@ -124,15 +124,10 @@ def test_git_runs_no_program_of_its_configuration(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "OWNED").exists()
 
 
-@pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+@pytest.fixture
+def run_dir(run_of: Callable[..., Path]) -> Path:
     """A finished run of a cascade."""
-    from spectro.runs.run import run
-
-    folder = tmp_path_factory.mktemp("foreign") / "run"
-    folder.mkdir()
-    run(cli.composed([f"data.demo_dir={demo_root}", "data.scale=0.1", "tracking.uri=null"]), folder)
-    return folder
+    return run_of()
 
 
 @pytest.fixture
@@ -217,7 +212,7 @@ def test_weights_that_are_nan_give_no_labels(tmp_path: Path, run_here: Callable[
         predict_files(run_dir / "model", [demo_root / "test"])
 
 
-def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_path: Path) -> None:
+def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_path: Path, spectro: Callable) -> None:
     """A name that is not UTF-8, a link that leads back up, a file that is no image: a row each, and exit code 3."""
     images = tmp_path / "images"
     images.mkdir()
@@ -225,8 +220,7 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     shutil.copy(next((demo_root / "test").glob("*/*.png")), images / "a.png")
     shutil.copy(images / "a.png", os.fsencode(images) + b"/b\xff.png")
     (images / "bad.png").write_text("no image")
-    command = [sys.executable, str(CONF.parent / "scripts" / "predict.py"), str(run_dir), str(images)]
-    done = subprocess.run([*command, "--out", str(tmp_path / "out.csv")], capture_output=True, text=True)
+    done = spectro("predict", run_dir, images, "--out", tmp_path / "out.csv")
     assert (done.returncode, done.stderr.count("\n")) == (3, 3), done.stderr
     rows = read_rows(tmp_path / "out.csv")
     assert [row["path"].rpartition("/")[2] for row in rows] == ["a.png", "bad.png", "b\\xff.png"]
@@ -235,14 +229,16 @@ def test_a_table_of_predictions_is_whole(run_dir: Path, demo_root: Path, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.csv"]
 
 
-def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_received_run_contacts_no_server(
+    run_dir: Path, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Its run.json may name any server, which would get the MLflow user and password of whoever compares or resends."""
     from spectro.cli.resend import resend
     from spectro.comparison import compare
     from spectro.runs.ensemble import combine
     from spectro.runs.runinfo import RunInfo
 
-    outputs = tmp_path / "outputs"
+    outputs = database.parent
     copy = Path(shutil.copytree(run_dir, outputs / "runs" / "run"))
     info = json.loads((copy / "run.json").read_text())
     info["mlflow"] |= {"tracking_uri": "http://127.0.0.1:9", "artifact_location": (tmp_path / "elsewhere").as_uri()}
@@ -255,8 +251,9 @@ def test_a_received_run_contacts_no_server(run_dir: Path, tmp_path: Path, capsys
     mean = combine([RunInfo.read(copy)] * 2, outputs=outputs)
     assert mean.mlflow.tracking_uri is None
     assert "http://127.0.0.1:9" in mean.warnings[0]
-    info["mlflow"]["tracking_uri"] = f"sqlite:///{outputs / 'mlflow.db'}"
+    info["mlflow"]["tracking_uri"] = f"sqlite:///{database}"
     (copy / "run.json").write_text(json.dumps(info))
+    (copy / "figures").mkdir()
     (copy / "figures" / "link.png").symlink_to(CONF / "config.yaml")
     (copy / "secret").symlink_to(CONF)
     assert resend([copy], outputs=outputs) == 0

@@ -416,9 +416,9 @@ class TestSearch:
         rows = read_rows(tmp_path / "sweeps" / "s" / "trials.csv")
         assert {row["augmentation"] for row in rows} == {"none", "mirror"}
 
-    def test_parent_and_children_in_mlflow(self, quick, tmp_path, monkeypatch):
+    def test_parent_and_children_in_mlflow(self, quick, database, monkeypatch):
         monkeypatch.setattr(report, "draw", DRAW)
-        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        uri = f"sqlite:///{database}"
         overrides = [*quick, f"tracking.uri={uri}"]
         sweep(*overrides, "n_trials=3")
         from mlflow import MlflowClient
