@@ -321,7 +321,7 @@ def test_bad_files_that_are_left_out_are_listed(tree: Tree, run_here: RunHere) -
         run_here(*FLAT, f"data.root={root}", *SMALL, name="refused")
     info = read_json(run_here(*FLAT, f"data.root={root}", "data.on_bad_file=skip", *SMALL) / "run.json")
     assert set(info["data"]["left_out"]) == {"a/bad.png", "b/empty.png"}
-    assert any("2 bad files" in line for line in info["warnings"])
+    assert any("bad files left out: 2" in line for line in info["warnings"])
 
 
 # --- Bad input ---
