@@ -114,12 +114,13 @@ def test_nonsense_ends_with_one_message(tmp_path: Path, spectro: Callable[..., A
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def stored(tmp_path_factory: pytest.TempPathFactory, template: Path) -> dict[str, Any]:
     """Two runs and a failed one that MLflow has, and their ids."""
     from spectro.runs.runinfo import RunInfo
     from spectro.tracking import MlflowEntry
 
-    outputs = tmp_path_factory.mktemp("stored") / "outputs"
+    outputs = tmp_path_factory.mktemp("stored")
+    shutil.copy(template, outputs / "mlflow.db")
     entry = asdict(MlflowEntry.new(f"sqlite:///{outputs / 'mlflow.db'}", outputs))
     ids = []
     for seed, status in enumerate(["FINISHED", "FINISHED", "FAILED"]):
