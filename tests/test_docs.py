@@ -84,12 +84,9 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.strip() and not re.match(r" *#|[A-Z]+=", line)]
 
 
-COMMAND_LINES = [
-    pytest.param(line, id=f"{page.stem}-{line[:60]}")
-    for page in PAGES
-    if page.name not in RUN | {"CHANGELOG.md"}
-    for line in dict.fromkeys(commands(page))
-]
+# Each line once, whichever pages have it.
+PAGE_OF = {line: page for page in PAGES if page.name not in RUN | {"CHANGELOG.md"} for line in commands(page)}
+COMMAND_LINES = [pytest.param(line, id=f"{page.stem}-{line[:60]}") for line, page in PAGE_OF.items()]
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
