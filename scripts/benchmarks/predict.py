@@ -1,4 +1,4 @@
-"""Images per second from PNG to row, beside a plain loop, and a network's share of its forward speed.
+"""Images per second from PNG to row, beside plain loops, and a network's share of its forward speed.
 
     python scripts/benchmarks/predict.py --images 600
     python scripts/benchmarks/predict.py --models resnet18,deit_vpt --images 192
@@ -9,19 +9,23 @@ are demo records of 300x220 pixels, or copies of --records.
 ``ours``: `Predictor.stream` and the rows of the table, as in ``spectro predict``. ``plain``: reads, decodes and
 classifies one image after another with the same classifier. ``forward``: `classifier.outputs` of batches that are
 decoded already, as large as those of ``ours`` and with as many threads. ``decode``: one thread reads and decodes, and
-measures what the image looks like. Wall time is in images per second, processor time in milliseconds an image: other
-processes on the machine change the latter less. Decoding and a forward pass on a processor share the cores, so that of
-the speed of ``forward`` no more than the ``limit``, forward / (forward + decode), is to be had; the ``share`` that ours
-has is forward / ours, all in processor time. Medians over --repeats alternating rounds.
+measures what the image looks like. ``model(x)``: the network alone in a plain loop over contiguous fp32 tensors of 16
+images, in one thread; with ``bf16`` under autocast. Wall time is in images per second, processor time in milliseconds
+an image: other processes on the machine change the latter less. Decoding and a forward pass on a processor share the
+cores, so that of the speed of ``forward`` no more than the ``limit``, forward / (forward + decode), is to be had. The
+``share`` that ours has is forward / ours, and the same of each model(x), all in processor time. Medians over --repeats
+alternating rounds.
 """
 
 import argparse
+import copy
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -35,7 +39,7 @@ from spectro.runs.prediction_table import PredictionTable
 from spectro.runs.run import run
 
 SIZE_PX = 300, 220
-COLUMNS = "ours", "plain", "decode", "forward"
+COLUMNS = "ours", "plain", "decode", "forward", "model(x)", "model(x) bf16"
 PREFIXES = {"resnet18": "cnn", "deit_vpt": "vpt"}
 
 
@@ -67,8 +71,9 @@ def measure(model: str, folder: Path, paths: list[Path], repeats: int) -> None:
     inputs, predictor = find_inputs([paths[0].parent]), Predictor(run_dir / "model")
     classifier = predictor.classifier
 
-    def ours(number: int) -> None:
-        table = PredictionTable(folder / f"{model}_{number}.csv", predictor.columns)
+    def ours() -> None:
+        (folder / f"{model}.csv").unlink(missing_ok=True)
+        table = PredictionTable(folder / f"{model}.csv", predictor.columns)
         for batch in predictor.stream(inputs):
             table.append(predictor.rows_of(batch))
         table.finish()
@@ -93,16 +98,47 @@ def measure(model: str, folder: Path, paths: list[Path], repeats: int) -> None:
         for batch in batches:
             classifier.outputs(batch)
 
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in COLUMNS}
-    for number in range(repeats):
-        for name, work in zip(COLUMNS, (lambda number=number: ours(number), plain, decode, forward), strict=True):
-            times[name].append(seconds(work))  # type: ignore[arg-type]
-    wall, processor = ({name: statistics.median(pair[i] for pair in times[name]) for name in COLUMNS} for i in (0, 1))
-    cells = [f"{len(paths) / wall[name]:.0f}" for name in COLUMNS]
-    cells += [f"{1000 * processor[name] / len(paths):.2f}" for name in COLUMNS]
+    loops = plain_loops(classifier, paths) if model in PREFIXES else []
+    works = dict(zip(COLUMNS, (ours, plain, decode, forward, *loops), strict=False))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    wall, processor = ({name: statistics.median(pair[i] for pair in times[name]) for name in works} for i in (0, 1))
+    cells = [f"{len(paths) / wall[name]:.0f}" if name in wall else "" for name in COLUMNS]
+    cells += [f"{1000 * processor[name] / len(paths):.2f}" if name in wall else "" for name in COLUMNS]
     limit = processor["forward"] / (processor["forward"] + processor["decode"])
-    share = statistics.median(f[1] / o[1] for f, o in zip(times["forward"], times["ours"], strict=True))
-    print("| " + " | ".join([f"`{model}`", *cells, f"{100 * limit:.0f} %", f"{100 * share:.0f} %"]) + " |", flush=True)
+    shares = [
+        statistics.median(network[1] / whole[1] for network, whole in zip(times[name], times["ours"], strict=True))
+        for name in COLUMNS[3 : 4 + len(loops)]
+    ]
+    cells += [f"{100 * limit:.0f} %", " / ".join(f"{100 * share:.0f}" for share in shares) + " %"]
+    print("| " + " | ".join([f"`{model}`", *cells]) + " |", flush=True)
+
+
+def plain_loops(classifier: Any, paths: list[Path]) -> list[Callable[[], None]]:
+    """The network alone over tensors that are ready, in fp32 and under autocast to bf16."""
+    import torch
+
+    from spectro.classifiers.networks.device import Place
+
+    network = copy.deepcopy(classifier.network_).float().to(memory_format=torch.contiguous_format).eval()
+    network.place = Place(torch.device("cpu"), "fp32")
+    store, names = ImageStore(), [path.name for path in paths]
+    for path in paths:
+        store.put(path.name, path.read_bytes(), classifier.specs)
+    pixels = torch.from_numpy(Images(store, names).pixels(classifier.specs[0])).permute(0, 3, 1, 2)
+    batches = (pixels.float().contiguous() / 127.5 - 1).split(16)
+
+    def loop(is_bf16: bool) -> None:
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            for batch in batches:
+                network(batch)
+        torch.set_num_threads(n_threads)
+
+    return [lambda: loop(False), lambda: loop(True)]
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -123,7 +159,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         paths = make_images(Path(scratch), arguments.images, arguments.records)
         columns = [f"{name}, {unit}" for unit in ("images/s", "processor ms") for name in COLUMNS]
-        print("| " + " | ".join(["model", *columns, "limit", "share"]) + " |", "|---" * 11 + "|", sep="\n", flush=True)
+        print("| " + " | ".join(["model", *columns, "limit", "share"]) + " |", "|---" * 15 + "|", sep="\n", flush=True)
         for model in arguments.models.split(","):
             measure(model, Path(scratch), paths, arguments.repeats)
 
