@@ -341,7 +341,9 @@ def test_networks_take_their_number_of_epochs_from_the_folds(ensemble, more, run
     overrides = tiny("resnet18", f"data.demo_dir={demo_root}", "data.scale=0.1", "data.cache_dir=null", epochs=5)
     overrides += ["validation=kfold", "validation.k=2", "validation.seed=1", "augmentation=none", "tracking.uri=null"]
     members = ["train.select=best", f"ensemble.members={ensemble}", f"ensemble.settings=[{','.join(more)}]"]
-    rows = history_of(run_here(*overrides, "train.lr=0.01", *members))
+    # Slow enough that the first epoch is not the best one everywhere.
+    slow = ["train.lr=0.003", "train.head_lr=0.0003", "train.warm_start=none", "train.precision=fp32"]
+    rows = history_of(run_here(*overrides, *slow, *members))
     config = cli.composed(overrides)
     folds = Folds.of(Task(config, load_data(config)))
     share = {f"fold {i + 1}": len(folds.split(0, i, with_val=True)[0]) / len(folds.records) for i in range(2)}
