@@ -238,6 +238,7 @@ def test_a_draft_of_something_else_is_left_alone(
     assert out.read_text(encoding="utf-8") == text + "half"
 
 
+@pytest.mark.slow
 def test_stdout_that_is_closed_or_full_has_a_message_at_most(run_dir: Path, images: Path) -> None:
     """``| head -1`` is no error of the program, and ``> /dev/full`` must be named."""
     main = "from spectro.cli.commands import main; main()"
