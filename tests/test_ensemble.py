@@ -42,20 +42,11 @@ def test_a_sample_holds_whole_groups_and_every_class(groups, seed):
 @given(p_true=st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=1, max_size=6), k=st.integers(1, 6))
 def test_a_greedy_choice_is_no_worse_than_its_best_member(p_true, k):
     """It goes by log loss and ends where no member lowers it; a copy of a chosen one must not be taken for help."""
-    records, y = (
-        [Record(Path(f"{i}.png"), "val", "a", str(i)) for i in range(6)],
-        np.array(["a", "b"] * 3, dtype=object),
-    )
-    p = np.array(p_true)
-    members = [
-        Predictions(
-            records,
-            y,
-            np.array(["a", "b"], dtype=object),
-            np.where((y == "a")[:, None], *(np.c_[q, 1 - q], np.c_[1 - q, q])),
-        )
-        for q in p
-    ]
+    records = [Record(Path(f"{i}.png"), "val", "a", str(i)) for i in range(6)]
+    classes, p = np.array(["a", "b"], dtype=object), np.array(p_true)
+    y = np.tile(classes, 3)
+    of_a = np.where(y == "a", p, 1 - p)
+    members = [Predictions(records, y, classes, np.stack([q, 1 - q], axis=1)) for q in of_a]
     chosen = choose([*members, *members], k)
 
     def loss(of):

@@ -109,13 +109,12 @@ def score(p: Predictions) -> float:
 
 def greedy(parts: Sequence[Predictions]) -> list[int]:
     """As `spectro.runs.ensemble.choose`, by macro-F1."""
-    chosen: list[int] = []
+    chosen, most = list[int](), -1.0
     while rest := [i for i in range(len(parts)) if i not in chosen]:
-        best = max(rest, key=lambda i: score(mean_of([parts[j] for j in [*chosen, i]])))
-        grown = [*chosen, best]
-        if chosen and score(mean_of([parts[j] for j in grown])) <= score(mean_of([parts[j] for j in chosen])):
+        after, best = max((score(mean_of([parts[j] for j in [*chosen, i]])), -i) for i in rest)
+        if after <= most:
             break
-        chosen = grown
+        chosen, most = [*chosen, -best], after
     return chosen
 
 

@@ -135,7 +135,7 @@ def _ordered(p: Predictions) -> Predictions:
 def choose(members: Sequence[Predictions], k: int | None = None) -> list[int]:
     """Members of the ensemble of the least log loss, chosen greedily (Caruana et al., 2004), each at most once.
 
-    Chosen by macro-F1 ensembles are worse, in macro-F1 too: it moves in steps of a record
+    Macro-F1 moves in steps of a record; ensembles chosen by it had worse probabilities, and no better labels
     (docs/background/settings.md#ensembles-of-families).
 
     Args:
@@ -152,12 +152,12 @@ def choose(members: Sequence[Predictions], k: int | None = None) -> list[int]:
     def loss(chosen: Sequence[int]) -> float:
         return float(-np.log(np.maximum(of_label[list(chosen)].mean(axis=0), _LEAST)).mean())
 
-    chosen: list[int] = []
+    chosen, least = list[int](), np.inf
     while (rest := [i for i in range(len(members)) if i not in chosen]) and len(chosen) != k:
-        best = min(rest, key=lambda i: loss([*chosen, i]))
-        if chosen and loss([*chosen, best]) >= loss(chosen):
+        after, best = min((loss([*chosen, i]), i) for i in rest)
+        if after >= least:
             break
-        chosen.append(best)
+        chosen, least = [*chosen, best], after
     return chosen
 
 
